@@ -1,0 +1,146 @@
+"""The rooms of the house and the arrows between them, as DESIGN draws them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What each room may import of the others. Whatever stands on top may import everything below it.
+ALLOWED: dict[str, set[str]] = {
+    "vocabulary": set(),
+    "go": {"vocabulary"},
+    "model": {"vocabulary"},
+    "data": {"vocabulary", "go", "model"},
+    "monitor": {"vocabulary", "go", "model"},
+    "training": {"vocabulary", "go", "model", "data", "monitor"},
+    "play": {"vocabulary", "go", "model", "data", "training", "monitor"},
+    "commands": {"vocabulary", "go", "model", "data", "training", "monitor", "play"},
+    "cli": {"vocabulary", "go", "model", "data", "training", "monitor", "play", "commands"},
+    "__main__": {"cli"},
+}
+
+# Packages outside the house that a room never touches.
+LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric", "jsonargparse"}
+FORBIDDEN: dict[str, set[str]] = {
+    "vocabulary": LIGHTNING | {"torch"},
+    "go": LIGHTNING | {"mamba_ssm", "torchmetrics", "tensorboard"},
+    "model": LIGHTNING | {"torchmetrics", "tensorboard"},
+}
+
+TOP_LEVEL = {
+    "tessera",
+    "tests",
+    "configs",
+    "lightning_logs",
+    "checkpoints",
+    "Dockerfile",
+    "docker-compose.yml",
+    "pyproject.toml",
+    "README.md",
+}
+KEPT_EMPTY = {"lightning_logs", "checkpoints"}
+
+
+def imported_modules(source: str, module: str, is_package: bool) -> set[str]:
+    """Absolute dotted names of everything a module's source imports, wherever in it."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            # `from tessera import go` names a room only together with the imported name.
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def wrong_imports(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What ``module`` imports against the arrows, as readable lines."""
+    room = module.split(".")[1] if "." in module else ""
+    wrong = []
+    for name in sorted(imported_modules(source, module, is_package)):
+        parts = name.split(".")
+        if parts[0] == "tessera" and len(parts) > 1 and parts[1] in ALLOWED:
+            allowed = ALLOWED.get(room, set()) | {room}
+            if parts[1] not in allowed:
+                wrong.append(f"{module} imports {name}")
+        elif parts[0] in FORBIDDEN.get(room, set()):
+            wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def test_no_module_imports_against_the_arrows(repository: Path) -> None:
+    wrong, rooms = [], set()
+    for path in sorted((repository / "tessera").rglob("*.py")):
+        parts = path.relative_to(repository).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        module = ".".join(parts[:-1] if is_package else parts)
+        rooms.add(module.split(".")[1] if "." in module else "")
+        wrong += wrong_imports(path.read_text(), module, is_package)
+    assert not wrong, "\n".join(wrong)
+    assert {"vocabulary", "go", "commands"} <= rooms
+
+
+def test_every_room_is_drawn(repository: Path) -> None:
+    entries = (repository / "tessera").iterdir()
+    rooms = {
+        entry.stem
+        for entry in entries
+        if entry.suffix == ".py" or (entry.is_dir() and any(entry.rglob("*.py")))
+    }
+    assert rooms - set(ALLOWED) <= {"__init__"}
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("tessera.model.mamba", "import lightning"),
+        ("tessera.model.mamba", "from lightning.pytorch import LightningModule"),
+        ("tessera.model.scan", "from tessera.go.engine import GPUGoEngine"),
+        ("tessera.model.scan", "from ..go import engine"),
+        ("tessera.model.scan", "from .. import go"),
+        ("tessera.go.engine", "from tessera import data"),
+        ("tessera.go.engine", "def f():\n    import tessera.data.stream as stream"),
+        ("tessera.go.engine", "import lightning.pytorch"),
+        ("tessera.data.stream", "from tessera.training import module"),
+        ("tessera.monitor.probes", "from tessera.training.module import GoModule"),
+        ("tessera.training.module", "from tessera.cli import main"),
+        ("tessera.vocabulary", "from tessera.go import rules"),
+        ("tessera.vocabulary", "import torch"),
+    ],
+)
+def test_an_import_against_the_arrows_is_found(module: str, source: str) -> None:
+    assert len(wrong_imports(source, module)) == 1
+
+
+def test_imports_along_the_arrows_are_allowed() -> None:
+    assert not wrong_imports("from tessera.go import GPUGoEngine\nimport torch", "tessera.data.x")
+    assert not wrong_imports("from .rules import Rules", "tessera.go", is_package=True)
+    assert not wrong_imports("from ..vocabulary import Vocabulary", "tessera.go.engine")
+
+
+def test_importing_the_game_and_the_model_brings_no_lightning() -> None:
+    program = (
+        "import sys, tessera.go, tessera.model\n"
+        "assert 'torch' in sys.modules and 'lightning' not in sys.modules\n"
+        "assert not any(name.startswith('tessera.data') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+def test_the_top_level_holds_only_what_was_agreed(repository: Path) -> None:
+    listing = subprocess.run(
+        ["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=False
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout, so what is tracked cannot be listed")
+    names = {line.split("/", 1)[0] for line in listing.stdout.splitlines()}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+    kept = {line for line in listing.stdout.splitlines() if line.split("/")[0] in KEPT_EMPTY}
+    assert kept == {f"{folder}/.gitkeep" for folder in KEPT_EMPTY}
