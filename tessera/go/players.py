@@ -1,0 +1,182 @@
+"""Players that are explicit distributions, so that the best possible loss on their games is known.
+
+A player sorts the points into classes and gives every point of class c the weight 2^exponent[c].
+The weights are whole numbers and the draw is integer arithmetic: every backend plays the same
+move. Shapes: B games, n rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tessera.go.bitboard import count_points, neighbours, nth_point, unpack
+from tessera.go.engine import GPUGoEngine
+from tessera.go.randomness import below
+from tessera.go.shapes import border, hane_and_cuts, moved, surroundings, true_eyes, two_of_four
+
+
+class Player(Protocol):
+    """What a player has to say: the exponents of its classes, and the classes in a position."""
+
+    exponents: tuple[int, ...]
+
+    def classes(self, engine: GPUGoEngine) -> Tensor:
+        """(C, n, B) disjoint sets of points in the order of ``exponents``; the rest has weight 0.
+
+        Where all are empty the player passes.
+        """
+        ...
+
+
+class UniformPlayer:
+    """Every legal move that does not fill an own true eye is equally likely."""
+
+    exponents = (0,)
+
+    def classes(self, engine: GPUGoEngine) -> Tensor:
+        """The candidate moves as one class."""
+        return _candidates(engine).unsqueeze(0)
+
+
+# The rule-based player's weight of a move is the product of the factors that apply to it.
+FACTORS = {
+    "capture": 16,  # takes an enemy chain that is in atari
+    "rescue": 16,  # lets an own chain in atari escape or join a chain that is not in atari
+    "near": 8,  # one of the eight points around the last move
+    "shape": 8,  # makes a hane or a cut
+    "self_atari": 1 / 16,  # at most one empty neighbour, takes nothing, joins no safe own chain
+    "early_first_line": 1 / 8,  # on the first line in the first quarter of n² plies
+}
+_FOUR = ("capture", "rescue", "self_atari")  # factors of 2^4, counted together
+_THREE = ("near", "shape", "early_first_line")  # factors of 2^3, counted together
+
+
+class RulesPlayer:
+    """A rule-based random player with some sense of Go.
+
+    The candidates are those of the uniform player; FACTORS is the table of weights, scaled so that
+    the smallest product is 1. A move that has i of the favourable marks among capture, rescue and
+    "no self-atari" and j among near, shape and "not early on the first line" has the weight
+    2^(4i + 3j).
+    """
+
+    exponents = tuple(4 * i + 3 * j for i in range(4) for j in range(4))
+
+    def classes(self, engine: GPUGoEngine) -> Tensor:
+        """The candidate moves by (i, j)."""
+        candidates = _candidates(engine)
+        position, size = engine.position, engine.board_size
+        own, opponent, atari = position.own, position.opponent, position.atari
+        empty = position.empty
+        beside = (moved(empty, 1, 0), moved(empty, -1, 0), empty << 1, empty >> 1)
+        roomy = neighbours(own & ~atari) | two_of_four(*beside)
+
+        capture = neighbours(opponent & atari)
+        rescue = neighbours(own & atari) & roomy
+        fours = _how_many(capture, rescue, roomy | capture)
+
+        last = engine.last_move_rows()
+        early = (engine.move_number < size**2 // 4).to(torch.int32)
+        not_early_first_line = ~(border(size, engine.device) * early)
+        shape = hane_and_cuts(own, opponent, beside)
+        threes = _how_many(surroundings(last), shape, not_early_first_line)
+
+        result = torch.empty(16, *candidates.shape, dtype=torch.int32, device=engine.device)
+        for i, four in enumerate(fours):
+            chosen = candidates & four
+            for j, three in enumerate(threes):
+                torch.bitwise_and(chosen, three, out=result[4 * i + j])
+        return result
+
+
+PLAYERS: dict[str, Player] = {"uniform": UniformPlayer(), "rules": RulesPlayer()}
+
+
+def get_player(name: str) -> Player:
+    """The built-in player of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in PLAYERS:
+        raise ValueError(f"player must be one of {', '.join(PLAYERS)}, got {name}.")
+    return PLAYERS[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One drawn move in each game.
+
+    Attributes:
+        moves: (B,) int64 tokens, PASS where the player has no other move.
+        log_probs: (B,) float32, the exact log-probability of each move in nats.
+        entropies: (B,) float32, the exact entropy of each choice in nats.
+    """
+
+    moves: Tensor
+    log_probs: Tensor
+    entropies: Tensor
+
+
+def choose(player: Player, engine: GPUGoEngine, words: Tensor) -> Choice:
+    """Draw a move from the player's distribution in every game.
+
+    Args:
+        player: whose move.
+        engine: the games.
+        words: (B,) int64, 64 random bits for each game.
+    """
+    classes = player.classes(engine)
+    exponents = torch.tensor(player.exponents, device=engine.device).unsqueeze(1)
+    counts = count_points(classes).long()
+    weights = counts << exponents
+    through = weights.cumsum(0)
+    total = through[-1]
+    drawn = below(words, total)
+    which = (through <= drawn).sum(0).clamp_(max=len(player.exponents) - 1)
+    at = which.unsqueeze(0)
+    exponent = exponents.squeeze(1)[which]
+    nth = drawn - (through - weights).gather(0, at).squeeze(0) >> exponent
+    points = classes[0]
+    if len(player.exponents) > 1:
+        points = classes.gather(0, at.unsqueeze(1).expand(1, *points.shape)).squeeze(0)
+    row, column = nth_point(points, nth)
+
+    has_move = total > 0
+    moves = torch.where(has_move, row * engine.board_size + column, engine.vocabulary.pass_token)
+    nats = exponents * math.log(2)
+    log_total = total.clamp(min=1).double().log()
+    log_probs = torch.where(has_move, exponent * math.log(2) - log_total, 0.0)
+    entropies = log_total - (weights * nats).sum(0) / total.clamp(min=1)
+    return Choice(moves, log_probs.float(), entropies.float())
+
+
+def distribution(player: Player, engine: GPUGoEngine) -> Tensor:
+    """The probability of every move.
+
+    Returns:
+        (B, n² + 1) float32, the last column is pass; each row sums to 1.
+    """
+    points = torch.zeros(engine.batch_size, engine.vocabulary.num_points, device=engine.device)
+    for exponent, rows in zip(player.exponents, player.classes(engine), strict=True):
+        points += unpack(rows).flatten(1) * 2.0**exponent
+    total = points.sum(1, keepdim=True)
+    return torch.cat([points / total.clamp(min=1), (total == 0).float()], 1)
+
+
+def _candidates(engine: GPUGoEngine) -> Tensor:
+    """The legal points that fill no own true eye; none where the game is over; (n, B)."""
+    position = engine.position
+    line = border(engine.board_size, engine.device)
+    return engine.legal_rows() & ~true_eyes(position.own, position.opponent, line)
+
+
+def _how_many(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The points that are in none, one, two and three of the sets."""
+    odd, any_two = a ^ b ^ c, a & b | c & (a | b)
+    return ~(odd | any_two), odd & ~any_two, any_two & ~odd, odd & any_two

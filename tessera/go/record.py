@@ -1,0 +1,222 @@
+"""Finished games as tensors, and playing them.
+
+Shapes: G games, T plies of the longest of them, n rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tessera.go.engine import GPUGoEngine
+from tessera.go.players import choose, get_player
+from tessera.go.randomness import MOVE, random_words
+from tessera.go.rules import Rules
+from tessera.vocabulary import Vocabulary
+
+_GAMES_AT_ONCE = 4096  # enough to make torch's cost per call small; more falls out of the cache
+_KEEP_ABOVE = 0.8  # finished games are dropped once fewer than this share still go on
+
+
+@dataclass(frozen=True, slots=True)
+class GameRecord:
+    """A batch of finished games and the exact probabilities of what was played in them.
+
+    Attributes:
+        board_size: n.
+        rules: the rules they were played by.
+        player: the name of the player of both colours.
+        seed: the seed; with the numbers it determines the games.
+        numbers: (G,) int64 game numbers.
+        moves: (G, T) int16 tokens, PAD beyond a game's end.
+        lengths: (G,) int32, plies.
+        results: (G,) float32, black's area minus white's minus komi.
+        log_probs: (G, T) float32, the log-probability of each move in nats; 0 beyond the end.
+        entropies: (G, T) float32, the entropy of the choice in nats; 0 beyond the end.
+        captures: (G, T) int16, stones that each ply took off the board; 0 beyond the end.
+        legal: (G, T, n) int32 row bitboards of the legal points before each ply, 0 beyond the end;
+            None if they were not asked for.
+    """
+
+    board_size: int
+    rules: Rules
+    player: str
+    seed: int
+    numbers: Tensor
+    moves: Tensor
+    lengths: Tensor
+    results: Tensor
+    log_probs: Tensor
+    entropies: Tensor
+    captures: Tensor
+    legal: Tensor | None
+
+
+def play_games(
+    player: str,
+    numbers: range | Tensor,
+    *,
+    seed: int,
+    board_size: int,
+    rules: str | Rules = "full",
+    device: str | torch.device = "cpu",
+    backend: str = "auto",
+    with_legal: bool = False,
+) -> GameRecord:
+    """Play one game for each number, from start to end.
+
+    Game k is a pure function of (seed, k, player, rules, board_size): it is the same in every
+    batch and on every device.
+
+    Args:
+        player: a built-in player's name, who plays both colours.
+        numbers: the games' numbers, a range or (G,) int64; at least one.
+        seed: any whole number.
+        board_size: n, 2 to 19.
+        rules: a preset's name or a Rules record.
+        device: where to play and where the record lives.
+        backend: as for GPUGoEngine.
+        with_legal: whether to record the legal points before each ply.
+
+    Raises:
+        ValueError: for an unknown player, or an argument that GPUGoEngine refuses, or no numbers.
+    """
+    if isinstance(numbers, range):
+        numbers = torch.arange(numbers.start, numbers.stop, numbers.step)
+    if numbers.numel() == 0:
+        raise ValueError("numbers must name at least one game, got none.")
+    parts = [
+        _Table(player, part, seed, board_size, rules, device, backend, with_legal).play()
+        for part in numbers.to(device=device, dtype=torch.int64).split(_GAMES_AT_ONCE)
+    ]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+class _Table:
+    """The games that are played at once, and the record that grows ply by ply."""
+
+    def __init__(
+        self,
+        player: str,
+        numbers: Tensor,
+        seed: int,
+        board_size: int,
+        rules: str | Rules,
+        device: str | torch.device,
+        backend: str,
+        with_legal: bool,
+    ) -> None:
+        self.name, self.player, self.seed = player, get_player(player), seed
+        self.numbers = numbers
+        self.engine = GPUGoEngine(numbers.numel(), device, board_size, rules, backend)
+        plies, games = self.engine.max_moves, numbers.numel()
+
+        # One row for a ply while the games go on: a row is written at once.
+        def table(dtype: torch.dtype, fill: int = 0) -> Tensor:
+            return torch.full((plies, games), fill, dtype=dtype, device=numbers.device)
+
+        self.moves = table(torch.int16, self.engine.vocabulary.pad_token)
+        self.log_probs, self.entropies = table(torch.float32), table(torch.float32)
+        self.captures = table(torch.int16)
+        self.legal = (
+            torch.zeros(plies, board_size, games, dtype=torch.int32, device=numbers.device)
+            if with_legal
+            else None
+        )
+        self.lengths = table(torch.int32)[0].clone()
+        self.results = table(torch.float32)[0].clone()
+
+    def play(self) -> GameRecord:
+        """Play all games to the end."""
+        slots = torch.arange(self.numbers.numel(), device=self.numbers.device)
+        for ply in range(self.engine.max_moves):
+            slots = self._drop_finished(slots)
+            if slots.numel() == 0:
+                break
+            self._play_ply(ply, slots)
+        self._finish(slots)
+        return self._record()
+
+    def _play_ply(self, ply: int, slots: Tensor) -> None:
+        engine = self.engine
+        if self.legal is not None:
+            over = engine.is_game_over()
+            self.legal[ply].index_copy_(1, slots, engine.legal_rows() * ~over)
+        choice = choose(self.player, engine, random_words(self.seed, self.numbers[slots], ply, MOVE))
+        going = ~engine.is_game_over()
+        engine.play_batch(choice.moves)
+        pad = engine.vocabulary.pad_token
+        self.moves[ply, slots] = torch.where(going, choice.moves, pad).to(torch.int16)
+        self.log_probs[ply, slots] = choice.log_probs * going
+        self.entropies[ply, slots] = choice.entropies * going
+        self.captures[ply, slots] = (engine.last_captures * going).to(torch.int16)
+
+    def _drop_finished(self, slots: Tensor) -> Tensor:
+        """Take the finished games out of the engine once they are many."""
+        over = self.engine.is_game_over()
+        going = (~over).nonzero().squeeze(1)
+        if going.numel() > _KEEP_ABOVE * slots.numel():
+            return slots
+        self._finish(slots)
+        self.engine.keep(going)
+        return slots[going]
+
+    def _finish(self, slots: Tensor) -> None:
+        if slots.numel():
+            self.lengths[slots] = self.engine.move_number.to(torch.int32)
+            self.results[slots] = self.engine.score()
+
+    def _record(self) -> GameRecord:
+        plies = int(self.lengths.max())
+        legal = None if self.legal is None else self.legal[:plies].permute(2, 0, 1).contiguous()
+        by_game = [
+            table[:plies].t().contiguous()
+            for table in (self.moves, self.log_probs, self.entropies, self.captures)
+        ]
+        return GameRecord(
+            board_size=self.engine.board_size,
+            rules=self.engine.rules,
+            player=self.name,
+            seed=self.seed,
+            numbers=self.numbers,
+            moves=by_game[0],
+            lengths=self.lengths,
+            results=self.results,
+            log_probs=by_game[1],
+            entropies=by_game[2],
+            captures=by_game[3],
+            legal=legal,
+        )
+
+
+def _joined(parts: list[GameRecord]) -> GameRecord:
+    """One record of all parts, padded to the longest game."""
+    plies = max(part.moves.shape[1] for part in parts)
+    first = parts[0]
+    pad = Vocabulary(first.board_size).pad_token
+
+    def join(name: str, fill: int = 0) -> Tensor:
+        tensors = []
+        for part in parts:
+            tensor = getattr(part, name)
+            missing = plies - tensor.shape[1]
+            shape = (tensor.shape[0], missing, *tensor.shape[2:])
+            tensors.append(torch.cat([tensor, tensor.new_full(shape, fill)], 1))
+        return torch.cat(tensors)
+
+    return GameRecord(
+        board_size=first.board_size,
+        rules=first.rules,
+        player=first.player,
+        seed=first.seed,
+        numbers=torch.cat([part.numbers for part in parts]),
+        moves=join("moves", pad),
+        lengths=torch.cat([part.lengths for part in parts]),
+        results=torch.cat([part.results for part in parts]),
+        log_probs=join("log_probs"),
+        entropies=join("entropies"),
+        captures=join("captures"),
+        legal=None if first.legal is None else join("legal"),
+    )

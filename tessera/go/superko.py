@@ -1,0 +1,222 @@
+"""Superko: which legal moves would repeat an earlier position, found without trying every move.
+
+A position that returns must have held the stone that is played now, so that stone's point has lost
+a stone of the mover's colour since. Two consequences carry the search:
+
+- only points where the mover has lost a stone before can repeat a position;
+- nothing can repeat while the mover's last such loss is older than the mover's last stone on a
+  point where none had been lost: that stone still stands, and no earlier position has it.
+
+What is left is looked up in a Bloom filter of the game's positions, then in the positions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tessera.go.bitboard import flood, neighbours, pack, single, unpack
+from tessera.go.position import Position, Removed
+from tessera.go.zobrist import zobrist_keys, zobrist_sum
+
+_FILTER_SIZE = 4096  # a game of 450 positions then sends one clear move in ten to the slow look-up
+_UNUSED = 0x5E1F_C0DE_0F7E_55E2  # stands where a game has no position yet
+
+
+class Superko:
+    """The positions of B games so far, and what may return to one of them.
+
+    Args:
+        batch_size: B.
+        board_size: n.
+        max_moves: plies of the longest game.
+        situational: whether positions differ by the player to move, too.
+        device: where the games live.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        board_size: int,
+        max_moves: int,
+        situational: bool,
+        device: torch.device,
+    ) -> None:
+        self._keys = zobrist_keys(board_size**2, device)
+        self._situational = situational
+        self._board_size = board_size
+        shape = (board_size, batch_size)
+        # Points where the mover, and where the opponent, has lost a stone.
+        self._own_lost, self._opponent_lost = (
+            torch.zeros(shape, dtype=torch.int32, device=device) for _ in range(2)
+        )
+        # True from a loss of stones until the next stone on a point that has lost none.
+        self._own_exposed, self._opponent_exposed = (
+            torch.zeros(batch_size, dtype=torch.bool, device=device) for _ in range(2)
+        )
+        self._hash = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        self._positions = torch.full((batch_size, max_moves + 1), _UNUSED, device=device)
+        self._filter = torch.zeros(batch_size, _FILTER_SIZE, dtype=torch.bool, device=device)
+        self._remember(torch.zeros_like(self._hash), torch.zeros_like(self._hash))
+
+    def begin(self, chosen: Tensor, black: Tensor, white: Tensor, turn: Tensor) -> None:
+        """Forget the games in which ``chosen`` (B,) is True and begin them at this position."""
+        start = zobrist_sum(black, self._keys[0, :-1]) + zobrist_sum(white, self._keys[1, :-1])
+        self._hash = torch.where(chosen, start, self._hash)
+        for lost in (self._own_lost, self._opponent_lost):
+            lost.masked_fill_(chosen, 0)
+        for exposed in (self._own_exposed, self._opponent_exposed):
+            exposed.masked_fill_(chosen, False)
+        games = chosen.nonzero().squeeze(1)
+        self._positions[games] = _UNUSED
+        self._filter[games] = False
+        words = self._word(self._hash[games], turn[games])
+        self._positions[games, 0] = words
+        self._filter[games, words & _FILTER_SIZE - 1] = True
+
+    def keep(self, games: Tensor) -> None:
+        """Go on with these games only."""
+        self._own_lost = self._own_lost[:, games]
+        self._opponent_lost = self._opponent_lost[:, games]
+        self._own_exposed = self._own_exposed[games]
+        self._opponent_exposed = self._opponent_exposed[games]
+        self._hash = self._hash[games]
+        self._positions = self._positions[games]
+        self._filter = self._filter[games]
+
+    def record(
+        self,
+        moves: Tensor,
+        placed: Tensor,
+        turn: Tensor,
+        move_number: Tensor,
+        taken: Removed,
+        suicides: Removed,
+    ) -> None:
+        """Add the position after a ply, and exchange the two players.
+
+        Args:
+            moves: (B,) int64 tokens, read where ``placed``.
+            placed: (B,) bool, True where a stone was played.
+            turn: (B,) int64, who moved.
+            move_number: (B,) int64, plies played, this one included.
+            taken: the opponent's stones that were removed.
+            suicides: the mover's stones that were removed.
+        """
+        points = torch.where(placed, moves, 0)
+        row, bit = self._row_and_bit(points)
+        fresh = (self._own_lost.gather(0, row.unsqueeze(0)).squeeze(0) & bit) == 0
+        self._own_exposed &= ~(placed & fresh)
+        self._hash += self._keys[turn, points] * placed
+        _lose(self._opponent_lost, self._opponent_exposed, taken)
+        _lose(self._own_lost, self._own_exposed, suicides)
+        self._subtract(taken, 1 - turn)
+        self._subtract(suicides, turn)
+        self._remember(move_number, 1 - turn)
+        self._own_lost, self._opponent_lost = self._opponent_lost, self._own_lost
+        self._own_exposed, self._opponent_exposed = self._opponent_exposed, self._own_exposed
+
+    def replace(self, removed: Removed, turn: Tensor, move_number: Tensor) -> None:
+        """Take the opponent's stones ``removed`` out of the newest position itself."""
+        _lose(self._opponent_lost, self._opponent_exposed, removed)
+        self._subtract(removed, 1 - turn)
+        self._remember(move_number, turn)
+
+    def repeats(
+        self, position: Position, safe: Tensor, suicides: Tensor | None, turn: Tensor
+    ) -> Tensor | None:
+        """The moves after which an earlier position would stand on the board again.
+
+        Args:
+            position: the games' stones.
+            safe: (n, B), the moves to look at that are no suicide.
+            suicides: (n, B), the suicides to look at; None for none.
+            turn: (B,) int64, who is to move.
+
+        Returns:
+            (n, B), or None if there is no such move in any game.
+        """
+        found = []
+        suspects = safe & self._own_lost
+        games = (suspects.any(0) & self._own_exposed).nonzero().squeeze(1)
+        if games.numel():
+            chosen, suspects = position.select(games), suspects[:, games]
+            captures = suspects & neighbours(chosen.opponent & chosen.atari)
+            found.append(self._quiet_repeats(games, suspects & ~captures, turn))
+            found.append(self._capture_repeats(games, captures, chosen, turn))
+        if suicides is not None:
+            games = suicides.any(0).nonzero().squeeze(1)
+            chosen = position.select(games)
+            found.append(self._suicide_repeats(games, suicides[:, games], chosen, turn))
+        if not any(games.numel() for games, _ in found):
+            return None
+        games, points = (torch.cat(part) for part in zip(*found, strict=True))
+        forbidden = torch.zeros_like(turn).unsqueeze(1).repeat(1, self._board_size**2)
+        forbidden[games, points] = 1
+        return pack(forbidden.view(-1, self._board_size, self._board_size))
+
+    def _quiet_repeats(self, games: Tensor, points: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+        """Moves without a capture: the hash changes by the one stone's key."""
+        column, tokens = _tokens(points)
+        at = games[column]
+        return self._known(at, tokens, self._hash[at] + self._keys[turn[at], tokens], turn)
+
+    def _capture_repeats(
+        self, games: Tensor, points: Tensor, chosen: Position, turn: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        column, tokens = _tokens(points)
+        at = games[column]
+        stone = single(*self._row_and_bit(tokens), self._board_size)
+        taken = flood(neighbours(stone), (chosen.opponent & chosen.atari)[:, column])
+        words = self._hash[at] + self._keys[turn[at], tokens]
+        words -= zobrist_sum(taken, self._keys[1 - turn[at], :-1])
+        return self._known(at, tokens, words, turn)
+
+    def _suicide_repeats(
+        self, games: Tensor, points: Tensor, chosen: Position, turn: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        column, tokens = _tokens(points)
+        at = games[column]
+        stone = single(*self._row_and_bit(tokens), self._board_size)
+        lost = flood(neighbours(stone), chosen.own[:, column])
+        words = self._hash[at] - zobrist_sum(lost, self._keys[turn[at], :-1])
+        return self._known(at, tokens, words, turn)
+
+    def _known(
+        self, games: Tensor, points: Tensor, hashes: Tensor, turn: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of candidate moves those whose resulting hash has been a position of their game."""
+        words = self._word(hashes, 1 - turn[games])
+        maybe = self._filter[games, words & _FILTER_SIZE - 1].nonzero().squeeze(1)
+        games, points, words = games[maybe], points[maybe], words[maybe]
+        known = (self._positions[games] == words.unsqueeze(1)).any(1).nonzero().squeeze(1)
+        return games[known], points[known]
+
+    def _word(self, hashes: Tensor, to_move: Tensor) -> Tensor:
+        return hashes + self._keys[0, -1] * to_move if self._situational else hashes
+
+    def _remember(self, move_number: Tensor, to_move: Tensor) -> None:
+        words = self._word(self._hash, to_move).unsqueeze(1)
+        self._positions.scatter_(1, move_number.unsqueeze(1), words)
+        self._filter.scatter_(1, words & _FILTER_SIZE - 1, True)
+
+    def _subtract(self, removed: Removed, colour: Tensor) -> None:
+        if removed.games.numel():
+            keys = self._keys[colour[removed.games], :-1]
+            self._hash.index_add_(0, removed.games, -zobrist_sum(removed.stones, keys))
+
+    def _row_and_bit(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        bit = torch.ones_like(tokens) << tokens % self._board_size
+        return tokens // self._board_size, bit.to(torch.int32)
+
+
+def _lose(lost: Tensor, exposed: Tensor, removed: Removed) -> None:
+    if removed.games.numel():
+        lost.index_copy_(1, removed.games, lost[:, removed.games] | removed.stones)
+        exposed.index_fill_(0, removed.games, True)
+
+
+def _tokens(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Column and token of every point of the sets (n, K), as two (M,) int64."""
+    column, tokens = unpack(points).flatten(1).nonzero().unbind(1)
+    return column, tokens

@@ -1,0 +1,36 @@
+"""Zobrist keys: a position's hash is the sum modulo 2^64 of one random key for each stone.
+
+A sum instead of the usual exclusive or, because torch can reduce by it; it is as good a hash and
+undone as easily.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tessera.go.bitboard import unpack
+from tessera.go.randomness import ZOBRIST, random_words
+
+
+def zobrist_keys(num_points: int, device: torch.device) -> Tensor:
+    """Keys of black stones, keys of white stones and, in the last column, of the player to move.
+
+    Returns:
+        (2, num_points + 1) int64, the same on every device.
+    """
+    numbers = torch.arange(2 * (num_points + 1), device=device)
+    return random_words(0, numbers, num_points, ZOBRIST).view(2, num_points + 1)
+
+
+def zobrist_sum(rows: Tensor, keys: Tensor) -> Tensor:
+    """The sum of the keys of each board's points.
+
+    Args:
+        rows: (n, B) row bitboards.
+        keys: (n²,) or, one set for each board, (B, n²) int64.
+
+    Returns:
+        (B,) int64.
+    """
+    return (unpack(rows).flatten(1) * keys).sum(1)

@@ -1,0 +1,100 @@
+"""Tokens of an n×n board and the names of its vertices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIN_BOARD_SIZE = 2
+MAX_BOARD_SIZE = 19
+_COLUMNS = "ABCDEFGHJKLMNOPQRST"  # GTP leaves out I, which looks like 1 and J.
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Token layout of an n×n board: n² points, then PASS, PAD and EOS.
+
+    A point's token is ``row * n + column``. Row 0 is the top row, so on 19×19 token 0 is A19 and
+    token 360 is T1.
+
+    Args:
+        board_size: n, 2 to 19.
+
+    Raises:
+        ValueError: if ``board_size`` is not a whole number from 2 to 19.
+
+    Example:
+        >>> go19 = Vocabulary(19)
+        >>> go19.size, go19.vertex(72), go19.token("Q16")
+        (364, 'Q16', 72)
+    """
+
+    board_size: int
+
+    def __post_init__(self) -> None:
+        check_board_size(self.board_size)
+
+    @property
+    def num_points(self) -> int:
+        """Number of points of the board, n²; points are the tokens below it."""
+        return self.board_size**2
+
+    @property
+    def pass_token(self) -> int:
+        """The token of a pass, n²."""
+        return self.num_points
+
+    @property
+    def pad_token(self) -> int:
+        """The token that fills a batch beyond a game's end, n² + 1; it never counts."""
+        return self.num_points + 1
+
+    @property
+    def eos_token(self) -> int:
+        """The token before a game's first move and after its last, n² + 2."""
+        return self.num_points + 2
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, n² + 3."""
+        return self.num_points + 3
+
+    def vertex(self, token: int) -> str:
+        """The name of a token: a GTP vertex such as ``Q16``, or ``pass``, ``PAD``, ``EOS``.
+
+        Raises:
+            ValueError: if ``token`` is not in this vocabulary.
+        """
+        if 0 <= token < self.num_points:
+            row, column = divmod(token, self.board_size)
+            return f"{_COLUMNS[column]}{self.board_size - row}"
+        names = {self.pass_token: "pass", self.pad_token: "PAD", self.eos_token: "EOS"}
+        if token not in names:
+            raise ValueError(f"token must be 0 to {self.size - 1}, got {token}.")
+        return names[token]
+
+    def token(self, vertex: str) -> int:
+        """The token of a GTP vertex or of ``pass``, in any case.
+
+        Raises:
+            ValueError: if ``vertex`` names no point of this board.
+        """
+        name = vertex.strip().upper()
+        if name == "PASS":
+            return self.pass_token
+        column = _COLUMNS[: self.board_size].find(name[:1])
+        digits = name[1:]
+        if name and column >= 0 and digits.isascii() and digits.isdigit():
+            row = self.board_size - int(digits)
+            if 0 <= row < self.board_size:
+                return row * self.board_size + column
+        last = f"{_COLUMNS[self.board_size - 1]}{self.board_size}"
+        raise ValueError(f"vertex must be A1 to {last} or pass, got {vertex!r}.")
+
+
+def check_board_size(board_size: int, name: str = "board_size") -> None:
+    """Raise ValueError, calling the value ``name``, unless it is a whole number from 2 to 19."""
+    whole = isinstance(board_size, int) and not isinstance(board_size, bool)
+    if not whole or not MIN_BOARD_SIZE <= board_size <= MAX_BOARD_SIZE:
+        raise ValueError(
+            f"{name} must be {MIN_BOARD_SIZE} to {MAX_BOARD_SIZE}, got {board_size!r}."
+        )
