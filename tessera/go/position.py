@@ -160,8 +160,14 @@ def _mark_atari(
     row, bit, short = own_chain
     rows, bits, sides, attacked = enemy_chains
     size = position.own.shape[0]
-    seed_row = torch.cat([row[short], rows[sides, attacked]])
-    seed_bit = torch.cat([bit[short], bits[sides, attacked]])
+    seed_row, seed_bit = rows[sides, attacked], bits[sides, attacked]
+    # A stone with two empty points beside it speaks for its chain: most need no flood.
+    around = _four_neighbours(seed_row, seed_bit, size)
+    roomy = (empty[around[0], attacked] & around[1]).ne(0).sum(0) > 1
+    tight = (~roomy).nonzero().squeeze(1)
+    sides, attacked = sides[tight], attacked[tight]
+    seed_row = torch.cat([row[short], seed_row[tight]])
+    seed_bit = torch.cat([bit[short], seed_bit[tight]])
     games = torch.cat([short, attacked])
     # Group 0 is the mover's own chain, groups 1 to 4 are the four sides: games differ in a group.
     group = torch.cat([torch.zeros_like(short), sides + 1])

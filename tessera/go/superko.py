@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tessera.go.bitboard import flood, neighbours, pack, single, unpack
+from tessera.go.bitboard import flood, neighbours, single
 from tessera.go.position import Position, Removed
-from tessera.go.zobrist import zobrist_keys, zobrist_sum
+from tessera.go.zobrist import tokens_of, zobrist_keys, zobrist_sum
 
 _FILTER_SIZE = 4096  # a game of 450 positions then sends one clear move in ten to the slow look-up
 _UNUSED = 0x5E1F_C0DE_0F7E_55E2  # stands where a game has no position yet
@@ -61,7 +61,8 @@ class Superko:
 
     def begin(self, chosen: Tensor, black: Tensor, white: Tensor, turn: Tensor) -> None:
         """Forget the games in which ``chosen`` (B,) is True and begin them at this position."""
-        start = zobrist_sum(black, self._keys[0, :-1]) + zobrist_sum(white, self._keys[1, :-1])
+        start = zobrist_sum(black, self._keys, torch.zeros_like(turn))
+        start += zobrist_sum(white, self._keys, torch.ones_like(turn))
         self._hash = torch.where(chosen, start, self._hash)
         for lost in (self._own_lost, self._opponent_lost):
             lost.masked_fill_(chosen, 0)
@@ -150,36 +151,36 @@ class Superko:
             found.append(self._suicide_repeats(games, suicides[:, games], chosen, turn))
         if not any(games.numel() for games, _ in found):
             return None
-        games, points = (torch.cat(part) for part in zip(*found, strict=True))
-        forbidden = torch.zeros_like(turn).unsqueeze(1).repeat(1, self._board_size**2)
-        forbidden[games, points] = 1
-        return pack(forbidden.view(-1, self._board_size, self._board_size))
+        games, tokens = (torch.cat(part) for part in zip(*found, strict=True))
+        row, bit = self._row_and_bit(tokens)
+        # Every move was looked at once, so that adding the bits sets them.
+        return torch.zeros_like(safe).index_put_((row, games), bit, accumulate=True)
 
     def _quiet_repeats(self, games: Tensor, points: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
         """Moves without a capture: the hash changes by the one stone's key."""
-        column, tokens = _tokens(points)
+        column, tokens = tokens_of(points)
         at = games[column]
         return self._known(at, tokens, self._hash[at] + self._keys[turn[at], tokens], turn)
 
     def _capture_repeats(
         self, games: Tensor, points: Tensor, chosen: Position, turn: Tensor
     ) -> tuple[Tensor, Tensor]:
-        column, tokens = _tokens(points)
+        column, tokens = tokens_of(points)
         at = games[column]
         stone = single(*self._row_and_bit(tokens), self._board_size)
         taken = flood(neighbours(stone), (chosen.opponent & chosen.atari)[:, column])
         words = self._hash[at] + self._keys[turn[at], tokens]
-        words -= zobrist_sum(taken, self._keys[1 - turn[at], :-1])
+        words -= zobrist_sum(taken, self._keys, 1 - turn[at])
         return self._known(at, tokens, words, turn)
 
     def _suicide_repeats(
         self, games: Tensor, points: Tensor, chosen: Position, turn: Tensor
     ) -> tuple[Tensor, Tensor]:
-        column, tokens = _tokens(points)
+        column, tokens = tokens_of(points)
         at = games[column]
         stone = single(*self._row_and_bit(tokens), self._board_size)
         lost = flood(neighbours(stone), chosen.own[:, column])
-        words = self._hash[at] - zobrist_sum(lost, self._keys[turn[at], :-1])
+        words = self._hash[at] - zobrist_sum(lost, self._keys, turn[at])
         return self._known(at, tokens, words, turn)
 
     def _known(
@@ -202,8 +203,8 @@ class Superko:
 
     def _subtract(self, removed: Removed, colour: Tensor) -> None:
         if removed.games.numel():
-            keys = self._keys[colour[removed.games], :-1]
-            self._hash.index_add_(0, removed.games, -zobrist_sum(removed.stones, keys))
+            lost = zobrist_sum(removed.stones, self._keys, colour[removed.games])
+            self._hash.index_add_(0, removed.games, lost, alpha=-1)
 
     def _row_and_bit(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         bit = torch.ones_like(tokens) << tokens % self._board_size
@@ -214,9 +215,3 @@ def _lose(lost: Tensor, exposed: Tensor, removed: Removed) -> None:
     if removed.games.numel():
         lost.index_copy_(1, removed.games, lost[:, removed.games] | removed.stones)
         exposed.index_fill_(0, removed.games, True)
-
-
-def _tokens(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Column and token of every point of the sets (n, K), as two (M,) int64."""
-    column, tokens = unpack(points).flatten(1).nonzero().unbind(1)
-    return column, tokens

@@ -23,14 +23,22 @@ def zobrist_keys(num_points: int, device: torch.device) -> Tensor:
     return random_words(0, numbers, num_points, ZOBRIST).view(2, num_points + 1)
 
 
-def zobrist_sum(rows: Tensor, keys: Tensor) -> Tensor:
+def tokens_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Column and token of every point of the sets (n, K); two (M,) int64, columns ascending."""
+    columns, tokens = unpack(rows).flatten(1).nonzero().unbind(1)
+    return columns, tokens
+
+
+def zobrist_sum(rows: Tensor, keys: Tensor, colours: Tensor) -> Tensor:
     """The sum of the keys of each board's points.
 
     Args:
-        rows: (n, B) row bitboards.
-        keys: (n²,) or, one set for each board, (B, n²) int64.
+        rows: (n, K) row bitboards, stones of one colour in each column.
+        keys: from ``zobrist_keys``.
+        colours: (K,) int64, 0 black, 1 white.
 
     Returns:
-        (B,) int64.
+        (K,) int64.
     """
-    return (unpack(rows).flatten(1) * keys).sum(1)
+    columns, tokens = tokens_of(rows)
+    return torch.zeros_like(colours).index_add_(0, columns, keys[colours[columns], tokens])
