@@ -148,13 +148,13 @@ def popcount(words: Tensor) -> Tensor:
 
 
 def count_points(points: Tensor) -> Tensor:
-    """How many points each set has; (..., B) int32 from (..., n, B), n at most 19."""
+    """How many points each set has; (B,) int32."""
     counts = points - (points >> 1 & 0x55555555)
     counts = (counts & 0x33333333).add_(counts >> 2 & 0x33333333)
     # Fields of four bits hold at most 4, so three rows can be added before they overflow.
-    rows = counts.unbind(-2)
-    threes = torch.stack([sum(rows[r : r + 3]) for r in range(0, len(rows), 3)], -2)
-    fields = (threes & 0x0F0F0F0F).add_(threes >> 4 & 0x0F0F0F0F).sum(-2, dtype=torch.int32)
+    rows = counts.unbind()
+    threes = torch.stack([sum(rows[r : r + 3]) for r in range(0, len(rows), 3)])
+    fields = (threes & 0x0F0F0F0F).add_(threes >> 4 & 0x0F0F0F0F).sum(0, dtype=torch.int32)
     halves = (fields & 0x00FF00FF) + (fields >> 8 & 0x00FF00FF)
     return halves * 0x00010001 >> 16
 

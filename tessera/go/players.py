@@ -133,7 +133,8 @@ def choose(player: Player, engine: GPUGoEngine, words: Tensor) -> Choice:
     """
     classes = player.classes(engine)
     exponents = torch.tensor(player.exponents, device=engine.device).unsqueeze(1)
-    counts = count_points(classes).long()
+    # Class by class, because all of them at once would fall out of the processor's cache.
+    counts = torch.stack([count_points(points) for points in classes]).long()
     weights = counts << exponents
     through = weights.cumsum(0)
     total = through[-1]

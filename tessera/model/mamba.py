@@ -1,0 +1,217 @@
+"""MambaModel: reads a game as a sequence of tokens and predicts the next one.
+
+Shape suffixes: B games, L positions, H ``d_model``, V ``vocab_size``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tessera.model.mixer import MambaMixer, size_problems
+from tessera.model.scan import ScanName
+from tessera.model.state import LayerState, MambaState
+
+MAX_CONTEXT = 64  # moves in the window of the windowed forward
+
+# Times d_model ** -0.5: logits of about a hundredth, so a new model predicts nearly uniformly.
+_HEAD_SCALE = 0.01
+
+
+class MambaStack(nn.Module):
+    """Pre-norm residual Mamba blocks and a final norm, with the interface of one ``MambaMixer``.
+
+    Arguments and errors are those of ``MambaMixer``, with ``n_layers`` blocks.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        scan: ScanName = "auto",
+    ) -> None:
+        super().__init__()
+        self.mixers = nn.ModuleList(
+            MambaMixer(d_model, d_state, d_conv, expand, scan) for _ in range(n_layers)
+        )
+        self.norms = nn.ModuleList(nn.RMSNorm(d_model, eps=1e-5) for _ in range(n_layers))
+        self.final_norm = nn.RMSNorm(d_model, eps=1e-5)
+
+    def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
+        """The mixed vectors, see ``MambaMixer.forward``."""
+        return self.advance(hidden_BLH, is_pad_BL)[0]
+
+    def advance(
+        self,
+        hidden_BLH: Tensor,
+        is_pad_BL: Tensor | None = None,
+        layers: tuple[LayerState, ...] | None = None,
+    ) -> tuple[Tensor, tuple[LayerState, ...]]:
+        """The mixed vectors and the state after them, see ``MambaMixer.advance``."""
+        new: tuple[LayerState, ...] = ()
+        for index, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
+            own = layers[index : index + 1] if layers else None
+            # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
+            mixed_BLH, own = mixer.advance(norm(hidden_BLH), is_pad_BL, own)
+            hidden_BLH = hidden_BLH + mixed_BLH
+            new += own
+        return self.final_norm(hidden_BLH), new
+
+    def init_layers(
+        self, batch_size: int, device: torch.device | str | None = None
+    ) -> tuple[LayerState, ...]:
+        """The states of new games, first layer first."""
+        return sum((mixer.init_layers(batch_size, device) for mixer in self.mixers), ())
+
+
+class MambaModel(nn.Module):
+    """Logits of the next token at every position of a game, as a map of possibilities.
+
+    ``head(mamba(embedding(tokens)))``. A new model starts within 0.05 nats of ln(vocab_size).
+    PAD is invisible: it changes no logit and no state, and its own logits are the head's bias.
+
+    Args:
+        vocab_size: tokens, n² + 3 for an n×n board.
+        d_model: width of a position's vector.
+        d_state: states of each channel.
+        d_conv: positions the short convolution sees, its own included.
+        expand: channels per unit of ``d_model``.
+        n_layers: 1 is a bare mixer; more are pre-norm residual blocks and a final norm.
+        scan: ``auto``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``.
+        pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
+
+    Raises:
+        ValueError: naming every argument that is out of range, its value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 364,  # 19×19
+        d_model: int = 256,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        n_layers: int = 1,
+        scan: ScanName = "auto",
+        pad_token: int | None = None,
+    ) -> None:
+        super().__init__()
+        pad = vocab_size - 2 if pad_token is None else pad_token
+        problems = size_problems(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=expand,
+            n_layers=n_layers,
+        )
+        if not problems and not 0 <= pad < vocab_size:
+            problems = [f"pad_token must be 0 to {vocab_size - 1}, got {pad}."]
+        if problems:
+            raise ValueError("\n".join(problems))
+        self.vocab_size = vocab_size
+        self.d_model = d_model
+        self.n_layers = n_layers
+        self.pad_token = pad
+        self.embedding = nn.Embedding(vocab_size, d_model, padding_idx=pad)
+        self.mamba: MambaMixer | MambaStack
+        if n_layers == 1:
+            self.mamba = MambaMixer(d_model, d_state, d_conv, expand, scan)
+        else:
+            self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan)
+        self.head = nn.Linear(d_model, vocab_size)
+        nn.init.normal_(self.head.weight, std=_HEAD_SCALE * d_model**-0.5)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, L, V) of the token after each position, from the start of each game.
+
+        Args:
+            tokens: (B, L) int64, L at least 1. PAD may stand at either end of a row.
+
+        Raises:
+            ValueError: if ``tokens`` has another shape or dtype.
+        """
+        _check_tokens(tokens, "(batch, length)")
+        return self.head(self.mamba(self.embedding(tokens), tokens == self.pad_token))
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
+        """The state of ``batch_size`` new games; ``device`` None means that of the parameters."""
+        return MambaState(self.mamba.init_layers(batch_size, device))
+
+    def step(self, tokens: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        """Logits (B, V) after one more token in each game, and the new state.
+
+        Equal to ``forward`` on the whole game, at a cost that does not grow with the game.
+
+        Args:
+            tokens: (B,) int64. PAD leaves the state of its game as it was.
+            state: of the same B games.
+
+        Raises:
+            ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
+        """
+        _check_tokens(tokens, "(batch,)")
+        logits, state = self._advance(tokens[:, None], state)
+        return logits[:, 0], state
+
+    def prefill(self, tokens: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
+        """Logits (B, L, V) of the token after each position, and the state after the last move.
+
+        With a state the plain scan runs, on a GPU too: mamba_ssm's kernel cannot start from one.
+
+        Args:
+            tokens: (B, L) int64, L at least 1. PAD may stand anywhere.
+            state: of the same B games, before the first of the tokens; None means new games.
+
+        Raises:
+            ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
+        """
+        _check_tokens(tokens, "(batch, length)")
+        order = torch.argsort(tokens == self.pad_token, dim=1, stable=True)
+        logits, state = self._advance(tokens.gather(1, order), state)
+        places = order.argsort(dim=1)[..., None].expand_as(logits)
+        return logits.gather(1, places), state
+
+    def predict_next(self, tokens: Tensor, context: int = MAX_CONTEXT) -> Tensor:
+        """Logits (B, V) of the token after each game's last move, read through a sliding window.
+
+        Args:
+            tokens: (B, L) int64, L at least 1. PAD may stand anywhere.
+            context: tokens of each game in the window, its last ones; at least 1.
+
+        Raises:
+            ValueError: if ``tokens`` has another shape or dtype, or ``context`` is below 1.
+        """
+        _check_tokens(tokens, "(batch, length)")
+        problems = size_problems(context=context)
+        if problems:
+            raise ValueError(problems[0])
+        order = torch.argsort(tokens != self.pad_token, dim=1, stable=True)
+        window = tokens.gather(1, order)[:, -context:]
+        hidden_BLH = self.mamba(self.embedding(window), window == self.pad_token)
+        return self.head(hidden_BLH[:, -1])
+
+    def _advance(self, tokens: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        """Logits and new state of rows in which PAD stands only after the moves."""
+        if state is not None and state.batch_size != len(tokens):
+            raise ValueError(
+                f"state must hold the games of tokens, {len(tokens)}, got {state.batch_size}."
+            )
+        hidden_BLH, layers = self.mamba.advance(
+            self.embedding(tokens), tokens == self.pad_token, state.layers if state else None
+        )
+        return self.head(hidden_BLH), MambaState(layers)
+
+
+def _check_tokens(tokens: Tensor, shape: str) -> None:
+    """Raise ValueError unless ``tokens`` are integers of the shape ``(batch,)`` or ``(batch, length)``."""
+    is_shaped = tokens.dim() == shape.count(",") + (shape == "(batch, length)")
+    if not is_shaped or tokens.numel() == 0 or tokens.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"tokens must be {shape} int64 and not empty, "
+            f"got {tuple(tokens.shape)} {str(tokens.dtype).removeprefix('torch.')}."
+        )

@@ -1,0 +1,214 @@
+"""The selective scan: the plain torch form, and mamba_ssm's CUDA kernel behind the same signature.
+
+The recurrence, for every game, channel and state (Δ is written ``dt``)::
+
+    state[t] = exp(Δ[t] A) state[t-1] + Δ[t] B[t] x[t]
+    y[t]     = (C[t] · state[t] + D x[t]) silu(z[t])
+
+Shape suffixes: B games, L positions, D channels (``d_inner``), N states of a channel (``d_state``).
+Source: Gu and Dao, "Mamba" (arXiv:2312.00752), algorithm 2, with mamba_ssm's simplification that
+B enters as Δ B rather than by the exact zero-order hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ScanName = Literal["auto", "mamba_ssm", "torch"]
+
+_INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
+_logger = logging.getLogger(__name__)
+
+
+def selective_scan(
+    x_BLD: Tensor,
+    dt_BLD: Tensor,
+    A_DN: Tensor,
+    B_BLN: Tensor,
+    C_BLN: Tensor,
+    D_D: Tensor,
+    z_BLD: Tensor,
+    dt_bias_D: Tensor,
+    state_BDN: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The gated output of the scan and the state after the last position, in plain torch.
+
+    This is the specification of the kernel. It runs on any device in float32 (float64 stays
+    float64), autocast or not, with gradients to every argument, and gives the same bits each time.
+
+    Args:
+        x_BLD: input of the recurrence, (B, L, D), L at least 1.
+        dt_BLD: step sizes before bias and softplus, (B, L, D).
+        A_DN: decay rates, (D, N), negative.
+        B_BLN: how a position's input enters each state, (B, L, N).
+        C_BLN: how each state is read at a position, (B, L, N).
+        D_D: skip weight of each channel, (D,).
+        z_BLD: gate before silu, (B, L, D).
+        dt_bias_D: added to ``dt_BLD`` before the softplus, (D,).
+        state_BDN: state before the first position, (B, D, N); None means zeros.
+
+    Returns:
+        y, (B, L, D) in the dtype of ``x_BLD``; the last state, (B, D, N), at least float32.
+    """
+    dtype = torch.promote_types(x_BLD.dtype, torch.float32)
+    # Autocast would run the readout, and with it the gradient of the state, in bfloat16.
+    with torch.autocast(x_BLD.device.type, enabled=False):
+        x = x_BLD.to(dtype)
+        dt = F.softplus(dt_BLD.to(dtype) + dt_bias_D.to(dtype))
+        # Channels last: sixteen states in the last axis would leave the vector units half idle.
+        A_ND = A_DN.to(dtype).t().contiguous()
+        if state_BDN is None:
+            state = x.new_zeros(len(x), *A_ND.shape)
+        else:
+            state = state_BDN.to(dtype).transpose(1, 2)
+        # unbind, not slicing: the gradient of a slice is a zero tensor of the full size, each step.
+        steps = zip(
+            dt.unsqueeze(2).unbind(1),
+            (dt * x).unsqueeze(2).unbind(1),
+            B_BLN.to(dtype).unsqueeze(3).unbind(1),
+            C_BLN.to(dtype).unsqueeze(2).unbind(1),
+            strict=True,
+        )
+        readouts = []
+        for dt_B1D, dt_x_B1D, B_BN1, C_B1N in steps:
+            state = torch.addcmul(torch.exp(dt_B1D * A_ND) * state, dt_x_B1D, B_BN1)
+            readouts.append(C_B1N @ state)
+        y = torch.cat(readouts, dim=1) + D_D.to(dtype) * x
+        return (y * F.silu(z_BLD.to(dtype))).to(x_BLD.dtype), state.transpose(1, 2)
+
+
+def mamba_ssm_scan(
+    x_BLD: Tensor,
+    dt_BLD: Tensor,
+    A_DN: Tensor,
+    B_BLN: Tensor,
+    C_BLN: Tensor,
+    D_D: Tensor,
+    z_BLD: Tensor,
+    dt_bias_D: Tensor,
+    state_BDN: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The same as ``selective_scan``, computed by mamba_ssm's CUDA kernel.
+
+    On purpose different from the plain form: the last state carries no gradient, and the gradients
+    of A, B and C differ in their last bits from run to run (the kernel adds them with atomics).
+    The kernel always starts from zeros, so a given ``state_BDN`` is left to the plain form.
+
+    Raises:
+        ValueError: if mamba_ssm or its kernel is not installed.
+    """
+    if state_BDN is not None:
+        return selective_scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN)
+    y_BDL, last_BDN = require_mamba_ssm()(
+        x_BLD.transpose(1, 2),
+        dt_BLD.transpose(1, 2),
+        A_DN,
+        B_BLN.transpose(1, 2),
+        C_BLN.transpose(1, 2),
+        D=D_D.float(),
+        z=z_BLD.transpose(1, 2),
+        delta_bias=dt_bias_D.float(),
+        delta_softplus=True,
+        return_last_state=True,
+    )
+    return y_BDL.transpose(1, 2), last_BDN.detach()
+
+
+def require_mamba_ssm() -> Callable[..., tuple[Tensor, Tensor]]:
+    """mamba_ssm's ``selective_scan_fn``.
+
+    Raises:
+        ValueError: if mamba_ssm or its kernel is not installed; the message says what to install.
+    """
+    kernel, problem = _find_mamba_ssm()
+    if kernel is None:
+        raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {_INSTALL}")
+    return kernel
+
+
+@functools.cache
+def _find_mamba_ssm() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]:
+    """The kernel's entry point, or None and why there is none."""
+    try:
+        # Its import warns of torch's own deprecations, which nobody here can act on.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from mamba_ssm.ops import selective_scan_interface as interface
+    except ImportError as error:
+        return None, f"mamba_ssm cannot be imported ({error})"
+    # Later releases import without their Mamba-1 kernels and fail only when one is called.
+    if getattr(interface, "selective_scan_cuda", None) is None:
+        return None, "mamba_ssm is installed without its kernel selective_scan_cuda"
+    return interface.selective_scan_fn, ""
+
+
+@functools.cache
+def _log_fallback(problem: str) -> None:
+    """Say once why a GPU runs the plain scan, and what that costs."""
+    _logger.warning(
+        "scan=auto runs the plain torch scan on the GPU, many times slower: %s. %s",
+        problem,
+        _INSTALL,
+    )
+
+
+class SelectiveScan(nn.Module):
+    """Runs the scan that was asked for; a module so that a forward hook sees the last state.
+
+    Args:
+        scan: ``torch``, the plain form; ``mamba_ssm``, its kernel, CUDA only; ``auto``, the kernel
+            for CUDA tensors where it is installed and the plain form everywhere else.
+
+    Raises:
+        ValueError: if ``scan`` is none of these, or ``mamba_ssm`` where it is not installed.
+    """
+
+    def __init__(self, scan: ScanName = "auto") -> None:
+        super().__init__()
+        if scan not in get_args(ScanName):
+            raise ValueError(f"scan must be {', '.join(get_args(ScanName))}, got {scan!r}.")
+        if scan == "mamba_ssm":
+            require_mamba_ssm()
+        self.scan = scan
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        dt_BLD: Tensor,
+        A_DN: Tensor,
+        B_BLN: Tensor,
+        C_BLN: Tensor,
+        D_D: Tensor,
+        z_BLD: Tensor,
+        dt_bias_D: Tensor,
+        state_BDN: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The output and last state of ``selective_scan``, with its arguments.
+
+        Raises:
+            ValueError: if ``mamba_ssm`` was asked for and the tensors are not on a GPU.
+        """
+        scan = mamba_ssm_scan if self._uses_kernel(x_BLD) else selective_scan
+        return scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN)
+
+    def _uses_kernel(self, x_BLD: Tensor) -> bool:
+        if self.scan == "torch" or (self.scan == "auto" and not x_BLD.is_cuda):
+            return False
+        if not x_BLD.is_cuda:
+            raise ValueError(f"scan must be auto or torch on {x_BLD.device}, got mamba_ssm.")
+        kernel, problem = _find_mamba_ssm()
+        if kernel is None:
+            _log_fallback(problem)
+        return kernel is not None
+
+    def extra_repr(self) -> str:
+        """The chosen scan, for ``print(model)``."""
+        return f"scan={self.scan!r}"
