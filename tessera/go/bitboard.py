@@ -7,6 +7,8 @@ or down is a copy of contiguous memory, whatever the number of boards.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def row_mask(board_size: int) -> int:
 
 
 def pack(points: Tensor) -> Tensor:
-    """Row bitboards (n, B) of dense boards (B, n, n) of bool (or of numbers, where not 0 is set)."""
+    """Row bitboards (n, B) of dense boards (B, n, n); what is not 0 or False is in the set."""
     columns = torch.arange(points.shape[-1], device=points.device, dtype=torch.int32)
     bits = points.ne(0).to(torch.int32) << columns
     return bits.sum(-1, dtype=torch.int32).t().contiguous()
@@ -122,7 +124,7 @@ def chain_in_atari(seed: Tensor, stones: Tensor, empty: Tensor) -> tuple[Tensor,
         (K,) bool, True where the chain has none.
     """
     columns = torch.arange(seed.shape[1], device=seed.device)
-    done: list[tuple[Tensor, Tensor, Tensor]] = []
+    done = [(columns[:0], seed[:, :0], columns[:0] == 0)]
     while columns.numel():
         spread = neighbours(seed)
         libs = spread & empty
@@ -135,7 +137,7 @@ def chain_in_atari(seed: Tensor, stones: Tensor, empty: Tensor) -> tuple[Tensor,
         left = (few & growing).nonzero().squeeze(1)
         columns, seed = columns[left], grown[:, left]
         stones, empty = stones[:, left], empty[:, left]
-    found, chains, none = zip(*done, strict=True) if done else ((columns,), (seed,), (columns == 0,))
+    found, chains, none = zip(*done, strict=True)
     return torch.cat(found), torch.cat(chains, 1), torch.cat(none)
 
 
@@ -153,7 +155,7 @@ def count_points(points: Tensor) -> Tensor:
     counts = (counts & 0x33333333).add_(counts >> 2 & 0x33333333)
     # Fields of four bits hold at most 4, so three rows can be added before they overflow.
     rows = counts.unbind()
-    threes = torch.stack([sum(rows[r : r + 3]) for r in range(0, len(rows), 3)])
+    threes = torch.stack([reduce(torch.add, rows[r : r + 3]) for r in range(0, len(rows), 3)])
     fields = (threes & 0x0F0F0F0F).add_(threes >> 4 & 0x0F0F0F0F).sum(0, dtype=torch.int32)
     halves = (fields & 0x00FF00FF) + (fields >> 8 & 0x00FF00FF)
     return halves * 0x00010001 >> 16

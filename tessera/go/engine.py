@@ -83,6 +83,7 @@ class GPUGoEngine:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
         n, pad = self.board_size, self.vocabulary.pad_token
+        self._legal: Tensor | None = None  # of the positions as they stand, once asked for
         self._position = Position(*(zeros(n, batch_size, dtype=torch.int32) for _ in range(3)))
         self.turn, self.move_number = zeros(batch_size), zeros(batch_size)
         self.history = torch.full((batch_size, self.max_moves), pad, device=self.device)
@@ -166,6 +167,7 @@ class GPUGoEngine:
         dead = bitboard.without_liberties(position.opponent, position.empty)
         if self.rules.capture == "single":
             dead = dead & ~bitboard.neighbours(position.opponent)
+        self._legal = None
         position.opponent = position.opponent & ~dead
         position.atari = all_in_atari(position, self.rules.capture)
         counts = bitboard.popcount(dead).sum(0)
@@ -201,11 +203,17 @@ class GPUGoEngine:
         black, white = (bitboard.pack(boards[:, colour].to(self.device)) for colour in (0, 1))
         if (black & white).any():
             raise ValueError("boards must not have a black and a white stone on one point.")
+        self._legal = None
         turn = turn.to(self.turn)
         chosen = torch.ones_like(turn).bool() if mask is None else mask.to(self.device)
         black_moves = turn == BLACK
-        old, new = self._position, Position(
-            torch.where(black_moves, black, white), torch.where(black_moves, white, black), black
+        old, new = (
+            self._position,
+            Position(
+                torch.where(black_moves, black, white),
+                torch.where(black_moves, white, black),
+                black,
+            ),
         )
         new.atari = all_in_atari(new, self.rules.capture)
         self._position = Position(
@@ -226,6 +234,11 @@ class GPUGoEngine:
 
     def legal_rows(self) -> Tensor:
         """The legal points as row bitboards (n, B), whether or not the game is over."""
+        if self._legal is None:
+            self._legal = self._find_legal()
+        return self._legal
+
+    def _find_legal(self) -> Tensor:
         position = self._position
         safe = no_suicide(position, self.rules.capture)
         legal = position.empty if self.rules.suicide else safe
@@ -254,6 +267,7 @@ class GPUGoEngine:
 
     def keep(self, games: Tensor) -> None:
         """Go on with these games only; ``games`` (K,) int64 are their numbers in the batch."""
+        self._legal = None
         self._position = self._position.select(games)
         for name in _PER_GAME:
             setattr(self, name, getattr(self, name)[games])
@@ -286,6 +300,7 @@ class GPUGoEngine:
             raise IllegalMoveError(f"game {game}: {vertex} is illegal for {colour}.")
 
     def _play(self, moves: Tensor) -> None:
+        self._legal = None
         active = ~self.is_game_over()
         placed = active & (moves < self.vocabulary.num_points)
         row, bit = self._row_and_bit(torch.where(placed, moves, -1))

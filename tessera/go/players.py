@@ -36,7 +36,7 @@ class Player(Protocol):
 class UniformPlayer:
     """Every legal move that does not fill an own true eye is equally likely."""
 
-    exponents = (0,)
+    exponents: tuple[int, ...] = (0,)
 
     def classes(self, engine: GPUGoEngine) -> Tensor:
         """The candidate moves as one class."""
@@ -44,16 +44,15 @@ class UniformPlayer:
 
 
 # The rule-based player's weight of a move is the product of the factors that apply to it.
+_STRONG, _MILD = 4, 3
 FACTORS = {
-    "capture": 16,  # takes an enemy chain that is in atari
-    "rescue": 16,  # lets an own chain in atari escape or join a chain that is not in atari
-    "near": 8,  # one of the eight points around the last move
-    "shape": 8,  # makes a hane or a cut
-    "self_atari": 1 / 16,  # at most one empty neighbour, takes nothing, joins no safe own chain
-    "early_first_line": 1 / 8,  # on the first line in the first quarter of n² plies
+    "capture": 2.0**_STRONG,  # takes an enemy chain that is in atari
+    "rescue": 2.0**_STRONG,  # an own chain in atari gets out or joins one that is not in atari
+    "self_atari": 2.0**-_STRONG,  # at most one empty neighbour, takes nothing, joins no safe chain
+    "near": 2.0**_MILD,  # one of the eight points around the last move
+    "shape": 2.0**_MILD,  # makes a hane or a cut
+    "early_first_line": 2.0**-_MILD,  # on the first line in the first n²/4 plies
 }
-_FOUR = ("capture", "rescue", "self_atari")  # factors of 2^4, counted together
-_THREE = ("near", "shape", "early_first_line")  # factors of 2^3, counted together
 
 
 class RulesPlayer:
@@ -65,7 +64,7 @@ class RulesPlayer:
     2^(4i + 3j).
     """
 
-    exponents = tuple(4 * i + 3 * j for i in range(4) for j in range(4))
+    exponents: tuple[int, ...] = tuple(_STRONG * i + _MILD * j for i in range(4) for j in range(4))
 
     def classes(self, engine: GPUGoEngine) -> Tensor:
         """The candidate moves by (i, j)."""

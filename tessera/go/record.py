@@ -144,7 +144,9 @@ class _Table:
         if self.legal is not None:
             over = engine.is_game_over()
             self.legal[ply].index_copy_(1, slots, engine.legal_rows() * ~over)
-        choice = choose(self.player, engine, random_words(self.seed, self.numbers[slots], ply, MOVE))
+        choice = choose(
+            self.player, engine, random_words(self.seed, self.numbers[slots], ply, MOVE)
+        )
         going = ~engine.is_game_over()
         engine.play_batch(choice.moves)
         pad = engine.vocabulary.pad_token
