@@ -54,6 +54,7 @@ class MambaStack(nn.Module):
         new: tuple[LayerState, ...] = ()
         for index, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
             own = layers[index : index + 1] if layers else None
+            assert isinstance(mixer, MambaMixer)
             # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
             mixed_BLH, own = mixer.advance(norm(hidden_BLH), is_pad_BL, own)
             hidden_BLH = hidden_BLH + mixed_BLH
@@ -64,7 +65,8 @@ class MambaStack(nn.Module):
         self, batch_size: int, device: torch.device | str | None = None
     ) -> tuple[LayerState, ...]:
         """The states of new games, first layer first."""
-        return sum((mixer.init_layers(batch_size, device) for mixer in self.mixers), ())
+        mixers = [mixer for mixer in self.mixers if isinstance(mixer, MambaMixer)]
+        return tuple(layer for mixer in mixers for layer in mixer.init_layers(batch_size, device))
 
 
 class MambaModel(nn.Module):
@@ -135,7 +137,7 @@ class MambaModel(nn.Module):
         Raises:
             ValueError: if ``tokens`` has another shape or dtype.
         """
-        _check_tokens(tokens, "(batch, length)")
+        _check_tokens(tokens, "batch", "length")
         return self.head(self.mamba(self.embedding(tokens), tokens == self.pad_token))
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
@@ -154,7 +156,7 @@ class MambaModel(nn.Module):
         Raises:
             ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
         """
-        _check_tokens(tokens, "(batch,)")
+        _check_tokens(tokens, "batch")
         logits, state = self._advance(tokens[:, None], state)
         return logits[:, 0], state
 
@@ -170,7 +172,7 @@ class MambaModel(nn.Module):
         Raises:
             ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
         """
-        _check_tokens(tokens, "(batch, length)")
+        _check_tokens(tokens, "batch", "length")
         order = torch.argsort(tokens == self.pad_token, dim=1, stable=True)
         logits, state = self._advance(tokens.gather(1, order), state)
         places = order.argsort(dim=1)[..., None].expand_as(logits)
@@ -186,7 +188,7 @@ class MambaModel(nn.Module):
         Raises:
             ValueError: if ``tokens`` has another shape or dtype, or ``context`` is below 1.
         """
-        _check_tokens(tokens, "(batch, length)")
+        _check_tokens(tokens, "batch", "length")
         problems = size_problems(context=context)
         if problems:
             raise ValueError(problems[0])
@@ -207,11 +209,11 @@ class MambaModel(nn.Module):
         return self.head(hidden_BLH), MambaState(layers)
 
 
-def _check_tokens(tokens: Tensor, shape: str) -> None:
-    """Raise ValueError unless ``tokens`` are integers of the shape ``(batch,)`` or ``(batch, length)``."""
-    is_shaped = tokens.dim() == shape.count(",") + (shape == "(batch, length)")
-    if not is_shaped or tokens.numel() == 0 or tokens.dtype not in (torch.int64, torch.int32):
+def _check_tokens(tokens: Tensor, *axes: str) -> None:
+    """Raise ValueError unless ``tokens`` are integers with these axes, none of them empty."""
+    is_integer = tokens.dtype in (torch.int64, torch.int32)
+    if tokens.dim() != len(axes) or tokens.numel() == 0 or not is_integer:
         raise ValueError(
-            f"tokens must be {shape} int64 and not empty, "
+            f"tokens must be ({', '.join(axes)}) int64 and not empty, "
             f"got {tuple(tokens.shape)} {str(tokens.dtype).removeprefix('torch.')}."
         )

@@ -140,8 +140,8 @@ class MambaMixer(nn.Module):
     def init_layers(
         self, batch_size: int, device: torch.device | str | None = None
     ) -> tuple[LayerState, ...]:
-        """The state of new games, alone in a tuple; ``device`` None means that of the parameters."""
-        zeros = self.D.new_zeros((), device=device, dtype=torch.float32, requires_grad=False)
+        """The state of new games, alone in a tuple; ``device`` None is that of the parameters."""
+        zeros = self.D.new_zeros((), device=device, dtype=torch.float32)
         width = self.conv1d.kernel_size[0] - 1
         return (
             LayerState(
@@ -153,7 +153,7 @@ class MambaMixer(nn.Module):
     def _convolve(
         self, x_BLD: Tensor, is_pad_BL: Tensor | None, conv_BWD: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """silu of the causal depthwise convolution, and its inputs at the last W moves.
+        """The causal depthwise convolution through silu, and its inputs at the last W moves.
 
         Shifted multiply-adds: for four taps they take two thirds of the time of ``F.conv1d`` on a
         CPU, forward and backward, and need no transposed copy.

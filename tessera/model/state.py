@@ -50,7 +50,7 @@ class MambaState:
         return sum(tensor.shape[1:].numel() * tensor.element_size() for tensor in tensors)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> MambaState:
-        """The state with ``function`` applied to every tensor, such as ``lambda t: t.to("cpu")``."""
+        """The state with ``function`` applied to every tensor, such as ``torch.clone``."""
         return MambaState(
             tuple(LayerState(function(layer.conv), function(layer.ssm)) for layer in self.layers)
         )
@@ -99,7 +99,7 @@ class MambaStateCapture:
         if not scans:
             raise ValueError(f"model must hold a Mamba mixer, got {type(model).__name__}.")
         self.enabled = True
-        self._layers = {scan: layer for layer, scan in enumerate(scans)}
+        self._layers: dict[nn.Module, int] = {scan: layer for layer, scan in enumerate(scans)}
         self._states: list[Tensor | None] = [None] * len(scans)
         self._handles = [scan.register_forward_hook(self._keep) for scan in scans]
 

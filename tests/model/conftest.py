@@ -1,0 +1,48 @@
+"""Models whose parameters look trained, so that no test passes because everything is near zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from tessera.model import MambaModel
+
+Lively = Callable[..., MambaModel]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """Tensors here are so small that a second thread only waits for the first."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def lively() -> Lively:
+    """Builds a MambaModel with logits of size 1 and a state that both remembers and forgets."""
+
+    def build(
+        vocab_size: int = 84, d_model: int = 24, n_layers: int = 1, scan: str = "auto"
+    ) -> MambaModel:
+        torch.manual_seed(d_model + n_layers)
+        model = MambaModel(vocab_size, d_model, n_layers=n_layers, scan=scan)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                noise = torch.randn_like(parameter)
+                if name.endswith(("A_log", ".D", "norm.weight")) or ".norms." in name:
+                    parameter += 0.3 * noise
+                elif name.endswith("dt_proj.bias"):
+                    parameter += 2 + 0.3 * noise
+                elif name.endswith(("x_proj.weight", "conv1d.weight")):
+                    parameter *= 3
+                elif name.endswith("conv1d.bias"):
+                    parameter += 0.3 * noise
+                elif name.startswith("head"):
+                    parameter += noise * (4 if n_layers == 1 else 1) * d_model**-0.5
+        return model
+
+    return build
