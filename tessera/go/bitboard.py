@@ -129,7 +129,8 @@ def chain_in_atari(seed: Tensor, stones: Tensor, empty: Tensor) -> tuple[Tensor,
         spread = neighbours(seed)
         libs = spread & empty
         grown = (spread & stones).bitwise_or_(seed)
-        rows_with, rows_with_two = libs.ne(0).sum(0), (libs & (libs - 1)).ne(0).sum(0)
+        rows_with = libs.ne(0).sum(0, dtype=torch.int8)
+        rows_with_two = (libs & (libs - 1)).ne(0).sum(0, dtype=torch.int8)
         few = rows_with + rows_with_two < 2
         growing = (grown != seed).any(0)
         final = (few & ~growing).nonzero().squeeze(1)
@@ -175,7 +176,7 @@ def nth_point(points: Tensor, index: Tensor, counts: Tensor | None = None) -> tu
     size = points.shape[0]
     counts = popcount(points) if counts is None else counts
     through = counts.cumsum(0, dtype=torch.int32)
-    row = (through <= index).sum(0).clamp_(max=size - 1)
+    row = (through <= index).sum(0, dtype=torch.int8).clamp_(max=size - 1).long()
     at_row = row.unsqueeze(0)
     word = points.gather(0, at_row).squeeze(0)
     left = index - (through - counts).gather(0, at_row).squeeze(0)

@@ -113,10 +113,9 @@ class GPUGoEngine:
     def get_legal_mask(self) -> Tensor:
         """(B, n² + 1) bool, True where a move is legal; the last column is pass, always legal.
 
-        In a finished game only the pass is left.
+        It speaks of the position, whether or not the game is over: two passes lift a simple ko.
         """
         points = bitboard.unpack(self.legal_rows()).flatten(1)
-        points &= ~self.is_game_over().unsqueeze(1)
         return torch.nn.functional.pad(points, (0, 1), value=True)
 
     def is_game_over(self) -> Tensor:
