@@ -99,7 +99,9 @@ class Oracle:
         return [reason == "" for reason in reasons] + [True]
 
     def play(self, move: int) -> None:
-        """A point, or n² for a pass; the move is trusted to be legal."""
+        """A point, or n² for a pass, trusted to be legal; ignored once the game is over."""
+        if self.is_over():
+            return
         if move == self.size**2:
             self.passes += 1
             self.before_capture = None
