@@ -74,6 +74,8 @@ class GPUGoEngine:
         self.vocabulary = Vocabulary(board_size)
         self.rules = resolve_rules(rules)
         self.device = torch.device(device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device must be cpu where torch finds no CUDA device, got {device}.")
         self.board_size = board_size
         self.max_moves = self.rules.move_limit(board_size)
         self._new_state(batch_size)

@@ -1,0 +1,49 @@
+"""The plain engine on a GPU: the same bits as on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tessera.go import GPUGoEngine, play_games
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("rules", ["full", "phase2", "tromp-taylor"])
+@pytest.mark.parametrize("player", ["uniform", "rules"])
+@pytest.mark.parametrize("size", [2, 5, 9, 19])
+def test_games_are_the_same_on_both_devices(size: int, player: str, rules: str) -> None:
+    records = [
+        play_games(
+            player,
+            range(32),
+            seed=9,
+            board_size=size,
+            rules=rules,
+            device=device,
+            backend="torch",
+            with_legal=True,
+        )
+        for device in ("cpu", "cuda")
+    ]
+    for name in ("moves", "lengths", "results", "captures", "legal"):
+        first, second = (getattr(record, name).cpu() for record in records)
+        assert torch.equal(first, second), name
+    for name in ("log_probs", "entropies"):
+        first, second = (getattr(record, name).cpu() for record in records)
+        assert torch.allclose(first, second, atol=1e-5), name
+
+
+def test_boards_masks_and_ownership_are_the_same_on_both_devices() -> None:
+    moves = play_games("rules", range(16), seed=1, board_size=13).moves.long()
+    engines = [GPUGoEngine(16, device, 13, backend="torch") for device in ("cpu", "cuda")]
+    for ply in range(moves.shape[1]):
+        for engine in engines:
+            engine.play_batch(moves[:, ply])
+        if ply % 20 == 0:
+            cpu, cuda = engines
+            assert torch.equal(cpu.boards, cuda.boards.cpu())
+            assert torch.equal(cpu.get_legal_mask(), cuda.get_legal_mask().cpu())
+            assert torch.equal(cpu.ownership(), cuda.ownership().cpu())
+            assert torch.equal(cpu.score(), cuda.score().cpu())
