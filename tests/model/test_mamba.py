@@ -68,6 +68,21 @@ def test_any_prefix_can_be_prefilled_and_stepped_on(lively, n_layers: int) -> No
             torch.testing.assert_close(logits, whole[:, ply], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("d_conv", [1, 2, 5])
+@torch.no_grad()
+def test_a_mixer_carries_on_with_and_without_a_pad_mask(d_conv: int) -> None:
+    torch.manual_seed(d_conv)
+    mixer, hidden = MambaMixer(12, d_conv=d_conv), torch.randn(2, 9, 12)
+    whole = mixer(hidden)
+    for is_pad in (None, torch.zeros(2, 9, dtype=torch.bool)):
+        first, second = (None, None) if is_pad is None else is_pad.split([6, 3], dim=1)
+        head, layers = mixer.advance(hidden[:, :6], first)
+        tail, layers = mixer.advance(hidden[:, 6:], second, layers)
+        torch.testing.assert_close(torch.cat((head, tail), 1), whole, rtol=0, atol=1e-6)
+        inputs = mixer.in_proj(hidden)[..., : mixer.d_inner]
+        torch.testing.assert_close(layers[0].conv, inputs[:, 9 - (d_conv - 1) :])
+
+
 @torch.no_grad()
 def test_a_step_leaves_the_state_it_was_given(lively) -> None:
     model, state = lively(), lively().init_state(2)
