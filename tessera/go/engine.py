@@ -321,9 +321,12 @@ class GPUGoEngine:
         self.move_number += active
         self._passes = torch.where(active, (self._passes + 1) * ~placed, self._passes)
         if self._superko is not None:
-            self._superko.record(moves, placed, self.turn, self.move_number, taken, suicides)
+            self._superko.record(
+                moves, placed, active, self.turn, self.move_number, taken, suicides
+            )
         else:
-            self._ko_point = self._find_ko(taken, outcome.is_ko & (num_taken == 1))
+            ko_point = self._find_ko(taken, outcome.is_ko & (num_taken == 1))
+            self._ko_point = torch.where(active, ko_point, self._ko_point)
         self._exchange(active)
 
     def _count(self, removed: Removed) -> Tensor:

@@ -149,10 +149,11 @@ def choose(player: Player, engine: GPUGoEngine, words: Tensor) -> Choice:
 
     has_move = total > 0
     moves = torch.where(has_move, row * engine.board_size + column, engine.vocabulary.pass_token)
-    nats = exponents * math.log(2)
+    # Sums of whole numbers first, so that no order of adding can show in the result.
     log_total = total.clamp(min=1).double().log()
-    log_probs = torch.where(has_move, exponent * math.log(2) - log_total, 0.0)
-    entropies = log_total - (weights * nats).sum(0) / total.clamp(min=1)
+    log_probs = torch.where(has_move, exponent * math.log(2) - log_total, 0.0).clamp_(max=0)
+    mean_exponent = (weights * exponents).sum(0).double() / total.clamp(min=1)
+    entropies = (log_total - mean_exponent * math.log(2)).clamp_(min=0)
     return Choice(moves, log_probs.float(), entropies.float())
 
 

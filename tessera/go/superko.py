@@ -89,16 +89,18 @@ class Superko:
         self,
         moves: Tensor,
         placed: Tensor,
+        active: Tensor,
         turn: Tensor,
         move_number: Tensor,
         taken: Removed,
         suicides: Removed,
     ) -> None:
-        """Add the position after a ply, and exchange the two players.
+        """Add the position after a ply and exchange the two players, in the active games.
 
         Args:
             moves: (B,) int64 tokens, read where ``placed``.
             placed: (B,) bool, True where a stone was played.
+            active: (B,) bool, True where the game was not over.
             turn: (B,) int64, who moved.
             move_number: (B,) int64, plies played, this one included.
             taken: the opponent's stones that were removed.
@@ -113,9 +115,13 @@ class Superko:
         _lose(self._own_lost, self._own_exposed, suicides)
         self._subtract(taken, 1 - turn)
         self._subtract(suicides, turn)
-        self._remember(move_number, 1 - turn)
-        self._own_lost, self._opponent_lost = self._opponent_lost, self._own_lost
-        self._own_exposed, self._opponent_exposed = self._opponent_exposed, self._own_exposed
+        self._remember(move_number, turn ^ active)
+        own, opponent = self._own_lost, self._opponent_lost
+        changed = (own ^ opponent) * active
+        self._own_lost, self._opponent_lost = own ^ changed, opponent ^ changed
+        exposed, other = self._own_exposed, self._opponent_exposed
+        self._own_exposed = torch.where(active, other, exposed)
+        self._opponent_exposed = torch.where(active, exposed, other)
 
     def replace(self, removed: Removed, turn: Tensor, move_number: Tensor) -> None:
         """Take the opponent's stones ``removed`` out of the newest position itself."""
