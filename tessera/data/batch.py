@@ -30,7 +30,7 @@ class GameBatch(NamedTuple):
             they were not asked for.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # tuple.index is of no use here
     inputs: Tensor
     targets: Tensor
     log_probs: Tensor
