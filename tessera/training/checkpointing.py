@@ -134,7 +134,7 @@ class TrainingCheckpoint(Checkpoint):
         if step == self._last_step:  # gradients are still being accumulated
             return
         self._last_step = step
-        if step % trainer.log_every_n_steps == 0:
+        if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check_loss(trainer)
         if self._interruption.is_due(trainer):
             self.save(trainer, pl_module)

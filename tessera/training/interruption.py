@@ -50,7 +50,7 @@ class Interruption:
         if trainer.world_size == 1:
             return self._received is not None
         # Agreeing costs a wait for all processes, so they do it from time to time.
-        if trainer.global_step % trainer.log_every_n_steps:
+        if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return False
         received = torch.tensor(self._received or 0, device=trainer.strategy.root_device)
         agreed = int(trainer.strategy.reduce(received, reduce_op="max"))

@@ -5,6 +5,8 @@ Shapes: B sequences, L positions, V tokens.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,7 +42,8 @@ class NextMoveMetrics(Metric):
 
     Example:
         >>> from tessera.data import GameStream, StreamSettings
-        >>> batch = GameStream(StreamSettings(board_size=5, batch_size=2, games_per_chunk=2)).batch(0)
+        >>> settings = StreamSettings(board_size=5, batch_size=2, games_per_chunk=2)
+        >>> batch = GameStream(settings).batch(0)
         >>> metrics = NextMoveMetrics()
         >>> metrics.update(torch.zeros(2, 64, 28), batch)
         >>> round(metrics.compute()["loss"].item(), 4)  # ln 28
@@ -48,6 +51,8 @@ class NextMoveMetrics(Metric):
     """
 
     full_state_update = False
+    count: Tensor
+    sums: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +103,7 @@ class NextMoveMetrics(Metric):
             means = (self.sums / self.count).float()
             results |= dict(zip(_OVERALL, means, strict=True))
         for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
-            count = getattr(self, f"count_by_{name}")
+            count: Tensor = getattr(self, f"count_by_{name}")
             for what in ("legal_mass", "legal_top1"):
                 total = getattr(self, f"{what}_by_{name}")
                 if count.sum() > 0:
@@ -112,6 +117,6 @@ class NextMoveMetrics(Metric):
 def group_names(bounds: tuple[int, ...]) -> list[str]:
     """The names of the groups with these lower bounds: "0", "1-4", "5-19", "20_or_more"."""
     names = []
-    for low, following in zip(bounds, bounds[1:], strict=False):
+    for low, following in itertools.pairwise(bounds):
         names.append(str(low) if following == low + 1 else f"{low}-{following - 1}")
     return [*names, f"{bounds[-1]}_or_more"]

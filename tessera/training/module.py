@@ -99,11 +99,11 @@ class TesseraModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the learning rate is set before every step."""
         decayed, plain = decay_groups(self.model)
-        return torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain}],
-            lr=self.lr,
-            weight_decay=0.0,
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr)
 
     def on_train_start(self) -> None:
         """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""
@@ -193,7 +193,8 @@ def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramete
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
     }
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in model.parameters():
         exempt = getattr(parameter, "_no_weight_decay", False) or id(parameter) in embeddings
         (plain if exempt or parameter.dim() < 2 else decayed).append(parameter)

@@ -48,7 +48,9 @@ def in_one_line(message: str, names: list[str]) -> str:
         message: of jsonargparse or argparse.
         names: settings that there are, to suggest one for a misspelt name.
     """
-    if match := re.search(r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message):
+    if match := re.search(
+        r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message
+    ):
         return _unknown(match[1] or match[2], "", names)
     if match := re.match(r"unrecognized arguments: (\S+)", message):
         name = match[1].partition("=")[0]
@@ -74,7 +76,5 @@ def _allowed(message: str) -> str:
         return "another value"
     text = kinds[1] or kinds[2]
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
-    text = re.sub(
-        r"<class '(?:\w+\.)*(\w+)'>", lambda match: _WORDS.get(match[1], match[1]), text
-    )
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", lambda match: _WORDS.get(match[1], match[1]), text)
     return text.replace("'", "").replace(", null", " or null")

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 _REFRESH_S = 0.5  # on a terminal
 _LINE_S = 10.0  # in a file
+_BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
 _SHOWN = ("loss", "excess_nats", "legal_mass", "legal_top1")
 
 
@@ -51,7 +52,9 @@ class RunProgress(ProgressBar):
         if self._bar is None or trainer.sanity_checking:
             return
         values = {name: trainer.callback_metrics.get(f"val/{name}") for name in _SHOWN}
-        text = "  ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
+        text = "  ".join(
+            f"{name} {value:.3f}" for name, value in values.items() if value is not None
+        )
         tqdm.write(f"validation at step {trainer.global_step}: {text}", file=sys.stderr)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,7 +64,7 @@ class RunProgress(ProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a bar."""
-        self._open("test", trainer.datamodule.test_batches)
+        self._open("test", trainer.datamodule.test_batches)  # type: ignore[attr-defined]
 
     def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Move the bar."""
@@ -88,7 +91,7 @@ class RunProgress(ProgressBar):
                 disable=None,  # where it is not a terminal
                 dynamic_ncols=True,
                 mininterval=_REFRESH_S,
-                bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}",
+                bar_format=_BAR,
             )
             # A disabled bar counts nothing, and its clock would be needed too.
             self._bar.n, self._start, self._done_before = done, time.monotonic(), done

@@ -14,7 +14,7 @@ _LOGS = Path("lightning_logs")
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """``checkpoints/NAME/version_N`` and ``lightning_logs/NAME/version_N``, below the working folder.
+    """``checkpoints/NAME/version_N`` and ``lightning_logs/NAME/version_N`` in the working folder.
 
     Args:
         name: of the run: letters, digits, dots, dashes, underscores.
@@ -54,6 +54,15 @@ def new_run(name: str) -> RunFolder:
             except FileExistsError:
                 pass
         version += 1
+
+
+def discard(run: RunFolder) -> None:
+    """Remove the folders of a run that has not begun; what holds anything stays."""
+    for folder in (run.checkpoints, run.checkpoints.parent):
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or gone
+            return
 
 
 def latest_run(name: str) -> RunFolder:
