@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -35,10 +37,10 @@ class GamePicture(Callback):
         if trainer.sanity_checking or not self.every_n_validations or not trainer.is_global_zero:
             return
         self._validations += 1
-        writer = getattr(trainer.logger, "experiment", None)
+        writer: Any = getattr(trainer.logger, "experiment", None)
         if (self._validations - 1) % self.every_n_validations or not hasattr(writer, "add_image"):
             return
-        data: GameDataModule = trainer.datamodule
+        data: GameDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not self._moments:
             self._moments = replay(data.settings)
         context = data.settings.context
