@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     module = _COMMANDS[command][0]
     # Faults of a file are found before Lightning is loaded, which takes seconds.
-    problems = [config_problem(file) for file in config_files(arguments) if module == _LIGHTNING]
-    if any(problems):
-        print(*(f"tessera: {problem}" for problem in problems if problem), sep="\n", file=sys.stderr)
+    files = config_files(arguments) if module == _LIGHTNING else []
+    problems = [problem for file in files if (problem := config_problem(file))]
+    if problems:
+        print(*(f"tessera: {problem}" for problem in problems), sep="\n", file=sys.stderr)
         return 2
     try:
         run = importlib.import_module(f"tessera.commands.{module}").main

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+_SECTIONS = ("trainer", "model", "data")
+
 
 def config_files(argv: Sequence[str]) -> list[str]:
     """The files that ``--config`` or ``-c`` name on a command line, in order."""
@@ -21,6 +23,8 @@ def config_files(argv: Sequence[str]) -> list[str]:
 def config_problem(path: str) -> str | None:
     """The first fault of a file in one line, None if it can be read as settings by name."""
     file = Path(path)
+    if not path:
+        return "config must name a file, got none."
     if not file.is_file():
         return f"config {path} must be a file; there is none of that name."
     try:
@@ -35,6 +39,9 @@ def config_problem(path: str) -> str | None:
         return f"config {path} must not be empty."
     if not isinstance(root, yaml.MappingNode):
         return f"config {path} must hold settings by name, such as trainer: and data:."
+    for key, value in root.value:
+        if key.value in _SECTIONS and not isinstance(value, yaml.MappingNode):
+            return f"config {path}: {key.value} must hold settings by name, got {value.value}."
     for name, line in _repeated(root, ""):
         return f"config {path}, line {line}: {name} is there twice; keep one of them."
     return None

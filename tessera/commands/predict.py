@@ -42,8 +42,10 @@ def read_games(path: str, board_size: int) -> list[NamedGame]:
         if content.lstrip().startswith(b"("):
             game = read_sgf(content)
             if game.board_size != board_size:
-                raise ValueError(f"the board must be {board_size}×{board_size}, the model's, "
-                                 f"got {game.board_size}.")
+                raise ValueError(
+                    f"the board must be {board_size}×{board_size}, the model's, "
+                    f"got {game.board_size}."
+                )
             return [NamedGame(path, game.moves)]
         return _text_games(path, content.decode(), Vocabulary(board_size))
     except ValueError as error:
@@ -126,7 +128,8 @@ class _Printer(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        games: Any = trainer.predict_dataloaders.dataset
+        loader: Any = trainer.predict_dataloaders
+        games: GameTokens = loader.dataset
         for line in lines_of(games.games[batch_idx], outputs.float().cpu(), games.vocabulary):
             print(line)
 
@@ -138,5 +141,5 @@ def print_predictions(
     ckpt_path: str,
 ) -> None:
     """Print the lines of all games."""
-    trainer.callbacks.append(_Printer())
+    trainer.callbacks.append(_Printer())  # type: ignore[attr-defined]
     trainer.predict(module, loader, return_predictions=False, ckpt_path=ckpt_path)

@@ -1,4 +1,4 @@
-"""``tessera fit | validate | test | predict``: Lightning's command line over this program's parts."""
+"""``tessera fit | validate | test | predict``: Lightning's command line over these parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from typing import Any, NoReturn
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -34,7 +39,14 @@ from tessera.training.module import TesseraModule
 from tessera.training.parser import TesseraParser
 from tessera.training.progress import RunProgress
 from tessera.training.resume import conflicts, settings_of
-from tessera.training.run_folder import RunFolder, find_checkpoint, latest_run, new_run, run_of
+from tessera.training.run_folder import (
+    RunFolder,
+    discard,
+    find_checkpoint,
+    latest_run,
+    new_run,
+    run_of,
+)
 from tessera.training.throughput import Throughput
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
@@ -143,7 +155,7 @@ class TesseraCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, take what is not said from the checkpoint, and compare what is."""
-        config = parser.parse_args(args)
+        config = parser.parse_args(self.argv)
         command, settings = config.subcommand, config[config.subcommand]
         run_name = _run_name(settings)
         if settings.ckpt_path is not None:
@@ -151,12 +163,12 @@ class TesseraCLI(LightningCLI):
             checkpoint = read_checkpoint(path)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
-            config = parser.parse_args(args)
+            config = parser.parse_args(self.argv)
             settings = config[command]
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
         elif command == "predict":
-            raise SettingsError("ckpt_path must name the model to predict with; last is the newest.")
+            raise SettingsError("ckpt_path must name the model, or be last; got none.")
         settings.run_name = run_name
         self.config = config
 
@@ -232,8 +244,7 @@ class TesseraCLI(LightningCLI):
         try:
             return self._instantiate_trainer(config, callbacks)
         except Exception:
-            if rank_zero_only.rank == 0 and not any(run.checkpoints.iterdir()):
-                run.checkpoints.rmdir()
+            discard(run)
             raise
 
     def _open_run(self) -> RunFolder:
@@ -242,7 +253,7 @@ class TesseraCLI(LightningCLI):
         if run is not None:
             return run
         # The first process's folder is the one that is written to.
-        return new_run(name) if rank_zero_only.rank == 0 else latest_run(name)
+        return new_run(name) if _rank() == 0 else latest_run(name)
 
     def _setting(self, name: str) -> Any:
         return self._get(self.config_init, name)
@@ -318,6 +329,11 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Lightning's own call of a part of torch that is on its way out.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.. is deprecated.*")
+
+
+def _rank() -> int:
+    """This process's rank, known before there is a trainer."""
+    return getattr(rank_zero_only, "rank", 0)
 
 
 def _vocab_size(board_size: int) -> int:
