@@ -7,11 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.runs import SMALL
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a configuration small.yaml that trains in a second."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

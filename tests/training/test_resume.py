@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.conftest import SMALL, fit, tessera
+from tests.runs import SMALL, fit, tessera
 
 ACCUMULATE = ["--trainer.accumulate_grad_batches", "2"]
 
