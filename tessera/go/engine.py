@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from tessera.go import bitboard, scoring
+from tessera.go.backend import resolve_backend
 from tessera.go.position import Position, Removed, all_in_atari, no_suicide, place
 from tessera.go.rules import Rules, resolve_rules
 from tessera.go.superko import Superko
 from tessera.vocabulary import Vocabulary
 
 BLACK, WHITE, EMPTY = 0, 1, 2
-BACKENDS = ("auto", "torch", "triton")
 
 _PER_GAME = (
     "turn",
@@ -28,6 +28,14 @@ _PER_GAME = (
     "_ko_point",
     "_last_captures",
 )
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device; ValueError if it is a CUDA device and torch finds none."""
+    result = torch.device(device)
+    if result.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be cpu where torch finds no CUDA device, got {device}.")
+    return result
 
 
 class IllegalMoveError(ValueError):
@@ -67,15 +75,10 @@ class GPUGoEngine:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}.")
-        if backend == "triton":
-            raise ValueError("backend triton is not built yet; use auto or torch.")
         self.vocabulary = Vocabulary(board_size)
         self.rules = resolve_rules(rules)
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device must be cpu where torch finds no CUDA device, got {device}.")
+        self.device = check_device(device)
+        self.backend = resolve_backend(backend, self.device)
         self.board_size = board_size
         self.max_moves = self.rules.move_limit(board_size)
         self._new_state(batch_size)
