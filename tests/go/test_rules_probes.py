@@ -190,6 +190,30 @@ def test_finished_games_ignore_moves_and_the_others_go_on() -> None:
     assert engine.is_game_over().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("ko", KO_RULES)
+def test_the_mask_of_a_finished_game_stays_as_it_was(ko: str) -> None:
+    engine = new_game(5, Rules(ko=ko), games=2)
+    play(engine, "B3", "C3", "C4", "D4", "C2", "D2", "A1", "E3", "D3")
+    token = engine.vocabulary.token
+    for vertex in ("A5", "B5"):
+        engine.play_batch(torch.tensor([token("pass"), token(vertex)]))
+    mask = engine.get_legal_mask()[0]
+    assert bool(mask[token("C3")]) is (ko == "simple")
+    for vertex in ("C5", "D5", "E5"):
+        engine.play_batch(torch.tensor([token("pass"), token(vertex)]))
+        assert torch.equal(engine.get_legal_mask()[0], mask)
+
+
+@pytest.mark.parametrize("ko", KO_RULES)
+def test_a_ko_taken_at_the_move_limit_stays_a_ko(ko: str) -> None:
+    engine = new_game(5, Rules(ko=ko, max_moves=9), games=2)
+    play(engine, "B3", "C3", "C4", "D4", "C2", "D2", "A1", "E3", "D3")
+    assert engine.is_game_over().all()
+    for _ in range(3):
+        assert not is_legal(engine, "C3")
+        play(engine, "A5")
+
+
 def test_an_illegal_move_is_refused_by_game_and_vertex_and_changes_nothing() -> None:
     engine = new_game(19, games=3)
     q16, d4, j10 = (engine.vocabulary.token(name) for name in ("Q16", "D4", "J10"))
