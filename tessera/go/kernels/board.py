@@ -193,9 +193,9 @@ def place(
     own = own | stone
     taken = tl.zeros_like(own)
     suicides = tl.zeros_like(own)
-    num_taken = 0
-    num_suicides = 0
-    is_ko = 0
+    num_taken = tl.zeros([], tl.int32)
+    num_suicides = tl.zeros([], tl.int32)
+    is_ko = tl.zeros([], tl.int32)
     if ((facts >> 11) & 3) != 0:
         taken = flood(beside, opponent & atari)
         opponent = opponent & ~taken
@@ -214,7 +214,7 @@ def place(
         alone = (placed != 0) & ((facts >> 15) == 0)
         if alone & (tl.max(beside & empty, 0) == 0):
             suicides = stone
-            num_suicides = 1
+            num_suicides = num_suicides + 1
             own = own & ~stone
             empty = empty | stone
         atari = single_in_atari(own, empty) | single_in_atari(opponent, empty)
@@ -247,7 +247,7 @@ def place(
                 if SUICIDE:
                     if (count == 0) & (mine != 0):
                         suicides = chain
-                        num_suicides = 1
+                        num_suicides = num_suicides + 1
             seeds = seeds & ~chain
             look = tl.where(seeds != 0, lane * 2 + (((seeds & -seeds) & own) != 0).to(tl.int32), 64)
             look = tl.min(look, 0)
@@ -260,7 +260,7 @@ def place(
     return (
         own, opponent, atari, taken, suicides, num_taken, num_suicides,
         token, placed, was_lost, is_ko,
-    )
+    )  # fmt: skip
 
 
 @triton.jit
