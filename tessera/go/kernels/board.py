@@ -85,14 +85,23 @@ def nth_point(points, counts, index):
     through = tl.cumsum(counts, 0)
     left = index - (through - counts)
     here = (left >= 0) & (left < counts)
-    word = points
-    column = tl.zeros_like(points)
-    for step in tl.static_range(5):
-        low = popcount(word & ((1 << (16 >> step)) - 1))
-        upper = left >= low
-        left = tl.where(upper, left - low, left)
-        word = tl.where(upper, word >> (16 >> step), word)
-        column = tl.where(upper, column + (16 >> step), column)
+    # Counts of each two, four, eight and sixteen columns, then down from the widest.
+    twos = points - ((points >> 1) & 0x55555555)
+    fours = (twos & 0x33333333) + ((twos >> 2) & 0x33333333)
+    eights = (fours + (fours >> 4)) & 0x0F0F0F0F
+    low = (eights + (eights >> 8)) & 0xFF
+    column = tl.where(left >= low, 16, 0)
+    left = tl.where(left >= low, left - low, left)
+    low = (eights >> column) & 0xF
+    column = tl.where(left >= low, column + 8, column)
+    left = tl.where(left >= low, left - low, left)
+    low = (fours >> column) & 0xF
+    column = tl.where(left >= low, column + 4, column)
+    left = tl.where(left >= low, left - low, left)
+    low = (twos >> column) & 3
+    column = tl.where(left >= low, column + 2, column)
+    left = tl.where(left >= low, left - low, left)
+    column += (left >= ((points >> column) & 1)).to(tl.int32)
     return tl.where(here, 1 << column, 0)
 
 
@@ -237,7 +246,10 @@ def place(
             while growing != 0:
                 spread = neighbours(chain)
                 grown = chain | (spread & stones)
-                seen = (popcount(spread & empty) << 6) + (grown != chain).to(tl.int32)
+                # Two liberties are enough to know, so a row counts two at most.
+                liberties = spread & empty
+                seen = tl.where(liberties != 0, 64, 0) + (grown != chain).to(tl.int32)
+                seen += tl.where((liberties & (liberties - 1)) != 0, 64, 0)
                 seen = tl.sum(seen, 0)
                 count = seen >> 6
                 growing = tl.where(count < 2, seen & 63, 0)
