@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # What each room may import of the others. Whatever stands on top may import everything below it.
 ALLOWED: dict[str, set[str]] = {
@@ -29,6 +36,18 @@ FORBIDDEN: dict[str, set[str]] = {
     "vocabulary": LIGHTNING | {"torch"},
     "go": LIGHTNING | {"mamba_ssm", "torchmetrics", "tensorboard"},
     "model": LIGHTNING | {"torchmetrics", "tensorboard"},
+}
+
+# Where a package's module and its distribution have different names.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "mamba_ssm": "mamba-ssm",
+    "causal_conv1d": "causal-conv1d",
+    "selective_scan_cuda": "mamba-ssm",
+    "pynvml": "nvidia-ml-py",
+    "pyspiel": "open-spiel",
+    "triton": "torch",
+    "yaml": "pyyaml",
 }
 
 TOP_LEVEL = {
@@ -85,6 +104,19 @@ def test_no_module_imports_against_the_arrows(repository: Path) -> None:
         wrong += wrong_imports(path.read_text(), module, is_package)
     assert not wrong, "\n".join(wrong)
     assert {"vocabulary", "go", "commands"} <= rooms
+
+
+def test_every_package_that_is_imported_is_declared(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["cuda"], *extras["rivals"]]
+    declared = {canonicalize_name(Requirement(text).name) for text in requirements}
+    imported = set()
+    for path in (repository / "tessera").rglob("*.py"):
+        for name in imported_modules(path.read_text(), "tessera.room.module", False):
+            imported.add(name.split(".")[0])
+    imported -= {"tessera", *sys.stdlib_module_names}
+    assert {DISTRIBUTIONS.get(name, name) for name in imported} <= declared
 
 
 def test_every_room_is_drawn(repository: Path) -> None:

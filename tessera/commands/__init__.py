@@ -1,1 +1,1 @@
-"""The commands of ``tessera`` that are not Lightning's; each module has a ``main(argv)``."""
+"""The commands of ``tessera``; each module has a ``main(argv)``."""

@@ -85,14 +85,14 @@ def lines(report: Report) -> list[str]:
     """The report as a person reads it."""
     n, costs = report.board_size, report.costs
     rows = [
-        f"{s.name:18} {s.what:32} {s.plies_per_s:12,.0f} {s.batch_size:8,} {s.plies:12,}"
+        f"{s.name:18} {s.what:34} {s.plies_per_s:12,.0f} {s.batch_size:8,} {s.plies:12,}"
         f" {s.seconds:8.1f}"
         for s in report.speeds
     ]
     absent = [f"{name:18} {reason}" for name, reason in report.missing.items()]
-    head = f"{'engine':18} {'what':32} {'plies/s':>12} {'batch':>8} {'plies':>12} {'seconds':>8}"
+    head = f"{'engine':18} {'what':34} {'plies/s':>12} {'batch':>8} {'plies':>12} {'seconds':>8}"
     ratios = [
-        f"Tessera's uniform games are {ratio:,.2f} times as fast as {name} here."
+        f"Tessera's uniform games are {ratio:.3g} times as fast as {name} here."
         for name, ratio in report.ratios().items()
     ]
     calls = costs.one_game_ms / costs.ply_ms

@@ -42,6 +42,7 @@ class Oracle:
         self.turn = turn
         self.history = {self._situation(self.grid, turn)}
         self.before_capture: Grid | None = None
+        self.outcomes: dict[int, tuple[Grid, Grid]] = {}
         self.passes = 0
         self.captured = [0, 0]
         self.ko_refusals = 0
@@ -73,6 +74,11 @@ class Oracle:
 
     def after(self, point: int) -> tuple[Grid, Grid]:
         """Rule 7: the grid with the opponent's colour cleared, and that with one's own as well."""
+        if point not in self.outcomes:
+            self.outcomes[point] = self._after(point)
+        return self.outcomes[point]
+
+    def _after(self, point: int) -> tuple[Grid, Grid]:
         mine, theirs = COLOURS[self.turn], COLOURS[1 - self.turn]
         placed = (*self.grid[:point], mine, *self.grid[point + 1 :])
         captured = self.cleared(placed, theirs)
@@ -115,6 +121,7 @@ class Oracle:
             self.before_capture = before if taken else None
             self.passes = 0
         self.turn = 1 - self.turn
+        self.outcomes = {}
         self.history.add(self._situation(self.grid, self.turn))
 
     def is_over(self) -> bool:

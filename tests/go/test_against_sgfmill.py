@@ -14,12 +14,12 @@ from tessera.go.rules import Rules
 
 # Size, games, plies a game at most, and how many plies that makes at least, with either rule.
 BATCHES = [
-    (2, 30, 40, 600),
-    (3, 30, 60, 1600),
-    (5, 20, 100, 1850),
-    (9, 12, 200, 2300),
-    (13, 6, 300, 1800),
-    (19, 5, 560, 2800),
+    (2, 40, 30, 800),
+    (3, 44, 40, 1600),
+    (5, 48, 50, 2300),
+    (9, 32, 90, 2700),
+    (13, 12, 180, 2100),
+    (19, 6, 420, 2350),
 ]
 SUICIDE = [False, True]
 

@@ -238,8 +238,9 @@ def test_ko_is_refused_by_the_check() -> None:
 # New games and given positions.
 
 
-def test_reset_begins_a_new_game_where_the_mask_is_true_and_only_there() -> None:
-    engine = new_game(5, games=2)
+@pytest.mark.parametrize("ko", KO_RULES)
+def test_reset_begins_a_new_game_where_the_mask_is_true_and_only_there(ko: str) -> None:
+    engine = new_game(5, Rules(ko=ko), games=2)
     moves = ("B3", "C3", "C4", "D4", "C2", "D2", "A1", "E3", "D3")
     play(engine, *moves)
     kept = engine.boards[0].clone()

@@ -1,0 +1,16 @@
+"""Games become batches, on the device that trains on them."""
+
+from tessera.data.batch import GameBatch
+from tessera.data.datamodule import GameDataModule
+from tessera.data.settings import StreamSettings
+from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
+
+__all__ = [
+    "TEST_NUMBERS",
+    "TRAIN_NUMBERS",
+    "VAL_NUMBERS",
+    "GameBatch",
+    "GameDataModule",
+    "GameStream",
+    "StreamSettings",
+]

@@ -1,0 +1,177 @@
+"""GameDataModule: training, validation and test streams for a Lightning trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from tessera.data.batch import GameBatch
+from tessera.data.settings import StreamSettings
+from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
+from tessera.go import RULES, Rules
+
+
+class GameDataModule(LightningDataModule):
+    """Games played on the training device, as batches.
+
+    Training never repeats a game and never ends. Validation and test see the same games each time,
+    from number ranges that training does not reach. The position in the training stream is saved
+    with a checkpoint as the number of batches trained on, which is the same on every rank.
+
+    Args:
+        board_size: n, 2 to 19; the model's vocabulary follows from it.
+        rules: a preset: full, phase2 or tromp-taylor.
+        komi: instead of the preset's; points added to white's area.
+        ko: instead of the preset's: simple, positional or situational.
+        suicide: instead of the preset's: whether suicide is allowed.
+        max_moves: instead of the preset's 2·n²: plies after which a game is over.
+        player: who plays both colours: uniform or rules.
+        batch_size: sequences in a batch, on each device.
+        context: moves in a window, cut anywhere in a game; null for whole games.
+        games_per_chunk: games played at once; more is faster on a GPU and takes more memory.
+        windows_per_game: windows cut from each game; null for about one per context moves.
+        seed: of the games; the weights' seed is seed_everything.
+        val_batches: batches of a validation.
+        test_batches: batches of a test.
+        backend: of the engine: auto, torch or triton.
+
+    Raises:
+        ValueError: one line for every argument that is out of range.
+    """
+
+    def __init__(
+        self,
+        board_size: int = 19,
+        rules: str = "full",
+        komi: float | None = None,
+        ko: str | None = None,
+        suicide: bool | None = None,
+        max_moves: int | None = None,
+        player: str = "rules",
+        batch_size: int = 64,
+        context: int | None = 64,
+        games_per_chunk: int = 1024,
+        windows_per_game: int | None = None,
+        seed: int = 0,
+        val_batches: int = 16,
+        test_batches: int = 64,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        problems: list[str] = []
+        overrides = {"komi": komi, "ko": ko, "suicide": suicide, "max_moves": max_moves}
+        game_rules = _resolve(rules, overrides, problems)
+        for name, value in (("val_batches", val_batches), ("test_batches", test_batches)):
+            if value < 1:
+                problems.append(f"data.{name} must be at least 1, got {value}.")
+        try:
+            self.settings = StreamSettings(
+                board_size=board_size,
+                rules=game_rules,
+                player=player,
+                batch_size=batch_size,
+                context=context,
+                games_per_chunk=games_per_chunk,
+                windows_per_game=windows_per_game,
+                seed=seed,
+                backend=backend,
+            )
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        self.val_batches, self.test_batches = val_batches, test_batches
+        self.batches_trained = 0
+        self._train_stream: GameStream | None = None
+
+    def train_dataloader(self) -> DataLoader[GameBatch]:
+        """The endless training stream, from the first batch that was not trained on."""
+        self._train_stream = self._stream(TRAIN_NUMBERS, self.settings)
+        self._train_stream.start_batch = self.batches_trained
+        return _loader(self._train_stream)
+
+    def val_dataloader(self) -> DataLoader[GameBatch]:
+        """The validation batches, with legal points."""
+        return self._held_out(VAL_NUMBERS, self.val_batches)
+
+    def test_dataloader(self) -> DataLoader[GameBatch]:
+        """The test batches, with legal points."""
+        return self._held_out(TEST_NUMBERS, self.test_batches)
+
+    def on_after_batch_transfer(self, batch: GameBatch, dataloader_idx: int) -> GameBatch:
+        """Count a batch as trained on, when the trainer takes it up: loaders take some early."""
+        if self._train_stream is not None and self.trainer is not None and self.trainer.training:
+            self.batches_trained = self._train_stream.start_batch = batch.index + 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training stream, and how many games a chunk of it has."""
+        return {
+            "batches_trained": self.batches_trained,
+            "batches_per_chunk": self.settings.batches_per_chunk,
+            "games_per_chunk": self.settings.games_per_chunk * self._world_size(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the batches trained on.
+
+        If chunks are now cut differently (another batch size, another number of processes), go on
+        with the first chunk of which no game was seen.
+        """
+        here = self.state_dict()
+        position = state_dict["batches_trained"]
+        if any(here[key] != state_dict[key] for key in ("batches_per_chunk", "games_per_chunk")):
+            chunks = math.ceil(position / state_dict["batches_per_chunk"])
+            chunks = math.ceil(chunks * state_dict["games_per_chunk"] / here["games_per_chunk"])
+            position = chunks * here["batches_per_chunk"]
+        self.batches_trained = position
+
+    def _held_out(self, first_number: int, num_batches: int) -> DataLoader[GameBatch]:
+        # One chunk holds them all, so the stream keeps it and plays the games only once.
+        rows = num_batches * self.settings.batch_size
+        windows = self.settings.num_windows
+        # A whole number of batches in the chunk, although only num_batches of them are used.
+        step = self.settings.batch_size // math.gcd(self.settings.batch_size, windows)
+        games = math.ceil(rows / windows / step) * step
+        settings = dataclasses.replace(self.settings, games_per_chunk=games)
+        stream = self._stream(first_number, settings)
+        stream.num_batches, stream.with_legal = num_batches, True
+        return _loader(stream)
+
+    def _stream(self, first_number: int, settings: StreamSettings) -> GameStream:
+        trainer = self.trainer
+        if trainer is None:
+            return GameStream(settings, first_number=first_number)
+        return GameStream(
+            settings,
+            device=trainer.strategy.root_device,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            first_number=first_number,
+        )
+
+    def _world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+
+def _loader(stream: GameStream) -> DataLoader[GameBatch]:
+    """A loader that hands over the stream's batches as they are, in this process."""
+    return DataLoader(stream, batch_size=None, num_workers=0)
+
+
+def _resolve(rules: str, overrides: dict[str, Any], problems: list[str]) -> Rules:
+    """The preset with the given settings instead of its own; adds what is wrong to ``problems``."""
+    if rules not in RULES:
+        problems.append(f"data.rules must be one of {', '.join(RULES)}, got {rules}.")
+        return Rules()
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return dataclasses.replace(RULES[rules], **given)
+    except ValueError as error:
+        problems.append(str(error).replace("rules.", "data."))
+        return Rules()

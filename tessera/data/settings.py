@@ -1,0 +1,89 @@
+"""What determines a stream of batches, as one checked record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tessera.go import PLAYERS, Rules
+from tessera.vocabulary import check_board_size
+
+# Mean length of the built-in players' games over n²: 1.33 on 9×9, 1.22 on 19×19.
+_PLIES_PER_POINT = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """Which games are played and how batches are cut from them.
+
+    Args:
+        board_size: n, 2 to 19.
+        rules: the rules of every game.
+        player: the built-in player of both colours.
+        batch_size: sequences in a batch.
+        context: tokens in a window, cut anywhere in a game; None for whole games, one a sequence.
+        games_per_chunk: games that are played at once, in one call.
+        windows_per_game: windows cut from each game; None for about one per ``context`` plies.
+        seed: any whole number; another seed gives other games.
+        backend: as for GPUGoEngine.
+
+    Raises:
+        ValueError: one line for every argument that is out of range, called ``data.…`` as in YAML.
+    """
+
+    board_size: int = 19
+    rules: Rules = Rules()  # noqa: RUF009 (frozen, so it can be shared)
+    player: str = "rules"
+    batch_size: int = 64
+    context: int | None = 64
+    games_per_chunk: int = 1024
+    windows_per_game: int | None = None
+    seed: int = 0
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        problems = []
+        try:
+            check_board_size(self.board_size, "data.board_size")
+        except ValueError as error:
+            problems.append(str(error))
+        if self.player not in PLAYERS:
+            allowed = ", ".join(PLAYERS)
+            problems.append(f"data.player must be one of {allowed}, got {self.player}.")
+        if self.backend not in ("auto", "torch", "triton"):
+            problems.append(f"data.backend must be auto, torch or triton, got {self.backend}.")
+        for name in ("batch_size", "games_per_chunk", "context", "windows_per_game"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                problems.append(f"data.{name} must be at least 1, got {value}.")
+        if self.context is None and self.windows_per_game not in (None, 1):
+            problems.append(
+                "data.windows_per_game must be null or 1 where data.context is null (whole games), "
+                f"got {self.windows_per_game}."
+            )
+        if not problems and self.rows_per_chunk % self.batch_size:
+            problems.append(
+                f"data.games_per_chunk (={self.games_per_chunk}) times the windows of a game "
+                f"(={self.num_windows}) must be a multiple of data.batch_size, "
+                f"got {self.batch_size}."
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    @property
+    def num_windows(self) -> int:
+        """Sequences cut from each game."""
+        if self.windows_per_game is not None:
+            return self.windows_per_game
+        if self.context is None:
+            return 1
+        return max(1, round(_PLIES_PER_POINT * self.board_size**2 / self.context))
+
+    @property
+    def rows_per_chunk(self) -> int:
+        """Sequences cut from the games that are played at once."""
+        return self.games_per_chunk * self.num_windows
+
+    @property
+    def batches_per_chunk(self) -> int:
+        """Batches cut from the games that are played at once."""
+        return self.rows_per_chunk // self.batch_size

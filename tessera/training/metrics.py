@@ -1,0 +1,122 @@
+"""How far a model's distribution is from the player's, and from the rules.
+
+Shapes: B sequences, L positions, V tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from tessera.data import GameBatch
+
+# Lower bounds of the groups in which legality is also reported.
+PLY_GROUPS = (0, 32, 64, 128, 256)
+CAPTURE_GROUPS = (0, 1, 5, 20)
+
+_OVERALL = ("loss", "floor_nats", "excess_nats", "top1", "top5")
+
+
+class NextMoveMetrics(Metric):
+    """Means over all targets of the batches seen; PAD never counts.
+
+    ====================  ==========================================================================
+    ``loss``              -log q(target) in nats, q the model's distribution
+    ``floor_nats``        entropy of the player's distribution p: the least mean loss there can be
+    ``excess_nats``       log p(target) - log q(target): the distance from p in nats. Its mean is
+                          that of loss - floor_nats; the luck of the draw, which is in the loss, is
+                          not in it, so it is exactly 0 for a model that is the player
+    ``top1``, ``top5``    whether the target is the likeliest token, or among the five likeliest
+    ``legal_mass``        probability that q gives to legal tokens
+    ``legal_top1``        whether the likeliest token is legal
+    ====================  ==========================================================================
+
+    The two legality metrics are also given by groups of targets, ``legal_top1_by_ply/32-63`` and
+    ``legal_top1_by_captures/5-19`` (stones captured in the game so far). What could not be measured
+    is absent. Nothing waits for the GPU before ``compute``. Healthy: ``excess_nats`` falls towards
+    0, ``legal_mass`` rises towards 1, the groups with many captures come last.
+
+    Example:
+        >>> from tessera.data import GameStream, StreamSettings
+        >>> settings = StreamSettings(board_size=5, batch_size=2, games_per_chunk=2)
+        >>> batch = GameStream(settings).batch(0)
+        >>> metrics = NextMoveMetrics()
+        >>> metrics.update(torch.zeros(2, 64, 28), batch)
+        >>> round(metrics.compute()["loss"].item(), 4)  # ln 28
+        3.3322
+    """
+
+    full_state_update = False
+    count: Tensor
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        groups = {"ply": len(PLY_GROUPS), "captures": len(CAPTURE_GROUPS)}
+        self._add_sums("count", 1)
+        self._add_sums("sums", len(_OVERALL))
+        for name, size in groups.items():
+            for what in ("count", "legal_mass", "legal_top1"):
+                self._add_sums(f"{what}_by_{name}", size)
+
+    def _add_sums(self, name: str, size: int) -> None:
+        # Double precision: a sum of millions of targets still has its sixth digit.
+        zeros = torch.zeros(size, dtype=torch.float64)
+        self.add_state(name, zeros, dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, batch: GameBatch) -> None:
+        """Add a batch.
+
+        Args:
+            logits: (B, L, V).
+            batch: with or without legal points; without them legality is not measured.
+        """
+        vocab_size = logits.shape[-1]
+        counted = batch.targets != vocab_size - 2
+        log_q = F.log_softmax(logits.float(), -1)
+        loss = -log_q.gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1)
+        best = logits.topk(min(5, vocab_size), -1).indices
+        hits = best == batch.targets.unsqueeze(-1)
+        values = (loss, batch.entropies, loss + batch.log_probs, hits[..., 0], hits.any(-1))
+        self.count += counted.sum()
+        self.sums += torch.stack([(value.double() * counted).sum() for value in values])
+        if batch.legal is None:
+            return
+        legal = batch.legal_tokens()
+        mass = (log_q.exp() * legal).sum(-1)
+        top1 = legal.gather(-1, best[..., :1]).squeeze(-1)
+        groups = (("ply", PLY_GROUPS, batch.plies), ("captures", CAPTURE_GROUPS, batch.captures))
+        for name, bounds, by in groups:
+            edges = torch.tensor(bounds[1:], device=by.device)
+            group = torch.bucketize(by, edges, right=True)[counted]
+            for what, value in (("count", counted), ("legal_mass", mass), ("legal_top1", top1)):
+                getattr(self, f"{what}_by_{name}").scatter_add_(0, group, value[counted].double())
+
+    def compute(self) -> dict[str, Tensor]:
+        """The metrics that could be measured, by name; float32 scalars."""
+        results: dict[str, Tensor] = {}
+        if self.count > 0:
+            means = (self.sums / self.count).float()
+            results |= dict(zip(_OVERALL, means, strict=True))
+        for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
+            count: Tensor = getattr(self, f"count_by_{name}")
+            for what in ("legal_mass", "legal_top1"):
+                total = getattr(self, f"{what}_by_{name}")
+                if count.sum() > 0:
+                    results[what] = (total.sum() / count.sum()).float()
+                for nth, group in enumerate(group_names(bounds)):
+                    if count[nth] > 0:
+                        results[f"{what}_by_{name}/{group}"] = (total[nth] / count[nth]).float()
+        return results
+
+
+def group_names(bounds: tuple[int, ...]) -> list[str]:
+    """The names of the groups with these lower bounds: "0", "1-4", "5-19", "20_or_more"."""
+    names = []
+    for low, following in itertools.pairwise(bounds):
+        names.append(str(low) if following == low + 1 else f"{low}-{following - 1}")
+    return [*names, f"{bounds[-1]}_or_more"]

@@ -1,0 +1,201 @@
+"""TesseraModule: a MambaModel, its optimizer and what is logged, for a Lightning trainer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tessera.data import GameBatch
+from tessera.model import MambaModel
+from tessera.training.metrics import NextMoveMetrics
+
+
+class TesseraModule(LightningModule):
+    """A Mamba model that learns to predict the next token of a game.
+
+    The learning rate rises linearly from 0 over ``warmup_steps``, then follows half a cosine down
+    to ``min_lr_ratio`` of ``lr`` at ``decay_steps``. It is a pure function of the step and of these
+    arguments, so a resumed run obeys the arguments it is given, not those it was begun with.
+
+    Args:
+        vocab_size: tokens; follows from data.board_size.
+        d_model: width of a position's vector.
+        d_state: states of each channel.
+        d_conv: positions the short convolution sees, its own included.
+        expand: channels per unit of d_model.
+        n_layers: 1 is a bare mixer; more are pre-norm residual blocks.
+        scan: auto, mamba_ssm or torch.
+        lr: highest learning rate.
+        warmup_steps: steps until it is reached.
+        decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
+        min_lr_ratio: the lowest learning rate over the highest, 0 to 1.
+        weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
+
+    Raises:
+        ValueError: one line for every argument that is out of range.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 364,  # 19×19
+        d_model: int = 256,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        n_layers: int = 1,
+        scan: Literal["auto", "mamba_ssm", "torch"] = "auto",
+        lr: float = 1e-3,
+        warmup_steps: int = 100,
+        decay_steps: int | None = None,
+        min_lr_ratio: float = 0.1,
+        weight_decay: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        problems = []
+        try:
+            self.model = MambaModel(vocab_size, d_model, d_state, d_conv, expand, n_layers, scan)
+        except ValueError as error:
+            problems += [f"model.{line}" for line in str(error).splitlines()]
+        checks = (
+            ("lr", lr, 0 < lr < math.inf, "more than 0"),
+            ("warmup_steps", warmup_steps, warmup_steps >= 0, "at least 0"),
+            ("decay_steps", decay_steps, decay_steps is None or decay_steps >= 1, "at least 1"),
+            ("min_lr_ratio", min_lr_ratio, 0 <= min_lr_ratio <= 1, "0 to 1"),
+            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
+        )
+        problems += [
+            f"model.{name} must be {allowed}, got {value}."
+            for name, value, fine, allowed in checks
+            if not fine
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        self.pad_token = self.model.pad_token
+        self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
+        self.weight_decay, self.decay_steps = weight_decay, decay_steps
+        self.held_out_metrics = NextMoveMetrics()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, L, V) of the token after each of the tokens (B, L)."""
+        return self.model(tokens)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of optimizer step ``step``, from 0."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        end = self.trainer.max_steps if self.decay_steps is None else self.decay_steps
+        if end <= self.warmup_steps:
+            return self.lr
+        done = min(1.0, (step - self.warmup_steps) / (end - self.warmup_steps))
+        cosine = (1 + math.cos(math.pi * done)) / 2
+        return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the learning rate is set before every step."""
+        decayed, plain = decay_groups(self.model)
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr)
+
+    def on_train_start(self) -> None:
+        """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""
+        for optimizer in self.trainer.optimizers:
+            optimizer.param_groups[0]["weight_decay"] = self.weight_decay
+
+    def on_train_batch_start(self, batch: GameBatch, batch_idx: int) -> None:
+        """Set the learning rate of the coming step."""
+        lr = self.lr_at(self.trainer.global_step)
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+    def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
+        """The mean cross-entropy of the batch's targets in nats."""
+        logits = self.model(batch.inputs)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=self.pad_token
+        )
+        # Log-probabilities and entropies are 0 at PAD.
+        count = (batch.targets != self.pad_token).sum()
+        values = {
+            "train/loss": loss.detach(),
+            "train/floor_nats": batch.entropies.sum() / count,
+            "train/excess_nats": loss.detach() + batch.log_probs.sum() / count,
+            "train/lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        self.log_dict(values, batch_size=len(batch.inputs))
+        return loss
+
+    def validation_step(self, batch: GameBatch, batch_idx: int) -> None:
+        """Add a batch to the validation's metrics."""
+        self.held_out_metrics.update(self.model(batch.inputs), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation's metrics."""
+        self._log_held_out("val")
+
+    def test_step(self, batch: GameBatch, batch_idx: int) -> None:
+        """Add a batch to the test's metrics."""
+        self.held_out_metrics.update(self.model(batch.inputs), batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test's metrics."""
+        self._log_held_out("test")
+
+    def _log_held_out(self, group: str) -> None:
+        values = self.held_out_metrics.compute()
+        self.held_out_metrics.reset()
+        # Summed over all processes already.
+        self.log_dict({f"{group}/{name}": value for name, value in values.items()}, sync_dist=False)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Probabilities (L, V) after every position of one game; PAD is never predicted.
+
+        Args:
+            batch: tokens (1, L) int64 that begin with EOS, and the context, None for the whole
+                game.
+        """
+        tokens, context = batch
+        logits = self.windowed_logits(tokens, context)
+        logits[:, self.pad_token] = -math.inf
+        return logits.softmax(-1)
+
+    def windowed_logits(self, tokens: Tensor, context: int | None) -> Tensor:
+        """Logits (L, V) after every position of one game, each read through its own window.
+
+        Args:
+            tokens: (1, L) int64.
+            context: tokens in the window; None for the whole game.
+        """
+        first = self.model(tokens[:, :context])[0].float()
+        if context is None or tokens.shape[1] <= context:
+            return first
+        windows = tokens[0].unfold(0, context, 1)[1:]
+        # Some at a time, or a long game on a large model would not fit.
+        rest = [self.model(some)[:, -1].float() for some in windows.split(64)]
+        return torch.cat([first, *rest])
+
+
+def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters with weight decay, and those without.
+
+    Without: biases, norms and everything else of one axis, embeddings, and what the model marks
+    with ``_no_weight_decay`` (A_log and D).
+    """
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        exempt = getattr(parameter, "_no_weight_decay", False) or id(parameter) in embeddings
+        (plain if exempt or parameter.dim() < 2 else decayed).append(parameter)
+    return decayed, plain

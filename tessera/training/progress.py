@@ -1,0 +1,140 @@
+"""What a person sees while a run goes on: one bar, or in a log file a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+_REFRESH_S = 0.5  # on a terminal
+_LINE_S = 10.0  # in a file
+_BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
+_SHOWN = ("loss", "excess_nats", "legal_mass", "legal_top1")
+
+
+class RunProgress(ProgressBar):
+    """Steps, loss, excess_nats, tokens/s and the time left, on the standard error stream.
+
+    Reading the loss waits for the GPU, so it is done at each refresh and not at each step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._bar: Any = None
+        self._last_shown = 0.0
+
+    def disable(self) -> None:
+        """Show nothing: this is not the first process."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show again."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar where the run stands."""
+        total = trainer.max_steps if trainer.max_steps > 0 else None
+        self._open("training", total, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        self._move(trainer.global_step, trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how the validation within a training went."""
+        if self._bar is None or trainer.sanity_checking:
+            return
+        values = {name: trainer.callback_metrics.get(f"val/{name}") for name in _SHOWN}
+        text = "  ".join(
+            f"{name} {value:.3f}" for name, value in values.items() if value is not None
+        )
+        tqdm.write(f"validation at step {trainer.global_step}: {text}", file=sys.stderr)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the finished bar."""
+        self._move(trainer.global_step, trainer, at_once=True)
+        self._close()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a bar."""
+        self._open("test", trainer.datamodule.test_batches)  # type: ignore[attr-defined]
+
+    def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Move the bar."""
+        self._move(self._bar.n + 1 if self._bar else 0)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the terminal on a new line."""
+        self._close()
+
+    def _open(self, what: str, total: int | None, done: int = 0) -> None:
+        self._close()
+        if self._enabled:
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=what,
+                file=sys.stderr,
+                disable=None,  # where it is not a terminal
+                dynamic_ncols=True,
+                mininterval=_REFRESH_S,
+                bar_format=_BAR,
+            )
+            # A disabled bar counts nothing, and its clock would be needed too.
+            self._bar.n, self._start, self._done_before = done, time.monotonic(), done
+            self._total, self._last_shown = total, time.monotonic()
+
+    def _move(self, done: int, trainer: Trainer | None = None, at_once: bool = False) -> None:
+        bar = self._bar
+        if bar is None:
+            return
+        bar.n = done
+        now = time.monotonic()
+        if not at_once and now - self._last_shown < (_LINE_S if bar.disable else _REFRESH_S):
+            return
+        self._last_shown = now
+        text = _figures(trainer) if trainer is not None else ""
+        if bar.disable:
+            if trainer is not None:
+                print(self._line(done, text, now), file=sys.stderr, flush=True)
+        else:
+            bar.set_postfix_str(text, refresh=False)
+            bar.refresh()
+
+    def _line(self, done: int, text: str, now: float) -> str:
+        steps = f"step {done}" if self._total is None else f"step {done}/{self._total}"
+        if self._total is not None and done > self._done_before:
+            left_s = (now - self._start) / (done - self._done_before) * (self._total - done)
+            text += f"  {tqdm.format_interval(left_s)} left"
+        return f"{steps}  {text}"
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _figures(trainer: Trainer) -> str:
+    """The latest figures that were measured."""
+    metrics = trainer.callback_metrics
+    parts = [
+        f"{name} {float(metrics[f'train/{name}']):.3f}"
+        for name in ("loss", "excess_nats")
+        if f"train/{name}" in metrics
+    ]
+    if "train/tokens_per_s" in metrics:
+        parts.append(f"{float(metrics['train/tokens_per_s']):,.0f} tokens/s")
+    return "  ".join(parts)

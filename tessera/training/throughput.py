@@ -1,0 +1,61 @@
+"""Tokens per second of training."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tessera.data import GameBatch
+
+
+class Throughput(Callback):
+    """Logs ``train/tokens_per_s``: targets trained on, by all processes, over seconds.
+
+    Playing the games counts, validation does not. Sampled every ``log_every_n_steps`` over the last
+    ten samples, because games are played many at once; it waits for the GPU only then.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: Tensor | None = None
+        self._samples: deque[tuple[float, int]] = deque(maxlen=11)  # seconds, tokens
+        self._paused_s = self._pause_began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._tokens = torch.zeros((), dtype=torch.int64, device=pl_module.device)
+        self._samples.append((self._clock(), 0))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._pause_began = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on."""
+        self._paused_s += time.monotonic() - self._pause_began
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: GameBatch,
+        batch_idx: int,
+    ) -> None:
+        """Count the batch, and log when it is time to."""
+        assert self._tokens is not None and isinstance(pl_module.pad_token, int)
+        self._tokens += batch.targets.ne(pl_module.pad_token).sum()
+        log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (batch_idx + 1) % (log_every * trainer.accumulate_grad_batches) == 0:
+            self._samples.append((self._clock(), int(self._tokens)))
+            (since, before), (now, tokens) = self._samples[0], self._samples[-1]
+            rate = trainer.world_size * (tokens - before) / max(now - since, 1e-9)
+            pl_module.log("train/tokens_per_s", rate, batch_size=1)
+
+    def _clock(self) -> float:
+        """Seconds of training, without validation."""
+        return time.monotonic() - self._paused_s
