@@ -7,13 +7,13 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from itertools import product
 from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from tessera.go.kernels.census import census_kernel
 from tessera.go.kernels.playout import play_games_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 
@@ -50,7 +50,7 @@ def has_assembler() -> bool:
 
 def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     """Name, registers and bytes of spilled registers of kernels with all rules they serve."""
-    for rules_player, suicide in product((False, True), (False, True)):
+    for rules_player, suicide in ((False, False), (True, True)):
         yield _compile(
             play_games_kernel,
             architecture,
@@ -67,6 +67,16 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     yield _compile(play_kernel, architecture, {}, **rules)
     yield _compile(legal_kernel, architecture, {}, **rules, AS_MASK=True)
     yield _compile(score_kernel, architecture, {}, SIZE=19, AS_OWNERSHIP=True)
+    yield _compile(
+        census_kernel,
+        architecture,
+        {"counts": "*i64"},
+        SIZE=5,
+        ACROSS=5,
+        NUM_STATES=243,
+        NUM_LAST=10,
+        LOOPS=243**2,
+    )
 
 
 def _compile(

@@ -30,7 +30,7 @@ GAMES: dict[str, tuple[str, int, Rules, range]] = {
     "rules-3-positional-suicide": ("rules", 3, Rules(suicide=True), range(1)),
     "rules-3-situational": ("rules", 3, Rules(ko="situational"), range(1)),
     "uniform-3-single-stones": ("uniform", 3, Rules(ko="simple", capture="single"), range(1)),
-    "rules-5-simple": ("rules", 5, Rules(ko="simple", max_moves=30), range(1)),
+    "rules-5-simple": ("rules", 5, Rules(ko="simple", max_moves=16), range(1)),
 }
 
 # Board size, rules and number of plies of games whose moves come from outside.
@@ -69,7 +69,8 @@ def follow_plies(
 ) -> list[Tensor]:
     """Everything an engine says after each ply of random legal moves, passes among them.
 
-    Half way game 0 begins anew, and towards the end it goes on from a drawn position.
+    Half way game 0 begins anew, towards the end it goes on from a drawn position, and at the end
+    only the other games are kept.
     """
     engine = GPUGoEngine(games, device=device, board_size=size, rules=rules, backend=backend)
     numbers = torch.arange(games, device=device)
@@ -87,6 +88,8 @@ def follow_plies(
             boards[:, 0, 0, 1], boards[:, 1, 1, 0] = True, True
             engine.set_position(boards, numbers % 2, numbers == 0)
         said += [mask, moves, *_what_it_says(engine)]
+    engine.keep(numbers[1:])
+    said += [engine.get_legal_mask(), *_what_it_says(engine)]
     return [tensor.cpu() for tensor in said]
 
 
@@ -99,10 +102,12 @@ def _what_it_says(engine: GPUGoEngine) -> list[Tensor]:
 
 def main(path: str) -> None:
     """Play everything in the interpreter and save it."""
+    from tessera.go.kernels.census import count_legal_positions
+
     torch.set_num_threads(1)
     records = {name: play_case(name, "triton") for name in GAMES}
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
-    torch.save((records, plies), path)
+    torch.save((records, plies, count_legal_positions(2, "cpu")), path)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.go.kernel_cases import GAMES, PLIES, follow_plies, play_case
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 ROOT = Path(__file__).parents[2]
 
-Interpreted = tuple[dict[str, dict[str, Tensor]], dict[str, list[Tensor]]]
+Interpreted = tuple[dict[str, dict[str, Tensor]], dict[str, list[Tensor]], int]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,12 @@ def test_interpreted_plies_are_those_of_the_plain_code(name: str, interpreted: I
     for number, (expected, found) in enumerate(zip(plain, fast, strict=True)):
         assert expected.dtype == found.dtype
         assert torch.equal(expected, found), f"tensor {number}"
+
+
+def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(
+    interpreted: Interpreted,
+) -> None:
+    assert interpreted[2] == 57
 
 
 @pytest.mark.parametrize("architecture", [80, 89, 90])

@@ -43,7 +43,7 @@ def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, ru
         record_tensors(
             play_games(
                 player,
-                range(64),
+                range(128),  # 1.5 million plies in all cases together
                 seed=3,
                 board_size=size,
                 rules=RULES[rules],
@@ -106,3 +106,13 @@ def test_a_captured_ply_replays_and_never_waits() -> None:
                 captured.reset(over)
             plain.reset(over)
             moves[ply + 1 :, over] = moves[: -ply - 1, over].clone()
+
+
+@pytest.mark.parametrize(
+    ("size", "legal"), [(2, 57), (3, 12_675), (4, 24_318_165), (5, 414_295_148_741)]
+)
+def test_the_census_counts_the_known_numbers_of_legal_positions(size: int, legal: int) -> None:
+    from tessera.go.kernels.census import count_legal_positions
+
+    # Source: Tromp and Farnebäck, "Combinatorics of Go" (2007).
+    assert count_legal_positions(size, "cuda") == legal

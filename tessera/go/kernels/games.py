@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tessera.go.kernels.launching import current
 from tessera.go.kernels.playout import play_games_kernel
 from tessera.go.randomness import MOVE, seed_word
 from tessera.go.rules import Rules
@@ -81,30 +82,31 @@ def play_tables(
     positions = torch.empty(
         programs if has_superko else 0, max_moves + 1, dtype=torch.int64, device=device
     )
-    play_games_kernel[(programs,)](
-        numbers,
-        torch.zeros(1, dtype=torch.int32, device=device),
-        zobrist_keys(board_size**2, device),
-        positions,
-        tables.moves,
-        tables.captures,
-        tables.log_probs,
-        tables.entropies,
-        tables.lengths if tables.legal is None else tables.legal,
-        tables.lengths,
-        tables.results,
-        seed_word(seed, MOVE),
-        num_games,
-        max_moves,
-        float(rules.komi),
-        SIZE=board_size,
-        RULES_PLAYER=player == "rules",
-        KO=KO_CODES[rules.ko],
-        SUICIDE=rules.suicide,
-        SINGLE=rules.capture == "single",
-        WITH_PROBABILITIES=with_probabilities,
-        WITH_LEGAL=with_legal,
-        num_warps=1,
-        enable_fp_fusion=True,  # the default of every version, said aloud because 3.9 warns
-    )
+    with current(device):
+        play_games_kernel[(programs,)](
+            numbers,
+            torch.zeros(1, dtype=torch.int32, device=device),
+            zobrist_keys(board_size**2, device),
+            positions,
+            tables.moves,
+            tables.captures,
+            tables.log_probs,
+            tables.entropies,
+            tables.lengths if tables.legal is None else tables.legal,
+            tables.lengths,
+            tables.results,
+            seed_word(seed, MOVE),
+            num_games,
+            max_moves,
+            float(rules.komi),
+            SIZE=board_size,
+            RULES_PLAYER=player == "rules",
+            KO=KO_CODES[rules.ko],
+            SUICIDE=rules.suicide,
+            SINGLE=rules.capture == "single",
+            WITH_PROBABILITIES=with_probabilities,
+            WITH_LEGAL=with_legal,
+            num_warps=1,
+            enable_fp_fusion=True,  # the default of every version, said aloud because 3.9 warns
+        )
     return tables

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tessera.go.kernels.games import KO_CODES
+from tessera.go.kernels.launching import current
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 from tessera.go.position import Position
 from tessera.go.rules import Rules
@@ -36,20 +37,21 @@ class Plies:
     def play(self, moves: Tensor) -> None:
         """Play one move (B,) int64 in every game that is not over, in place."""
         superko = self.superko or (self.turn,) * 8
-        play_kernel[self._grid](
-            moves.contiguous(),
-            *self._sets,
-            self.turn,
-            self.move_number,
-            self.passes,
-            self.last_captures,
-            self.captured,
-            self.history,
-            self.ko_point,
-            *superko,
-            self.history.shape[1],
-            **self._rules,
-        )
+        with current(self.turn.device):
+            play_kernel[self._grid](
+                moves.contiguous(),
+                *self._sets,
+                self.turn,
+                self.move_number,
+                self.passes,
+                self.last_captures,
+                self.captured,
+                self.history,
+                self.ko_point,
+                *superko,
+                self.history.shape[1],
+                **self._rules,
+            )
 
     def legal_rows(self) -> Tensor:
         """The legal points as row bitboards (n, B)."""
@@ -101,32 +103,34 @@ class Plies:
 
     def _legal(self, rows: Tensor, mask: Tensor, as_mask: bool) -> None:
         lost, _, exposed, _, *others = self.superko or (self.turn,) * 8
-        legal_kernel[self._grid](
-            *self._sets,
-            self.turn,
-            self.move_number,
-            self.ko_point,
-            lost,
-            exposed,
-            *others,
-            rows,
-            mask,
-            self.history.shape[1],
-            AS_MASK=as_mask,
-            **self._rules,
-        )
+        with current(self.turn.device):
+            legal_kernel[self._grid](
+                *self._sets,
+                self.turn,
+                self.move_number,
+                self.ko_point,
+                lost,
+                exposed,
+                *others,
+                rows,
+                mask,
+                self.history.shape[1],
+                AS_MASK=as_mask,
+                **self._rules,
+            )
 
     def _score(self, scores: Tensor, owners: Tensor, komi: float, as_ownership: bool) -> None:
         own, opponent, _ = self._sets
-        score_kernel[self._grid](
-            own,
-            opponent,
-            self.turn,
-            scores,
-            owners,
-            komi,
-            SIZE=own.shape[0],
-            AS_OWNERSHIP=as_ownership,
-            num_warps=1,
-            enable_fp_fusion=True,
-        )
+        with current(self.turn.device):
+            score_kernel[self._grid](
+                own,
+                opponent,
+                self.turn,
+                scores,
+                owners,
+                komi,
+                SIZE=own.shape[0],
+                AS_OWNERSHIP=as_ownership,
+                num_warps=1,
+                enable_fp_fusion=True,
+            )
