@@ -75,6 +75,7 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
         ACROSS=5,
         NUM_STATES=243,
         NUM_LAST=10,
+        PROGRAM_ROWS=2,
         LOOPS=243**2,
     )
 

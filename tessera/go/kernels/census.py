@@ -26,6 +26,7 @@ def census_kernel(
     ACROSS: tl.constexpr,
     NUM_STATES: tl.constexpr,
     NUM_LAST: tl.constexpr,
+    PROGRAM_ROWS: tl.constexpr,
     LOOPS: tl.constexpr,
 ):
     """Count the legal positions whose first rows are those of this program.
@@ -37,7 +38,8 @@ def census_kernel(
             black and white stones in the lanes that hold last rows, and in the lanes that hold
             first rows a bit above each board that counts.
         counts: (programs,) int64, written.
-        LOOPS: number of the states of the rows that each program goes through.
+        PROGRAM_ROWS: how many first rows differ from program to program.
+        LOOPS: number of states of the rows between those and the last.
     """
     lane = tl.arange(0, LANES)
     row = lane % (SIZE + 1)
@@ -51,10 +53,12 @@ def census_kernel(
     total = tl.zeros([LANES], tl.int32)
     loop = 0
     while loop < LOOPS:
-        code = tl.program_id(0) * LOOPS + loop
+        code = loop
         black_rows = tl.zeros([LANES], tl.int32)
         white_rows = tl.zeros([LANES], tl.int32)
         for line in tl.static_range(SIZE - 1):
+            if line == SIZE - 1 - PROGRAM_ROWS:
+                code = tl.program_id(0)
             state = code % NUM_STATES
             code = code // NUM_STATES
             here = on_board & (row == SIZE - 2 - line)
@@ -108,6 +112,7 @@ def count_legal_positions(board_size: int, device: str | torch.device = "cuda") 
             ACROSS=across,
             NUM_STATES=num_states,
             NUM_LAST=last_rows.shape[0],
+            PROGRAM_ROWS=program_rows,
             LOOPS=num_states ** (board_size - 1 - program_rows),
             num_warps=1,
             enable_fp_fusion=True,
