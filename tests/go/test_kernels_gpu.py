@@ -39,9 +39,9 @@ def no_waiting() -> Iterator[None]:
             torch.cuda.set_sync_debug_mode("default")
 
 
-# The plain code is slow on large boards, so they play by two of the rules only.
+# The plain code is slow on large boards, so they play by some of the rules only.
 CASES = [(size, rules) for size in (2, 5, 9) for rules in RULES]
-CASES += [(size, rules) for size in (13, 19) for rules in ("positional", "situational-suicide")]
+CASES += [(13, "situational-suicide"), (19, "positional"), (19, "situational")]
 
 
 @pytest.mark.parametrize(("size", "rules"), CASES)
@@ -51,7 +51,7 @@ def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, ru
         record_tensors(
             play_games(
                 player,
-                range(512 if size > 9 else 256),  # 1.8 million plies in all cases
+                range(256),  # 1.1 million plies in all cases together
                 seed=3,
                 board_size=size,
                 rules=RULES[rules],
