@@ -1,7 +1,8 @@
-"""GameStream: an endless stream of ready batches, cut from games that are played on the fly."""
+"""GameStream: an endless sequence of batches that are pure functions of their numbers."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -19,20 +20,29 @@ TEST_NUMBERS = 2**41
 
 
 class GameStream(IterableDataset[GameBatch]):
-    """Batches on the device that trains on them; batch k is a pure function of the arguments and k.
+    """Batches of games that are played where they are needed.
 
-    Games are played in chunks, one call of the engine each. The newest chunk is kept, so a stream
-    that fits into one chunk plays its games once, however often it is read.
+    Batch k of a rank is a pure function of the arguments and k, so the position in the stream is
+    one number. Games are played in chunks, one call of the engine each. The newest chunk is kept,
+    so a stream that fits into one chunk plays its games once, however often it is read.
 
     Args:
         settings: which games, and how batches are cut from them.
-        device: where the games are played and the batches live.
+        device: where games are played and batches live.
         rank: of this process; it plays the games whose number is ``rank`` modulo ``world_size``.
         world_size: number of processes.
         first_number: number of the stream's first game.
-        num_batches: batches in the stream; None for an endless one.
-        start_batch: k of the first batch.
-        with_legal: whether batches hold the legal points.
+        start_batch: the batch that iteration begins with.
+        num_batches: batches in one iteration; None for an endless one.
+        with_legal: whether batches hold the legal points, which the legality metrics need.
+
+    Attributes:
+        start_batch: may be moved between iterations; an iteration leaves it alone, because a
+            loader may take batches that are never trained on.
+
+    Raises:
+        ValueError: if a rank or a count is out of range.
+        MemoryError: while iterating, if a chunk does not fit on the device.
     """
 
     def __init__(
@@ -43,40 +53,63 @@ class GameStream(IterableDataset[GameBatch]):
         rank: int = 0,
         world_size: int = 1,
         first_number: int = TRAIN_NUMBERS,
-        num_batches: int | None = None,
         start_batch: int = 0,
+        num_batches: int | None = None,
         with_legal: bool = False,
     ) -> None:
+        super().__init__()
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}.")
+        if start_batch < 0:
+            raise ValueError(f"start_batch must be at least 0, got {start_batch}.")
         self.settings = settings
         self.device = torch.device(device)
         self.rank, self.world_size = rank, world_size
         self.first_number = first_number
-        self.num_batches, self.start_batch = num_batches, start_batch
+        self.start_batch, self.num_batches = start_batch, num_batches
         self.with_legal = with_legal
-        self._chunk: tuple[int, Chunk] | None = None
+        self._newest: tuple[int, Chunk] | None = None
 
     def __iter__(self) -> Iterator[GameBatch]:
-        index = self.start_batch
-        while self.num_batches is None or index < self.num_batches:
+        for index in itertools.islice(itertools.count(self.start_batch), self.num_batches):
             yield self.batch(index)
-            index += 1
 
     def batch(self, index: int) -> GameBatch:
         """Batch ``index`` of the stream, from 0."""
         number, within = divmod(index, self.settings.batches_per_chunk)
-        if self._chunk is None or self._chunk[0] != number:
-            self._chunk = None  # frees the old games before new ones are played
-            self._chunk = number, self._play(number)
         first = within * self.settings.batch_size
-        return self._chunk[1].batch(index, range(first, first + self.settings.batch_size))
+        # Validation asks in inference mode; what comes from here may always be trained on.
+        with torch.inference_mode(False), torch.no_grad():
+            chunk = self._chunk(number)
+            return chunk.batch(index, range(first, first + self.settings.batch_size))
 
-    def _play(self, chunk: int) -> Chunk:
+    def numbers(self, chunk: int) -> range:
+        """The numbers of the games of a chunk, from 0, that this rank plays."""
+        span = self.settings.games_per_chunk * self.world_size
+        first = self.first_number + chunk * span
+        return range(first + self.rank, first + span, self.world_size)
+
+    def _chunk(self, number: int) -> Chunk:
+        if self._newest is not None and self._newest[0] == number:
+            return self._newest[1]
+        self._newest = None  # frees the old games before new ones are played
+        try:
+            chunk = self._play(number)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"out of memory on {self.device} while playing: lower data.games_per_chunk "
+                f"(={self.settings.games_per_chunk})."
+            ) from error
+        self._newest = number, chunk
+        return chunk
+
+    def _play(self, number: int) -> Chunk:
         settings = self.settings
-        span = settings.games_per_chunk * self.world_size
-        first = self.first_number + chunk * span + self.rank
         record = play_games(
             settings.player,
-            range(first, first + span, self.world_size),
+            self.numbers(number),
             seed=settings.seed,
             board_size=settings.board_size,
             rules=settings.rules,

@@ -1,0 +1,69 @@
+"""The data module hands out three streams and knows how far training has come."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tessera.data import GameDataModule
+from tessera.go import RULES, Rules
+
+SMALL = {"board_size": 3, "batch_size": 4, "games_per_chunk": 8, "context": 8}
+
+
+def data(**changes) -> GameDataModule:
+    return GameDataModule(**{**SMALL, "windows_per_game": 1, "val_batches": 3, **changes})
+
+
+def test_settings_replace_those_of_the_preset() -> None:
+    assert data().settings.rules == RULES["full"]
+    module = data(rules="tromp-taylor", komi=0.5, ko="situational", suicide=False, max_moves=40)
+    assert module.settings.rules == Rules("situational", False, "chains", 0.5, 40)
+
+
+def test_all_that_is_wrong_is_said_at_once_in_the_words_of_the_yaml() -> None:
+    with pytest.raises(ValueError) as error:
+        data(board_size=1, ko="super", val_batches=0)
+    assert str(error.value).splitlines() == [
+        "data.ko must be one of simple, positional, situational, got super.",
+        "data.val_batches must be at least 1, got 0.",
+        "data.board_size must be 2 to 19, got 1.",
+    ]
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_validation_is_the_same_finite_set_each_time_and_carries_legality(windows: int) -> None:
+    module = data(windows_per_game=windows)
+    loader = module.val_dataloader()
+    first, second = list(loader), list(loader)
+    assert [batch.index for batch in first] == [0, 1, 2]
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(first, second, strict=True))
+    assert all(batch.legal is not None for batch in first)
+    assert not torch.equal(first[0].targets, next(iter(module.test_dataloader())).targets)
+
+
+def test_training_begins_behind_what_was_trained_on() -> None:
+    module = data()
+    module.load_state_dict({"batches_trained": 5, "batches_per_chunk": 2, "games_per_chunk": 8})
+    batch = next(iter(module.train_dataloader()))
+    assert batch.index == 5 and batch.legal is None
+    assert module.state_dict()["batches_trained"] == 5
+
+
+@pytest.mark.parametrize(
+    ("state", "first_unseen_batch"),
+    [
+        # Two chunks of 8 games were begun; a chunk is 8 games of 2 batches here.
+        ({"batches_trained": 3, "batches_per_chunk": 2, "games_per_chunk": 8}, 3),
+        ({"batches_trained": 5, "batches_per_chunk": 4, "games_per_chunk": 8}, 4),
+        # Four processes had seen 32 games, one goes on.
+        ({"batches_trained": 2, "batches_per_chunk": 2, "games_per_chunk": 32}, 8),
+    ],
+    ids=["as before", "another batch size", "fewer processes"],
+)
+def test_a_stream_that_is_cut_differently_goes_on_with_unseen_games(
+    state: dict, first_unseen_batch: int
+) -> None:
+    module = data()
+    module.load_state_dict(state)
+    assert next(iter(module.train_dataloader())).index == first_unseen_batch
