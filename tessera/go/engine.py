@@ -1,4 +1,7 @@
-"""GPUGoEngine: thousands of games of Go at once, on row bitboards, in plain torch.
+"""GPUGoEngine: thousands of games of Go at once, on row bitboards.
+
+What is asked most, a ply, its legal moves and its score, runs in plain torch or, beside it and bit
+for bit the same, in Triton kernels; everything else is torch.
 
 Shapes: B games, n rows (board size), P = n² points. Bitboards are (n, B), see ``bitboard``.
 Inside, the two colours are the player to move (own) and the other (opponent), so a move ends with
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tessera.go import bitboard, scoring
-from tessera.go.backend import resolve_backend
+from tessera.go.backend import check_device, resolve_backend
 from tessera.go.position import Position, Removed, all_in_atari, no_suicide, place
 from tessera.go.rules import Rules, resolve_rules
 from tessera.go.superko import Superko
@@ -35,14 +38,6 @@ _PER_GAME = (
 )
 
 
-def check_device(device: str | torch.device) -> torch.device:
-    """The device; ValueError if it is a CUDA device and torch finds none."""
-    result = torch.device(device)
-    if result.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device must be cpu where torch finds no CUDA device, got {device}.")
-    return result
-
-
 class IllegalMoveError(ValueError):
     """A move that the rules forbid; the message names the game and the vertex."""
 
@@ -55,7 +50,8 @@ class GPUGoEngine:
         device: where the games live, for example "cuda", "cuda:1" or "cpu".
         board_size: n, 2 to 19.
         rules: a preset's name (full, phase2, tromp-taylor) or a Rules record.
-        backend: "torch" runs on every device; "auto" takes the fastest one there is.
+        backend: "torch" runs on every device; "triton" on CUDA devices, where its plies may be
+            captured in a CUDA graph; "auto" takes the fastest one there is.
 
     Raises:
         ValueError: for an argument outside what is said here.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tessera.go.backend import resolve_backend
-from tessera.go.engine import GPUGoEngine, check_device
+from tessera.go.backend import check_device, resolve_backend
+from tessera.go.engine import GPUGoEngine
 from tessera.go.players import choose, get_player
 from tessera.go.randomness import MOVE, random_words
 from tessera.go.rules import Rules, resolve_rules
