@@ -69,16 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(board_size: int, batch_size: int, device: torch.device, seconds: float) -> Report:
     """Time Tessera, then every rival that is installed."""
-    speeds = [time_games(name, board_size, batch_size, device, seconds) for name in PLAYERS]
+    speeds = []
+    for name in PLAYERS:
+        _say(f"{batch_size:,} whole {name} games")
+        speeds.append(time_games(name, board_size, batch_size, device, seconds))
+    _say("mask and play")
     speeds.append(time_mask_and_play(board_size, batch_size, device, seconds))
     costs = time_parts(board_size, batch_size, device, seconds)
     missing = {}
     for rival in RIVALS:
+        _say(rival.name)
         try:
             speeds.append(rival.time(board_size, device.type, seconds))
         except NotMeasuredError as error:
             missing[rival.name] = str(error)
     return Report(_machine(device), board_size, tuple(speeds), missing, costs)
+
+
+def _say(what: str) -> None:
+    """Tell a waiting person what is being timed, apart from the report."""
+    print(f"timing {what} ...", file=sys.stderr, flush=True)
 
 
 def lines(report: Report) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,6 +66,14 @@ class SettingsError(ValueError):
     """Settings that cannot be run; a line for each problem."""
 
 
+class GroupedLogger(TensorBoardLogger):
+    """TensorBoard with this program's tags only, which all have a group; no epoch, there is one."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write what has a group."""
+        super().log_metrics({tag: value for tag, value in metrics.items() if "/" in tag}, step)
+
+
 class SaveSettings(SaveConfigCallback):
     """Writes all settings beside the logs, and into TensorBoard's text tab."""
 
@@ -107,6 +116,11 @@ class TesseraCLI(LightningCLI):
         )
 
     # What can be set.
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the command that is run: each other one would take a quarter of a second."""
+        command = self.argv[0]
+        return {command: super().subcommands()[command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that are no part of the trainer, the model or the data."""
@@ -238,7 +252,7 @@ class TesseraCLI(LightningCLI):
             every = self._setting("checkpoint_every_n_steps")
             callbacks.append(TrainingCheckpoint(run.checkpoints, every))
         if settings.logger in (None, True):
-            config["logger"] = TensorBoardLogger(
+            config["logger"] = GroupedLogger(
                 run.logs.parent.parent, run.name, run.logs.name, default_hp_metric=False
             )
         try:
@@ -327,7 +341,8 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Batches are made on the training device: workers in other processes could not help.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Lightning's own call of a part of torch that is on its way out.
+    # Lightning's own calls of parts of torch and of jsonargparse that are on their way out.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.. is deprecated.*")
 
 

@@ -112,6 +112,7 @@ class TrainingCheckpoint(Checkpoint):
         self.last_saved_step: int | None = None
         self._interruption = Interruption()
         self._last_step = 0
+        self._is_stopping = False
         self._first_bad_step: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,6 +120,13 @@ class TrainingCheckpoint(Checkpoint):
         self._last_step = trainer.global_step
         self._first_bad_step = torch.full((), -1, device=pl_module.device)
         self._interruption.listen()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: GameBatch, batch_idx: int
+    ) -> None:
+        """Stop, if the last step was to be the last: by now its figures are in the log."""
+        if self._is_stopping:
+            raise self._interruption.error()
 
     def on_train_batch_end(
         self,
@@ -128,7 +136,7 @@ class TrainingCheckpoint(Checkpoint):
         batch: GameBatch,
         batch_idx: int,
     ) -> None:
-        """Save if it is time to, and stop if a signal was received."""
+        """Save if it is time to, or a signal was received."""
         step = trainer.global_step
         self._note_loss(outputs["loss"], step)
         if step == self._last_step:  # gradients are still being accumulated
@@ -136,10 +144,8 @@ class TrainingCheckpoint(Checkpoint):
         self._last_step = step
         if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check_loss(trainer)
-        if self._interruption.is_due(trainer):
-            self.save(trainer, pl_module)
-            raise self._interruption.error()
-        if step % self.every_n_steps == 0:
+        self._is_stopping = self._interruption.is_due(trainer)
+        if self._is_stopping or step % self.every_n_steps == 0:
             self.save(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -83,7 +83,9 @@ class NextMoveMetrics(Metric):
         hits = best == batch.targets.unsqueeze(-1)
         values = (loss, batch.entropies, loss + batch.log_probs, hits[..., 0], hits.any(-1))
         self.count += counted.sum()
-        self.sums += torch.stack([(value.double() * counted).sum() for value in values])
+        # Not a product: at PAD a value may be infinite.
+        sums = [torch.where(counted, value.double(), 0.0).sum() for value in values]
+        self.sums += torch.stack(sums)
         if batch.legal is None:
             return
         legal = batch.legal_tokens()

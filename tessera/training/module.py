@@ -130,6 +130,8 @@ class TesseraModule(LightningModule):
             "train/floor_nats": batch.entropies.sum() / count,
             "train/excess_nats": loss.detach() + batch.log_probs.sum() / count,
             "train/lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+            # The step that is being made: Lightning's own count slips by one when a run is resumed.
+            "step": float(self.trainer.global_step + 1),
         }
         self.log_dict(values, batch_size=len(batch.inputs))
         return loss
@@ -153,8 +155,11 @@ class TesseraModule(LightningModule):
     def _log_held_out(self, group: str) -> None:
         values = self.held_out_metrics.compute()
         self.held_out_metrics.reset()
+        logged: dict[str, Any] = {f"{group}/{name}": value for name, value in values.items()}
+        if self.trainer.state.fn == "fit":
+            logged["step"] = float(self.trainer.global_step)
         # Summed over all processes already.
-        self.log_dict({f"{group}/{name}": value for name, value in values.items()}, sync_dist=False)
+        self.log_dict(logged, sync_dist=False)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Probabilities (L, V) after every position of one game; PAD is never predicted.

@@ -1,0 +1,50 @@
+"""The real commands, run in this process in an empty folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tessera.cli import main
+
+SMALL = """
+trainer: {max_steps: 20, val_check_interval: 10, log_every_n_steps: 1}
+data: {board_size: 3, max_moves: 12, batch_size: 4, context: 12, games_per_chunk: 32, windows_per_game: 1,
+  val_batches: 1, test_batches: 1}
+model: {d_model: 8, d_state: 4, warmup_steps: 3, decay_steps: 20}
+checkpoint_every_n_steps: 7
+picture_every_n_validations: 0
+cpu_threads: 1
+"""
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a configuration small.yaml that trains in a second."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+def tessera(*arguments: object) -> int:
+    """The exit code of a command."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        assert isinstance(end.code, int)
+        return end.code
+
+
+def fit(*arguments: object) -> int:
+    """The exit code of ``tessera fit`` with small.yaml and more options."""
+    return tessera("fit", "--config", "small.yaml", *arguments)

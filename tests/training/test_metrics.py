@@ -1,0 +1,126 @@
+"""The metrics are what they are called, and exact where exactness was promised."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tessera.data import GameBatch, GameStream, StreamSettings
+from tessera.go import GPUGoEngine, distribution, get_player
+from tessera.model import MambaModel
+from tessera.training import NextMoveMetrics
+from tessera.training.metrics import CAPTURE_GROUPS, group_names
+from tessera.vocabulary import Vocabulary
+
+SIZE = 4
+WORDS = Vocabulary(SIZE)
+
+
+def whole_games(player: str, with_legal: bool = True) -> GameBatch:
+    given = StreamSettings(
+        board_size=SIZE, player=player, batch_size=16, games_per_chunk=16, context=None
+    )
+    return GameStream(given, with_legal=with_legal).batch(0)
+
+
+def players_own_logits(player: str, batch: GameBatch) -> torch.Tensor:
+    """Log of the player's distribution along the replayed games; EOS after the last move."""
+    engine = GPUGoEngine(len(batch.inputs), "cpu", SIZE)
+    chances = torch.zeros(*batch.targets.shape, WORDS.size)
+    for ply in range(batch.targets.shape[1]):
+        is_over = engine.is_game_over()
+        chances[:, ply, : SIZE**2 + 1] = distribution(get_player(player), engine)
+        chances[is_over, ply] = 0.0
+        chances[is_over, ply, WORDS.eos_token] = 1.0
+        moves = batch.targets[:, ply].clamp(max=WORDS.pass_token)
+        engine.play_batch(moves)
+    return chances.log()
+
+
+def measure(logits: torch.Tensor, batch: GameBatch) -> dict[str, float]:
+    metrics = NextMoveMetrics()
+    # In two parts, so that adding up is measured as well.
+    for rows in (slice(0, 5), slice(5, None)):
+        part = GameBatch(batch.index, *(x if x is None else x[rows] for x in batch[1:]))
+        metrics.update(logits[rows], part)
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+@pytest.mark.parametrize("player", ["uniform", "rules"])
+def test_excess_of_the_player_itself_is_zero(player: str) -> None:
+    batch = whole_games(player)
+    measured = measure(players_own_logits(player, batch), batch)
+    assert measured["excess_nats"] == pytest.approx(0, abs=1e-6)
+    assert measured["legal_mass"] == pytest.approx(1, abs=1e-6)
+    assert measured["legal_top1"] == 1
+    assert measured["loss"] == pytest.approx(measured["floor_nats"], abs=0.2)
+
+
+def test_excess_of_an_untrained_model_is_ln_v_less_the_floor() -> None:
+    batch = whole_games("rules")
+    model = MambaModel(WORDS.size, d_model=16)
+    with torch.no_grad():
+        measured = measure(model(batch.inputs), batch)
+    assert measured["loss"] == pytest.approx(math.log(WORDS.size), abs=0.05)
+    expected = math.log(WORDS.size) - measured["floor_nats"]
+    assert measured["excess_nats"] == pytest.approx(expected, abs=0.1)
+
+
+def test_every_metric_agrees_with_counting_target_by_target() -> None:
+    batch = whole_games("uniform")
+    torch.manual_seed(0)
+    logits = torch.randn(*batch.targets.shape, WORDS.size) * 3
+    logits[..., : SIZE**2] += 2
+    found: dict[str, list[float]] = {}
+    allowed = batch.legal_tokens()
+    for row, position in (batch.targets != WORDS.pad_token).nonzero().tolist():
+        chances = logits[row, position].softmax(-1)
+        target, legal = batch.targets[row, position], allowed[row, position]
+        order = chances.argsort(descending=True)
+        ply, captures = int(batch.plies[row, position]), int(batch.captures[row, position])
+        by_captures = "0" if captures == 0 else "1-4" if captures < 5 else "5-19"
+        by_captures = by_captures if captures < 20 else "20_or_more"
+        by_ply = "0-31" if ply < 32 else "32-63"
+        legality = {
+            "legal_mass": float(chances[legal].sum()),
+            "legal_top1": float(legal[order[0]]),
+        }
+        values = {
+            "loss": -math.log(chances[target]),
+            "floor_nats": float(batch.entropies[row, position]),
+            "excess_nats": float(batch.log_probs[row, position]) - math.log(chances[target]),
+            "top1": float(order[0] == target),
+            "top5": float(target in order[:5]),
+            **legality,
+            **{f"{name}_by_ply/{by_ply}": value for name, value in legality.items()},
+            **{f"{name}_by_captures/{by_captures}": value for name, value in legality.items()},
+        }
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+    expected = {name: sum(values) / len(values) for name, values in found.items()}
+    assert "legal_top1_by_captures/5-19" in expected
+    assert measure(logits, batch) == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    metrics = NextMoveMetrics()
+    with pytest.warns(UserWarning, match="before the ``update``"):
+        assert metrics.compute() == {}
+    batch = whole_games("uniform", with_legal=False)
+    metrics.update(torch.zeros(*batch.targets.shape, WORDS.size), batch)
+    assert set(metrics.compute()) == {"loss", "floor_nats", "excess_nats", "top1", "top5"}
+
+
+def test_padding_changes_no_metric() -> None:
+    batch = whole_games("rules")
+    logits = torch.randn(*batch.targets.shape, WORDS.size)
+    changed = logits.clone()
+    changed[batch.targets == WORDS.pad_token] = 100 * torch.randn(WORDS.size)
+    assert (batch.targets == WORDS.pad_token).any()
+    assert measure(logits, batch) == measure(changed, batch)
+
+
+def test_groups_are_named_by_their_bounds() -> None:
+    assert group_names(CAPTURE_GROUPS) == ["0", "1-4", "5-19", "20_or_more"]

@@ -1,0 +1,83 @@
+"""The module's learning rate, weight decay and windowed reading."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from tessera.model import MambaModel
+from tessera.training import TesseraModule
+from tessera.training.module import decay_groups
+
+
+def module(**changes) -> TesseraModule:
+    return TesseraModule(**{"vocab_size": 12, "d_model": 8, "d_state": 4, **changes})
+
+
+def test_only_matrices_decay() -> None:
+    model = MambaModel(12, d_model=8, n_layers=2)
+    decayed, plain = decay_groups(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(p)].split(".")[-2] for p in decayed} == {
+        "conv1d",
+        "dt_proj",
+        "head",
+        "in_proj",
+        "out_proj",
+        "x_proj",
+    }
+    plain_names = {names[id(p)] for p in plain}
+    assert {"embedding.weight", "head.bias", "mamba.final_norm.weight"} <= plain_names
+    assert {n.split(".")[-1] for n in plain_names} == {"weight", "bias", "A_log", "D"}
+    assert len(decayed) + len(plain) == len(names)
+    assert all(parameter.dim() > 1 for parameter in decayed)
+
+
+def test_learning_rate_warms_up_and_follows_a_cosine_to_max_steps() -> None:
+    trained = module(lr=2.0, warmup_steps=10, min_lr_ratio=0.25)
+    trained.trainer = Trainer(max_steps=110, logger=False, enable_checkpointing=False)
+    assert trained.lr_at(0) == pytest.approx(0.2)
+    assert trained.lr_at(9) == trained.lr_at(10) == pytest.approx(2.0)
+    assert trained.lr_at(60) == pytest.approx(2.0 * 0.625)
+    assert trained.lr_at(110) == trained.lr_at(500) == pytest.approx(0.5)
+    trained.decay_steps = 60
+    assert trained.lr_at(60) == pytest.approx(0.5)
+
+
+def test_windowed_logits_read_each_position_through_its_own_window() -> None:
+    torch.manual_seed(0)
+    model = module(vocab_size=28).eval()
+    tokens = torch.randint(0, 25, (1, 90))
+    with torch.no_grad():
+        torch.nn.init.normal_(model.model.head.weight)
+        whole = model.windowed_logits(tokens, None)
+        assert torch.equal(whole, model(tokens)[0])
+        windowed = model.windowed_logits(tokens, 16)
+        for position in (0, 7, 15, 16, 50, 89):
+            expected = model.model.predict_next(tokens[:, : position + 1], context=16)[0]
+            assert torch.allclose(windowed[position], expected, atol=1e-5)
+    assert not torch.allclose(windowed[89], whole[89], atol=2e-5)
+
+
+def test_a_prediction_is_a_distribution_without_padding() -> None:
+    model = module().eval()
+    with torch.no_grad():
+        chances = model.predict_step((torch.tensor([[11, 0, 3, 4]]), 64), 0)
+    assert chances.shape == (4, 12)
+    assert torch.allclose(chances.sum(-1), torch.ones(4))
+    assert chances[:, 10].count_nonzero() == 0
+
+
+def test_all_that_is_wrong_is_said_at_once_in_the_words_of_the_yaml() -> None:
+    with pytest.raises(ValueError) as error:
+        module(d_model=0, n_layers=-1, lr=math.nan, warmup_steps=-1, min_lr_ratio=2.0)
+    assert str(error.value).splitlines() == [
+        "model.d_model must be a whole number of at least 1, got 0.",
+        "model.n_layers must be a whole number of at least 1, got -1.",
+        "model.lr must be more than 0, got nan.",
+        "model.warmup_steps must be at least 0, got -1.",
+        "model.min_lr_ratio must be 0 to 1, got 2.0.",
+    ]
