@@ -34,6 +34,12 @@ def unpack(rows: Tensor) -> Tensor:
     return (rows.t().unsqueeze(-1) & bits).ne(0)
 
 
+def select_games(rows: Tensor, games: Tensor) -> Tensor:
+    """The sets (n, K) of the games ``games`` (K,) of B, in the memory layout of ``rows`` (n, B)."""
+    by_game = rows.t()
+    return by_game[games].t() if by_game.is_contiguous() else rows[:, games]
+
+
 def single(row: Tensor, bit: Tensor, board_size: int) -> Tensor:
     """Boards (n, B) with one point each: ``bit`` (B,) int32 in row ``row`` (B,) int64."""
     board = torch.zeros(board_size, row.shape[0], dtype=torch.int32, device=row.device)

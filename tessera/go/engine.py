@@ -1,4 +1,7 @@
-"""GPUGoEngine: thousands of games of Go at once, on row bitboards, in plain torch.
+"""GPUGoEngine: thousands of games of Go at once, on row bitboards.
+
+What is asked most, a ply, its legal moves and its score, runs in plain torch or, beside it and bit
+for bit the same, in Triton kernels; everything else is torch.
 
 Shapes: B games, n rows (board size), P = n² points. Bitboards are (n, B), see ``bitboard``.
 Inside, the two colours are the player to move (own) and the other (opponent), so a move ends with
@@ -7,17 +10,22 @@ an exchange of the two and needs no choice by colour.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from tessera.go import bitboard, scoring
+from tessera.go.backend import check_device, resolve_backend
 from tessera.go.position import Position, Removed, all_in_atari, no_suicide, place
 from tessera.go.rules import Rules, resolve_rules
 from tessera.go.superko import Superko
 from tessera.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from tessera.go.kernels.plies import Plies
+
 BLACK, WHITE, EMPTY = 0, 1, 2
-BACKENDS = ("auto", "torch", "triton")
 
 _PER_GAME = (
     "turn",
@@ -42,7 +50,8 @@ class GPUGoEngine:
         device: where the games live, for example "cuda", "cuda:1" or "cpu".
         board_size: n, 2 to 19.
         rules: a preset's name (full, phase2, tromp-taylor) or a Rules record.
-        backend: "torch" runs on every device; "auto" takes the fastest one there is.
+        backend: "torch" runs on every device; "triton" on CUDA devices, where its plies may be
+            captured in a CUDA graph; "auto" takes the fastest one there is.
 
     Raises:
         ValueError: for an argument outside what is said here.
@@ -50,7 +59,7 @@ class GPUGoEngine:
     Attributes:
         turn: (B,) int64, who moves next: 0 black, 1 white.
         move_number: (B,) int64, plies played.
-        history: (B, max_moves) int64 tokens, PAD where nothing has been played.
+        history: (B, max_moves) int16 tokens, PAD where nothing has been played.
         captured: (B, 2) int64, stones taken off the board by black's and by white's moves, by
             suicide those of the mover credited to the other.
         vocabulary: the board's tokens.
@@ -67,15 +76,10 @@ class GPUGoEngine:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}.")
-        if backend == "triton":
-            raise ValueError("backend triton is not built yet; use auto or torch.")
         self.vocabulary = Vocabulary(board_size)
         self.rules = resolve_rules(rules)
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device must be cpu where torch finds no CUDA device, got {device}.")
+        self.device = check_device(device)
+        self.backend = resolve_backend(backend, self.device)
         self.board_size = board_size
         self.max_moves = self.rules.move_limit(board_size)
         self._new_state(batch_size)
@@ -86,15 +90,20 @@ class GPUGoEngine:
 
         n, pad = self.board_size, self.vocabulary.pad_token
         self._legal: Tensor | None = None  # of the positions as they stand, once asked for
-        self._position = Position(*(zeros(n, batch_size, dtype=torch.int32) for _ in range(3)))
+        rows = zeros(n, batch_size, dtype=torch.int32)
+        if self.backend == "triton":  # the kernels read a game's rows in one piece
+            rows = zeros(batch_size, n, dtype=torch.int32).t()
+        self._position = Position(*(torch.zeros_like(rows) for _ in range(3)))
         self.turn, self.move_number = zeros(batch_size), zeros(batch_size)
-        self.history = torch.full((batch_size, self.max_moves), pad, device=self.device)
+        self.history = torch.full(
+            (batch_size, self.max_moves), pad, dtype=torch.int16, device=self.device
+        )
         self.captured = zeros(batch_size, 2)
         self._passes = zeros(batch_size)
         self._ko_point = zeros(batch_size) - 1
         self._last_captures = zeros(batch_size)
         self._superko = (
-            Superko(batch_size, n, self.max_moves, self.rules.ko == "situational", self.device)
+            Superko(self.max_moves, self.rules.ko == "situational", rows)
             if self.rules.ko != "simple"
             else None
         )
@@ -117,6 +126,8 @@ class GPUGoEngine:
 
         It speaks of the position, whether or not the game is over: two passes lift a simple ko.
         """
+        if self.backend == "triton":
+            return self._plies().legal_mask()
         points = bitboard.unpack(self.legal_rows()).flatten(1)
         return torch.nn.functional.pad(points, (0, 1), value=True)
 
@@ -126,10 +137,14 @@ class GPUGoEngine:
 
     def score(self) -> Tensor:
         """(B,) float32, black's area minus white's minus komi, of the stones as they stand."""
+        if self.backend == "triton":
+            return self._plies().score(self.rules.komi)
         return scoring.area_score(*self._colours(), self.rules.komi)
 
     def ownership(self) -> Tensor:
         """(B, n, n) int64: +1 black's area, -1 white's, 0 neither's."""
+        if self.backend == "triton":
+            return self._plies().ownership()
         black, white = scoring.areas(*self._colours())
         return bitboard.unpack(black).long() - bitboard.unpack(white).long()
 
@@ -154,7 +169,10 @@ class GPUGoEngine:
         moves = moves.to(device=self.device, dtype=torch.int64)
         if check:
             self._check(moves)
-        self._play(moves)
+        if self.backend == "triton":
+            self._plies().play(moves)
+        else:
+            self._play(moves)
 
     def capture_stones(self) -> Tensor:
         """Remove the stones without liberties of the player who is not to move.
@@ -169,8 +187,8 @@ class GPUGoEngine:
         if self.rules.capture == "single":
             dead = dead & ~bitboard.neighbours(position.opponent)
         self._legal = None
-        position.opponent = position.opponent & ~dead
-        position.atari = all_in_atari(position, self.rules.capture)
+        position.opponent.bitwise_and_(~dead)
+        position.atari.copy_(all_in_atari(position, self.rules.capture))
         counts = bitboard.popcount(dead).sum(0)
         self.captured.scatter_add_(1, self.turn.unsqueeze(1), counts.unsqueeze(1))
         if self._superko is not None:
@@ -179,9 +197,13 @@ class GPUGoEngine:
         return counts
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Begin a new game where ``mask`` (B,) bool is True; everywhere if it is None."""
-        empty = torch.zeros(self.batch_size, 3, self.board_size, self.board_size).bool()
-        self.set_position(empty.to(self.device), torch.zeros_like(self.turn), mask)
+        """Begin a new game where ``mask`` (B,) bool is True; everywhere if it is None.
+
+        In place, and without waiting for the device.
+        """
+        none = torch.zeros_like(self._position.own)
+        zeros = torch.zeros_like(self.turn)
+        self._begin(Position(none, none, none), zeros, zeros, mask)
 
     def set_position(self, boards: Tensor, turn: Tensor, mask: Tensor | None = None) -> None:
         """Begin a new game from a given position where ``mask`` is True; everywhere if it is None.
@@ -204,37 +226,38 @@ class GPUGoEngine:
         black, white = (bitboard.pack(boards[:, colour].to(self.device)) for colour in (0, 1))
         if (black & white).any():
             raise ValueError("boards must not have a black and a white stone on one point.")
-        self._legal = None
         turn = turn.to(self.turn)
-        chosen = torch.ones_like(turn).bool() if mask is None else mask.to(self.device)
         black_moves = turn == BLACK
-        old, new = (
-            self._position,
-            Position(
-                torch.where(black_moves, black, white),
-                torch.where(black_moves, white, black),
-                black,
-            ),
+        position = Position(
+            torch.where(black_moves, black, white), torch.where(black_moves, white, black), black
         )
-        new.atari = all_in_atari(new, self.rules.capture)
-        self._position = Position(
-            torch.where(chosen, new.own, old.own),
-            torch.where(chosen, new.opponent, old.opponent),
-            torch.where(chosen, new.atari, old.atari),
-        )
-        self.turn = torch.where(chosen, turn, self.turn)
+        position.atari = all_in_atari(position, self.rules.capture)
+        hashes = turn if self._superko is None else self._superko.hash_of(black, white)
+        self._begin(position, turn, hashes, mask)
+
+    def _begin(self, new: Position, turn: Tensor, hashes: Tensor, mask: Tensor | None) -> None:
+        """Begin a new game at these positions where ``mask`` is True, in place."""
+        self._legal = None
+        chosen = torch.ones_like(turn).bool() if mask is None else mask.to(self.device)
+        old = self._position
+        for name in ("own", "opponent", "atari"):
+            rows = getattr(old, name)
+            rows.copy_(torch.where(chosen, getattr(new, name), rows))
+        self.turn.copy_(torch.where(chosen, turn, self.turn))
         for counter in (self.move_number, self._passes, self._last_captures):
             counter.masked_fill_(chosen, 0)
         self.captured.masked_fill_(chosen.unsqueeze(1), 0)
         self.history.masked_fill_(chosen.unsqueeze(1), self.vocabulary.pad_token)
         self._ko_point.masked_fill_(chosen, -1)
         if self._superko is not None:
-            self._superko.begin(chosen, black, white, turn)
+            self._superko.begin(chosen, hashes, turn)
 
     # What the players and the recorder of this package read; bitboards (n, B).
 
     def legal_rows(self) -> Tensor:
         """The legal points as row bitboards (n, B), whether or not the game is over."""
+        if self.backend == "triton":
+            return self._plies().legal_rows()
         if self._legal is None:
             self._legal = self._find_legal()
         return self._legal
@@ -258,7 +281,7 @@ class GPUGoEngine:
         """The point of each game's last move (n, B); none after a pass or before the first."""
         at = (self.move_number - 1).clamp(min=0).unsqueeze(1)
         return bitboard.single(
-            *self._row_and_bit(self.history.gather(1, at).squeeze(1)), self.board_size
+            *self._row_and_bit(self.history.gather(1, at).squeeze(1).long()), self.board_size
         )
 
     @property
@@ -266,16 +289,43 @@ class GPUGoEngine:
         """(B,) int64, how many stones each game's last ply took off the board."""
         return self._last_captures
 
+    def num_bytes(self) -> int:
+        """Bytes that the games hold on the device, everything they remember included."""
+        position = self._position
+        tensors = [position.own, position.opponent, position.atari]
+        tensors += [getattr(self, name) for name in _PER_GAME]
+        if self._superko is not None:
+            tensors += self._superko.per_game_tensors()
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def keep(self, games: Tensor) -> None:
         """Go on with these games only; ``games`` (K,) int64 are their numbers in the batch."""
         self._legal = None
-        self._position = self._position.select(games)
+        sets = (self._position.own, self._position.opponent, self._position.atari)
+        self._position = Position(*(bitboard.select_games(rows, games) for rows in sets))
         for name in _PER_GAME:
             setattr(self, name, getattr(self, name)[games])
         if self._superko is not None:
             self._superko.keep(games)
 
     # Inside.
+
+    def _plies(self) -> Plies:
+        """The games as the kernels see them."""
+        from tessera.go.kernels.plies import Plies
+
+        return Plies(
+            self._position,
+            self.turn,
+            self.move_number,
+            self._passes,
+            self._last_captures,
+            self.captured,
+            self.history,
+            self._ko_point,
+            None if self._superko is None else self._superko.kernel_arguments(),
+            self.rules,
+        )
 
     def _colours(self) -> tuple[Tensor, Tensor]:
         own, opponent = self._position.own, self._position.opponent
@@ -315,9 +365,8 @@ class GPUGoEngine:
             1, torch.stack([self.turn, 1 - self.turn], 1), torch.stack([num_taken, num_suicides], 1)
         )
         at = self.move_number.clamp(max=self.max_moves - 1).unsqueeze(1)
-        self.history.scatter_(
-            1, at, torch.where(active, moves, self.history.gather(1, at).squeeze(1)).unsqueeze(1)
-        )
+        before = self.history.gather(1, at).squeeze(1)
+        self.history.scatter_(1, at, torch.where(active, moves.short(), before).unsqueeze(1))
         self.move_number += active
         self._passes = torch.where(active, (self._passes + 1) * ~placed, self._passes)
         if self._superko is not None:

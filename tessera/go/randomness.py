@@ -44,10 +44,18 @@ def random_words(seed: int, numbers: Tensor, ply: Tensor | int, purpose: int) ->
     Returns:
         (...) int64, all 64 bits random.
     """
-    seeded = mix(torch.full_like(numbers, _signed(seed * _GOLDEN + purpose)))
+    seeded = torch.full_like(numbers, seed_word(seed, purpose))
     games = mix(seeded + numbers * _GOLDEN)
     steps = (ply + 1) * _GOLDEN
     return mix(games + (_signed(steps) if isinstance(steps, int) else steps))
+
+
+def seed_word(seed: int, purpose: int) -> int:
+    """What a seed and a purpose contribute to every draw, a signed 64-bit integer."""
+    word = (seed * _GOLDEN + purpose) % 2**64
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        word = (word ^ word >> shift) * factor % 2**64
+    return _signed(word ^ word >> 31)
 
 
 def below(words: Tensor, bound: Tensor) -> Tensor:

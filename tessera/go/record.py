@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tessera.go.backend import check_device, resolve_backend
 from tessera.go.engine import GPUGoEngine
 from tessera.go.players import choose, get_player
 from tessera.go.randomness import MOVE, random_words
-from tessera.go.rules import Rules
-from tessera.vocabulary import Vocabulary
+from tessera.go.rules import Rules, resolve_rules
+from tessera.vocabulary import Vocabulary, check_board_size
 
 _GAMES_AT_ONCE = 4096  # enough to make torch's cost per call small; more falls out of the cache
 _KEEP_ABOVE = 0.8  # finished games are dropped once fewer than this share still go on
@@ -64,6 +65,7 @@ def play_games(
     device: str | torch.device = "cpu",
     backend: str = "auto",
     with_legal: bool = False,
+    trim: bool = True,
 ) -> GameRecord:
     """Play one game for each number, from start to end.
 
@@ -79,19 +81,67 @@ def play_games(
         device: where to play and where the record lives.
         backend: as for GPUGoEngine.
         with_legal: whether to record the legal points before each ply.
+        trim: whether T is the length of the longest game; otherwise T is the move limit, and on a
+            CUDA device nothing waits for the games to be played.
 
     Raises:
         ValueError: for an unknown player, or an argument that GPUGoEngine refuses, or no numbers.
     """
     if isinstance(numbers, range):
-        numbers = torch.arange(numbers.start, numbers.stop, numbers.step)
+        numbers = torch.arange(numbers.start, numbers.stop, numbers.step, device=device)
     if numbers.numel() == 0:
         raise ValueError("numbers must name at least one game, got none.")
+    get_player(player)
+    check_board_size(board_size)
+    rules = resolve_rules(rules)
+    device = check_device(device)
+    numbers = numbers.to(device=device, dtype=torch.int64)
+    if resolve_backend(backend, device) == "triton":
+        return _play_in_kernels(player, numbers, seed, board_size, rules, with_legal, trim)
     parts = [
-        _Table(player, part, seed, board_size, rules, device, backend, with_legal).play()
-        for part in numbers.to(device=device, dtype=torch.int64).split(_GAMES_AT_ONCE)
+        _Table(player, part, seed, board_size, rules, device, with_legal).play()
+        for part in numbers.split(_GAMES_AT_ONCE)
     ]
-    return parts[0] if len(parts) == 1 else _joined(parts)
+    plies = max(part.moves.shape[1] for part in parts) if trim else rules.move_limit(board_size)
+    if len(parts) == 1 and parts[0].moves.shape[1] == plies:
+        return parts[0]
+    return _joined(parts, plies)
+
+
+def _play_in_kernels(
+    player: str,
+    numbers: Tensor,
+    seed: int,
+    board_size: int,
+    rules: Rules,
+    with_legal: bool,
+    trim: bool,
+) -> GameRecord:
+    """The same games from the Triton kernels."""
+    from tessera.go.kernels.games import play_tables
+
+    tables = play_tables(
+        player, numbers, seed=seed, board_size=board_size, rules=rules, with_legal=with_legal
+    )
+    plies = int(tables.lengths.max()) if trim else tables.moves.shape[1]
+
+    def trimmed(table: Tensor) -> Tensor:
+        return table[:, :plies].contiguous()
+
+    return GameRecord(
+        board_size=board_size,
+        rules=rules,
+        player=player,
+        seed=seed,
+        numbers=numbers,
+        moves=trimmed(tables.moves),
+        lengths=tables.lengths,
+        results=tables.results,
+        log_probs=trimmed(tables.log_probs),
+        entropies=trimmed(tables.entropies),
+        captures=trimmed(tables.captures),
+        legal=None if tables.legal is None else trimmed(tables.legal),
+    )
 
 
 class _Table:
@@ -103,14 +153,13 @@ class _Table:
         numbers: Tensor,
         seed: int,
         board_size: int,
-        rules: str | Rules,
-        device: str | torch.device,
-        backend: str,
+        rules: Rules,
+        device: torch.device,
         with_legal: bool,
     ) -> None:
         self.name, self.player, self.seed = player, get_player(player), seed
         self.numbers = numbers
-        self.engine = GPUGoEngine(numbers.numel(), device, board_size, rules, backend)
+        self.engine = GPUGoEngine(numbers.numel(), device, board_size, rules, "torch")
         plies, games = self.engine.max_moves, numbers.numel()
 
         # One row for a ply while the games go on: a row is written at once.
@@ -193,9 +242,8 @@ class _Table:
         )
 
 
-def _joined(parts: list[GameRecord]) -> GameRecord:
-    """One record of all parts, padded to the longest game."""
-    plies = max(part.moves.shape[1] for part in parts)
+def _joined(parts: list[GameRecord], plies: int) -> GameRecord:
+    """One record of all parts, padded to this many plies."""
     first = parts[0]
     pad = Vocabulary(first.board_size).pad_token
 

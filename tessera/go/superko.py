@@ -15,11 +15,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tessera.go.bitboard import flood, neighbours, single
+from tessera.go.bitboard import flood, neighbours, select_games, single
 from tessera.go.position import Position, Removed
 from tessera.go.zobrist import tokens_of, zobrist_keys, zobrist_sum
 
-_FILTER_SIZE = 4096  # a game of 450 positions then sends one clear move in ten to the slow look-up
+# A Bloom filter of 4,096 bits sends one clear move in ten to the slow look-up in a game of 450
+# positions. Bit b of word w, in this order: the low bits of a hash choose the word.
+_FILTER_WORDS = 128
 _UNUSED = 0x5E1F_C0DE_0F7E_55E2  # stands where a game has no position yet
 
 
@@ -27,58 +29,58 @@ class Superko:
     """The positions of B games so far, and what may return to one of them.
 
     Args:
-        batch_size: B.
-        board_size: n.
         max_moves: plies of the longest game.
         situational: whether positions differ by the player to move, too.
-        device: where the games live.
+        rows: (n, B) int32, a set of the games' points; its device and layout are taken over.
     """
 
-    def __init__(
-        self,
-        batch_size: int,
-        board_size: int,
-        max_moves: int,
-        situational: bool,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, max_moves: int, situational: bool, rows: Tensor) -> None:
+        board_size, batch_size = rows.shape
+        device = rows.device
         self._keys = zobrist_keys(board_size**2, device)
         self._situational = situational
         self._board_size = board_size
-        shape = (board_size, batch_size)
         # Points where the mover, and where the opponent, has lost a stone.
-        self._own_lost, self._opponent_lost = (
-            torch.zeros(shape, dtype=torch.int32, device=device) for _ in range(2)
-        )
+        self._own_lost, self._opponent_lost = (torch.zeros_like(rows) for _ in range(2))
         # True from a loss of stones until the next stone on a point that has lost none.
         self._own_exposed, self._opponent_exposed = (
             torch.zeros(batch_size, dtype=torch.bool, device=device) for _ in range(2)
         )
         self._hash = torch.zeros(batch_size, dtype=torch.int64, device=device)
         self._positions = torch.full((batch_size, max_moves + 1), _UNUSED, device=device)
-        self._filter = torch.zeros(batch_size, _FILTER_SIZE, dtype=torch.bool, device=device)
+        self._filter = torch.zeros(batch_size, _FILTER_WORDS, dtype=torch.int32, device=device)
         self._remember(torch.zeros_like(self._hash), torch.zeros_like(self._hash))
 
-    def begin(self, chosen: Tensor, black: Tensor, white: Tensor, turn: Tensor) -> None:
-        """Forget the games in which ``chosen`` (B,) is True and begin them at this position."""
-        start = zobrist_sum(black, self._keys, torch.zeros_like(turn))
-        start += zobrist_sum(white, self._keys, torch.ones_like(turn))
-        self._hash = torch.where(chosen, start, self._hash)
+    def hash_of(self, black: Tensor, white: Tensor) -> Tensor:
+        """The Zobrist hashes (B,) int64 of these stones, each colour (n, B)."""
+        first = torch.zeros_like(self._hash)
+        return zobrist_sum(black, self._keys, first) + zobrist_sum(white, self._keys, first + 1)
+
+    def begin(self, chosen: Tensor, hashes: Tensor, turn: Tensor) -> None:
+        """Forget the games in which ``chosen`` (B,) is True and begin them at given positions.
+
+        In place, and without waiting for the device.
+
+        Args:
+            chosen: (B,) bool.
+            hashes: (B,) int64, the positions' hashes.
+            turn: (B,) int64, who moves next.
+        """
+        self._hash.copy_(torch.where(chosen, hashes, self._hash))
         for lost in (self._own_lost, self._opponent_lost):
             lost.masked_fill_(chosen, 0)
         for exposed in (self._own_exposed, self._opponent_exposed):
             exposed.masked_fill_(chosen, False)
-        games = chosen.nonzero().squeeze(1)
-        self._positions[games] = _UNUSED
-        self._filter[games] = False
-        words = self._word(self._hash[games], turn[games])
-        self._positions[games, 0] = words
-        self._filter[games, words & _FILTER_SIZE - 1] = True
+        self._positions.masked_fill_(chosen.unsqueeze(1), _UNUSED)
+        self._filter.masked_fill_(chosen.unsqueeze(1), 0)
+        words = torch.where(chosen, self._word(self._hash, turn), self._positions[:, 0])
+        self._positions[:, 0] = words
+        self._add_to_filter(words.unsqueeze(1))
 
     def keep(self, games: Tensor) -> None:
         """Go on with these games only."""
-        self._own_lost = self._own_lost[:, games]
-        self._opponent_lost = self._opponent_lost[:, games]
+        self._own_lost = select_games(self._own_lost, games)
+        self._opponent_lost = select_games(self._opponent_lost, games)
         self._own_exposed = self._own_exposed[games]
         self._opponent_exposed = self._opponent_exposed[games]
         self._hash = self._hash[games]
@@ -128,6 +130,26 @@ class Superko:
         _lose(self._opponent_lost, self._opponent_exposed, removed)
         self._subtract(removed, 1 - turn)
         self._remember(move_number, turn)
+
+    def kernel_arguments(self) -> tuple[Tensor, ...]:
+        """The tensors in the order of the kernels.
+
+        Points lost (n, B) and exposed (B,) uint8, each of the mover and of the opponent; hashes
+        (B,); positions (B, max_moves + 1); filters (B, 128); keys (2, n² + 1).
+        """
+        return (*self.per_game_tensors(), self._keys)
+
+    def per_game_tensors(self) -> tuple[Tensor, ...]:
+        """All that is kept of the games, without the keys."""
+        return (
+            self._own_lost,
+            self._opponent_lost,
+            self._own_exposed.view(torch.uint8),
+            self._opponent_exposed.view(torch.uint8),
+            self._hash,
+            self._positions,
+            self._filter,
+        )
 
     def repeats(
         self, position: Position, safe: Tensor, suicides: Tensor | None, turn: Tensor
@@ -194,7 +216,8 @@ class Superko:
     ) -> tuple[Tensor, Tensor]:
         """Of candidate moves those whose resulting hash has been a position of their game."""
         words = self._word(hashes, 1 - turn[games])
-        maybe = self._filter[games, words & _FILTER_SIZE - 1].nonzero().squeeze(1)
+        slot, bit = _slot_and_bit(words)
+        maybe = (self._filter[games, slot] & bit).nonzero().squeeze(1)
         games, points, words = games[maybe], points[maybe], words[maybe]
         known = (self._positions[games] == words.unsqueeze(1)).any(1).nonzero().squeeze(1)
         return games[known], points[known]
@@ -205,7 +228,12 @@ class Superko:
     def _remember(self, move_number: Tensor, to_move: Tensor) -> None:
         words = self._word(self._hash, to_move).unsqueeze(1)
         self._positions.scatter_(1, move_number.unsqueeze(1), words)
-        self._filter.scatter_(1, words & _FILTER_SIZE - 1, True)
+        self._add_to_filter(words)
+
+    def _add_to_filter(self, words: Tensor) -> None:
+        """Add one word to each game's filter; (B, 1)."""
+        slot, bit = _slot_and_bit(words)
+        self._filter.scatter_(1, slot, self._filter.gather(1, slot) | bit)
 
     def _subtract(self, removed: Removed, colour: Tensor) -> None:
         if removed.games.numel():
@@ -215,6 +243,12 @@ class Superko:
     def _row_and_bit(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         bit = torch.ones_like(tokens) << tokens % self._board_size
         return tokens // self._board_size, bit.to(torch.int32)
+
+
+def _slot_and_bit(words: Tensor) -> tuple[Tensor, Tensor]:
+    """Which word of the filter a hash belongs to, int64, and its bit there, int32."""
+    bit = torch.ones_like(words) << (words >> 7 & 31)
+    return words & _FILTER_WORDS - 1, bit.to(torch.int32)
 
 
 def _lose(lost: Tensor, exposed: Tensor, removed: Removed) -> None:

@@ -1,0 +1,130 @@
+"""Compiling the kernels for a GPU that need not be there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from tessera.go.kernels.census import census_kernel
+from tessera.go.kernels.playout import play_games_kernel
+from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
+
+POINTERS = {
+    "moves": "*i64",
+    "turns": "*i64",
+    "move_numbers": "*i64",
+    "passes": "*i64",
+    "last_captures": "*i64",
+    "captured": "*i64",
+    "history": "*i16",
+    "ko_points": "*i64",
+    "own_exposed_flags": "*u8",
+    "opponent_exposed_flags": "*u8",
+    "hashes": "*i64",
+    "positions": "*i64",
+    "keys": "*i64",
+    "mask": "*u8",
+    "scores": "*fp32",
+    "owners": "*i64",
+    "numbers": "*i64",
+    "log_probs": "*fp32",
+    "entropies": "*fp32",
+    "results": "*fp32",
+    "captures": "*i16",
+}
+SCALARS = {"seeded": "i64", "num_games": "i32", "max_moves": "i32", "komi": "fp32"}
+
+
+def has_assembler() -> bool:
+    """Whether Triton brings a ptxas that can be run."""
+    return bool(_assemblers())
+
+
+def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
+    """Name, registers and bytes of spilled registers of kernels with all rules they serve."""
+    for rules_player, suicide in ((False, False), (True, True)):
+        yield _compile(
+            play_games_kernel,
+            architecture,
+            {"moves": "*i16"},
+            SIZE=19,
+            RULES_PLAYER=rules_player,
+            KO=2 if suicide else 1,
+            SUICIDE=suicide,
+            SINGLE=False,
+            WITH_PROBABILITIES=True,
+            WITH_LEGAL=suicide,
+        )
+    rules = {"SIZE": 19, "KO": 1, "SUICIDE": True, "SINGLE": False}
+    yield _compile(play_kernel, architecture, {}, **rules)
+    yield _compile(legal_kernel, architecture, {}, **rules, AS_MASK=True)
+    yield _compile(score_kernel, architecture, {}, SIZE=19, AS_OWNERSHIP=True)
+    yield _compile(
+        census_kernel,
+        architecture,
+        {"counts": "*i64"},
+        SIZE=5,
+        ACROSS=5,
+        NUM_STATES=243,
+        NUM_LAST=10,
+        PROGRAM_ROWS=2,
+        LOOPS=243**2,
+    )
+
+
+def _compile(
+    kernel: Any, architecture: int, pointers: dict[str, str], **constants: Any
+) -> tuple[str, int, int]:
+    signature = {
+        name: "constexpr"
+        if name in constants
+        else (SCALARS | POINTERS | pointers).get(name, "*i32")
+        for name in kernel.arg_names
+    }
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constants),
+        target=GPUTarget("cuda", architecture, 32),
+        options={"num_warps": 1, "enable_fp_fusion": True},
+    )
+    said = _assembler_report(compiled.asm["ptx"])
+    registers = re.search(r"Used (\d+) registers", said)
+    assert registers, said
+    spilled = sum(int(number) for number in re.findall(r"(\d+) bytes spill", said))
+    return kernel.__name__, int(registers.group(1)), spilled
+
+
+def _assembler_report(ptx: str) -> str:
+    """What the first ptxas that knows this version of PTX says about the code."""
+    target = re.search(r"\.target (sm_\w+)", ptx)
+    assert target, ptx[:200]
+    said = ""
+    with tempfile.NamedTemporaryFile(suffix=".ptx") as file:
+        file.write(ptx.encode())
+        file.flush()
+        for assembler in _assemblers():
+            command = [assembler, "-v", "-arch", target.group(1), "-o", os.devnull, file.name]
+            done = subprocess.run(command, capture_output=True, text=True)
+            said += done.stderr
+            if done.returncode == 0:
+                return done.stderr
+    raise RuntimeError(f"no ptxas of {_assemblers()} takes Triton's code: {said}")
+
+
+def _assemblers() -> list[str]:
+    """Paths of the ptxas that Triton brings; it has a second one for newer targets."""
+    knobs = triton.knobs.nvidia
+    found = []
+    for name in ("ptxas", "ptxas_blackwell"):
+        try:
+            found.append(getattr(knobs, name).path)
+        except (AttributeError, RuntimeError):
+            continue  # not in this version or not in this build
+    return found

@@ -1,0 +1,114 @@
+"""What the Triton kernels and the plain code both play, to be compared; also a program.
+
+As a program it plays everything in Triton's interpreter on the CPU and saves it in the file that
+its argument names. Triton decides when it is imported whether it compiles or interprets, so the
+interpreter needs a process of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from tessera.go import GameRecord, GPUGoEngine, Rules, play_games
+from tessera.go.randomness import WINDOW, below, random_words
+
+# Player, board size, rules, game numbers: every ko rule with and without suicide, both players.
+GAMES: dict[str, tuple[str, int, Rules, range]] = {
+    "uniform-2-positional": ("uniform", 2, Rules(), range(2)),
+    "uniform-3-positional": ("uniform", 3, Rules(), range(1)),
+    "uniform-3-simple-suicide": ("uniform", 3, Rules(ko="simple", suicide=True), range(1)),
+    "uniform-2-situational-suicide": (
+        "uniform",
+        2,
+        Rules(ko="situational", suicide=True),
+        range(2),
+    ),
+    "rules-3-positional-suicide": ("rules", 3, Rules(suicide=True), range(1)),
+    "rules-3-situational": ("rules", 3, Rules(ko="situational"), range(1)),
+    "uniform-3-single-stones": ("uniform", 3, Rules(ko="simple", capture="single"), range(1)),
+    "rules-5-simple": ("rules", 5, Rules(ko="simple", max_moves=16), range(1)),
+}
+
+# Board size, rules and number of plies of games whose moves come from outside.
+PLIES: dict[str, tuple[int, Rules, int]] = {
+    "3-positional": (3, Rules(), 12),
+    "2-situational-suicide": (2, Rules(ko="situational", suicide=True), 10),
+    "3-simple": (3, Rules(ko="simple"), 12),
+    "3-single-stones": (3, Rules(ko="positional", capture="single", max_moves=8), 9),
+}
+
+
+def play_case(name: str, backend: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of the record of one of GAMES."""
+    player, size, rules, numbers = GAMES[name]
+    record = play_games(
+        player,
+        numbers,
+        seed=5,
+        board_size=size,
+        rules=rules,
+        device=device,
+        backend=backend,
+        with_legal=True,
+    )
+    return record_tensors(record)
+
+
+def record_tensors(record: GameRecord) -> dict[str, Tensor]:
+    """The tensors of a record by name."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value.cpu() for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def follow_plies(
+    size: int, rules: Rules, plies: int, backend: str, games: int = 2, device: str = "cpu"
+) -> list[Tensor]:
+    """Everything an engine says after each ply of random legal moves, passes among them.
+
+    Half way game 0 begins anew, towards the end it goes on from a drawn position, and at the end
+    only the other games are kept.
+    """
+    engine = GPUGoEngine(games, device=device, board_size=size, rules=rules, backend=backend)
+    numbers = torch.arange(games, device=device)
+    said: list[Tensor] = []
+    for ply in range(plies):
+        mask = engine.get_legal_mask()
+        words = random_words(1, numbers, ply, WINDOW)
+        nth = below(words, mask.sum(1)).unsqueeze(1)
+        moves = (mask.cumsum(1) > nth).int().argmax(1)
+        engine.play_batch(moves, check=True)
+        if ply in (plies // 2, plies - 3):
+            engine.reset(numbers == 0)
+        if ply == plies - 3:
+            boards = torch.zeros(games, 2, size, size, dtype=torch.bool, device=device)
+            boards[:, 0, 0, 1], boards[:, 1, 1, 0] = True, True
+            engine.set_position(boards, numbers % 2, numbers == 0)
+        said += [mask, moves, *_what_it_says(engine)]
+    engine.keep(numbers[1:])
+    said += [engine.get_legal_mask(), *_what_it_says(engine)]
+    return [tensor.cpu() for tensor in said]
+
+
+def _what_it_says(engine: GPUGoEngine) -> list[Tensor]:
+    read = (engine.turn, engine.move_number, engine.history, engine.captured)
+    asked = (engine.boards, engine.is_game_over(), engine.score(), engine.ownership())
+    inside = (engine.legal_rows(), engine.last_captures, engine.position.atari)
+    return [tensor.clone() for tensor in (*read, *asked, *inside)]
+
+
+def main(path: str) -> None:
+    """Play everything in the interpreter and save it."""
+    from tessera.go.kernels.census import count_legal_positions
+
+    torch.set_num_threads(1)
+    records = {name: play_case(name, "triton") for name in GAMES}
+    plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
+    torch.save((records, plies, count_legal_positions(2, "cpu")), path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,90 @@
+"""The Triton kernels give the plain code's bits, interpreted without a GPU; all compile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tessera.go import GPUGoEngine, play_games
+from tests.go.kernel_cases import GAMES, PLIES, follow_plies, play_case
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+ROOT = Path(__file__).parents[2]
+
+Interpreted = tuple[dict[str, dict[str, Tensor]], dict[str, list[Tensor]], int]
+
+
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Interpreted:
+    """Everything in ``kernel_cases``, played by the kernels in Triton's interpreter."""
+    path = tmp_path_factory.mktemp("kernels") / "interpreted.pt"
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.go.kernel_cases", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return torch.load(path)
+
+
+def assert_same_record(plain: dict[str, Tensor], fast: dict[str, Tensor]) -> None:
+    assert plain.keys() == fast.keys()
+    for name, tensor in plain.items():
+        if name in ("log_probs", "entropies"):
+            torch.testing.assert_close(fast[name], tensor, atol=1e-5, rtol=0)
+        else:
+            assert torch.equal(fast[name], tensor), name
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_interpreted_games_are_those_of_the_plain_code(name: str, interpreted: Interpreted) -> None:
+    assert_same_record(play_case(name, "torch"), interpreted[0][name])
+
+
+@pytest.mark.parametrize("name", PLIES)
+def test_interpreted_plies_are_those_of_the_plain_code(name: str, interpreted: Interpreted) -> None:
+    plain = follow_plies(*PLIES[name], backend="torch")
+    fast = interpreted[1][name]
+    assert len(plain) == len(fast)
+    for number, (expected, found) in enumerate(zip(plain, fast, strict=True)):
+        assert expected.dtype == found.dtype
+        assert torch.equal(expected, found), f"tensor {number}"
+
+
+def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(
+    interpreted: Interpreted,
+) -> None:
+    assert interpreted[2] == 57
+
+
+@pytest.mark.parametrize("architecture", [80, 89, 90])
+def test_every_kernel_compiles_without_a_gpu(architecture: int) -> None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("TRITON_INTERPRET=1 replaces the compiler")
+    from tests.go.compile_kernels import compile_all, has_assembler
+
+    if not has_assembler():
+        pytest.skip("this Triton brings no ptxas")
+    for name, registers, spilled in compile_all(architecture):
+        assert spilled <= 64, f"{name} spills {spilled} bytes of registers"
+        # With more registers a multiprocessor would hold fewer than 24 warps.
+        assert 0 < registers <= 80, f"{name} takes {registers} registers"
+
+
+def test_a_cpu_is_refused_outside_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="backend triton needs a CUDA device, got cpu"):
+        GPUGoEngine(1, device="cpu", backend="triton")
+    with pytest.raises(ValueError, match="backend triton needs a CUDA device, got cpu"):
+        play_games("uniform", range(1), seed=0, board_size=5, backend="triton")
+
+
+def test_a_19x19_game_takes_at_most_8_kb_with_its_superko_history() -> None:
+    games = 4
+    engine = GPUGoEngine(games, device="cpu", board_size=19)
+    assert engine.num_bytes() <= games * 8192

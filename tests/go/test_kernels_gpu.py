@@ -1,0 +1,126 @@
+"""The Triton kernels on a GPU: the plain code's bits, in graphs, and without waiting."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from tessera.go import GPUGoEngine, Rules, play_games
+from tests.go.kernel_cases import follow_plies, record_tensors
+from tests.go.test_kernels import assert_same_record
+
+pytestmark = pytest.mark.gpu
+
+RULES = {
+    "simple": Rules(ko="simple"),
+    "simple-suicide": Rules(ko="simple", suicide=True),
+    "positional": Rules(),
+    "positional-suicide": Rules(suicide=True),
+    "situational": Rules(ko="situational"),
+    "situational-suicide": Rules(ko="situational", suicide=True),
+    "single-stones": Rules(ko="simple", capture="single"),
+}
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Make every wait of the host for the GPU an error."""
+    with warnings.catch_warnings():
+        # Torch warns that it does not see every wait.
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+# The plain code is slow on large boards, so they play by some of the rules only.
+CASES = [(size, rules) for size in (2, 5, 9) for rules in RULES]
+CASES += [(13, "situational-suicide"), (19, "positional"), (19, "situational")]
+
+
+@pytest.mark.parametrize(("size", "rules"), CASES)
+@pytest.mark.parametrize("player", ["uniform", "rules"])
+def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, rules: str) -> None:
+    plain, fast = (
+        record_tensors(
+            play_games(
+                player,
+                range(256),  # 1.1 million plies in all cases together
+                seed=3,
+                board_size=size,
+                rules=RULES[rules],
+                device="cuda",
+                backend=backend,
+                with_legal=True,
+            )
+        )
+        for backend in ("torch", "triton")
+    )
+    assert_same_record(plain, fast)
+
+
+@pytest.mark.parametrize(("size", "rules"), CASES)
+def test_plies_in_kernels_are_those_of_the_plain_code(size: int, rules: str) -> None:
+    plies = {2: 10, 5: 60, 9: 200, 13: 100, 19: 200}[size]
+    plain, fast = (
+        follow_plies(size, RULES[rules], plies, backend, games=64, device="cuda")
+        for backend in ("torch", "triton")
+    )
+    for number, (expected, found) in enumerate(zip(plain, fast, strict=True)):
+        assert torch.equal(expected, found), f"tensor {number}"
+
+
+def test_games_are_played_without_waiting_for_the_gpu() -> None:
+    numbers = torch.arange(64, device="cuda")
+    play_games("rules", numbers, seed=1, board_size=9, device="cuda", trim=False)
+    with no_waiting():
+        record = play_games("rules", numbers, seed=2, board_size=9, device="cuda", trim=False)
+    assert record.moves.shape == (64, 2 * 81)
+
+
+def test_a_captured_ply_replays_and_never_waits() -> None:
+    games = play_games("uniform", range(32), seed=1, board_size=9, device="cuda")
+    moves = games.moves.long().t().contiguous()
+    engines = [GPUGoEngine(32, "cuda", 9, backend=backend) for backend in ("triton", "torch")]
+    captured, plain = engines
+    move = torch.empty_like(moves[0])
+    captured.get_legal_mask(), captured.score(), captured.ownership()
+    captured.play_batch(moves[0])
+    captured.reset()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        mask = captured.get_legal_mask()
+        captured.play_batch(move)
+        score, ownership = captured.score(), captured.ownership()
+    for ply in range(60):
+        with no_waiting():
+            move.copy_(moves[ply])
+            graph.replay()
+        assert torch.equal(mask, plain.get_legal_mask())
+        plain.play_batch(moves[ply])
+        assert torch.equal(captured.boards, plain.boards)
+        assert torch.equal(score, plain.score())
+        assert torch.equal(ownership, plain.ownership())
+        if ply == 30:
+            over = torch.arange(32, device="cuda") % 3 == 0
+            with no_waiting():
+                captured.reset(over)
+            plain.reset(over)
+            moves[ply + 1 :, over] = moves[: -ply - 1, over].clone()
+
+
+@pytest.mark.parametrize(
+    ("size", "legal"), [(2, 57), (3, 12_675), (4, 24_318_165), (5, 414_295_148_741)]
+)
+def test_the_census_counts_the_known_numbers_of_legal_positions(size: int, legal: int) -> None:
+    from tessera.go.kernels.census import count_legal_positions
+
+    # Source: Tromp and Farnebäck, "Combinatorics of Go" (2007).
+    assert count_legal_positions(size, "cuda") == legal
