@@ -116,6 +116,8 @@ class GameStream(IterableDataset[GameBatch]):
             device=self.device,
             backend=settings.backend,
             with_legal=self.with_legal,
+            # Windows have a width of their own, so nothing has to wait for the games' lengths.
+            trim=settings.context is None,
         )
         return Chunk(record, settings.context, settings.num_windows)
 

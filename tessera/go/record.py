@@ -5,6 +5,8 @@ Shapes: G games, T plies of the longest of them, n rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -98,14 +100,30 @@ def play_games(
     numbers = numbers.to(device=device, dtype=torch.int64)
     if resolve_backend(backend, device) == "triton":
         return _play_in_kernels(player, numbers, seed, board_size, rules, with_legal, trim)
-    parts = [
-        _Table(player, part, seed, board_size, rules, device, with_legal).play()
-        for part in numbers.split(_GAMES_AT_ONCE)
-    ]
+    with _one_thread():
+        parts = [
+            _Table(player, part, seed, board_size, rules, device, with_legal).play()
+            for part in numbers.split(_GAMES_AT_ONCE)
+        ]
     plies = max(part.moves.shape[1] for part in parts) if trim else rules.move_limit(board_size)
     if len(parts) == 1 and parts[0].moves.shape[1] == plies:
         return parts[0]
     return _joined(parts, plies)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one core. The operations are so short that a second one gains a tenth at best.
+
+    On a machine that does anything else it costs a factor of several: the threads of one operation
+    wait for each other.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _play_in_kernels(

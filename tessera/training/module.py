@@ -158,8 +158,8 @@ class TesseraModule(LightningModule):
         logged: dict[str, Any] = {f"{group}/{name}": value for name, value in values.items()}
         if self.trainer.state.fn == "fit":
             logged["step"] = float(self.trainer.global_step)
-        # Summed over all processes already.
-        self.log_dict(logged, sync_dist=False)
+        # The same on all processes already; Lightning wants to be told, or it warns.
+        self.log_dict(logged, sync_dist=True)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Probabilities (L, V) after every position of one game; PAD is never predicted.
