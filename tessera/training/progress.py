@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any
@@ -89,7 +90,8 @@ class RunProgress(ProgressBar):
                 desc=what,
                 file=sys.stderr,
                 disable=None,  # where it is not a terminal
-                dynamic_ncols=True,
+                # A terminal that does not know its width says 0; this makes it 100.
+                ncols=shutil.get_terminal_size((100, 24)).columns,
                 mininterval=_REFRESH_S,
                 bar_format=_BAR,
             )
