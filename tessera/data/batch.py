@@ -52,4 +52,5 @@ class GameBatch(NamedTuple):
         points = (self.legal.unsqueeze(-1) >> columns & 1).bool().flatten(2)
         is_end = (self.targets == vocabulary.eos_token).unsqueeze(-1)
         nothing = torch.zeros_like(is_end)
-        return torch.cat([points & ~is_end, ~is_end, nothing, is_end], -1)
+        # Beyond a game's last ply no point is legal.
+        return torch.cat([points, ~is_end, nothing, is_end], -1)

@@ -179,22 +179,30 @@ def test_a_second_run_leaves_the_first_alone() -> None:
     assert Path("lightning_logs/small/version_1/config.yaml").is_file()
 
 
-@pytest.mark.parametrize("every", [1, 100], ids=["at the next checkpoint", "at the end"])
+@pytest.mark.parametrize(
+    ("lr", "every", "reason"),
+    [
+        (1e37, 1, "a weight is not finite after step 6"),  # the loss before it still was
+        (1e38, 100, "train/loss is not finite since step 7"),
+    ],
+)
 def test_a_run_that_diverges_stops_in_one_line_and_keeps_its_checkpoint(
-    every: int, capsys: pytest.CaptureFixture
+    lr: float, every: int, reason: str, capsys: pytest.CaptureFixture
 ) -> None:
     assert fit("--trainer.max_steps", 5) == 0
     before = last().read_bytes()
     capsys.readouterr()
-    options = ["--model.lr", 1e38, "--checkpoint_every_n_steps", every]
+    # A decay of more than all makes weights infinite in the step itself.
+    decay = 1e9 if every == 1 else 0
+    options = ["--model.lr", lr, "--model.weight_decay", decay]
+    options += ["--checkpoint_every_n_steps", every]
     options += ["--trainer.log_every_n_steps", 50, "--trainer.gradient_clip_val", "null"]
     assert fit("--ckpt_path", "last", *options) == 1
     told = [x for x in capsys.readouterr().err.splitlines() if x.startswith("tessera:")]
-    assert len(told) == 1 and "not finite" in told[0] and "Lower model.lr" in told[0]
-    kept = state()
-    assert all(weight.isfinite().all() for weight in kept["state_dict"].values())
-    if every > 20:
-        assert last().read_bytes() == before
+    assert told == [
+        f"tessera: {reason}; {last()} is as it was. Lower model.lr or trainer.gradient_clip_val."
+    ]
+    assert last().read_bytes() == before
 
 
 def test_there_is_nothing_to_resume(capsys: pytest.CaptureFixture) -> None:
