@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.runs import tessera
 
 
 def marked_blocks(readme: str) -> dict[str, str]:
@@ -61,3 +65,74 @@ def test_ci_runs_the_readme_commands_and_reports_any_failure(
     result = run_ci_on(tmp_path / "clone", repository, train, test)
     assert (result.returncode == 0) is passes, result.stdout + result.stderr
     assert not test or "\n3 passed\n" in result.stdout or "\n1 failed\n" in result.stdout
+
+
+def readme_lines(readme: str, language: str) -> list[str]:
+    """The lines of all fenced blocks of this language that follow no ci marker."""
+    blocks = re.findall(rf"(?<!-->)\n```{language}\n(.*?)^```", readme, re.M | re.S)
+    return [line for block in blocks for line in block.strip().splitlines()]
+
+
+# What makes each command of the README short: the same settings, fewer and smaller.
+SHORT = {
+    "fit": "--trainer.val_check_interval 2 --data.val_batches 1 --data.games_per_chunk 16"
+    " --model.d_model 8 --checkpoint_every_n_steps 2 --picture_every_n_validations 0",
+    "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
+    "predict": "--data.games_per_chunk 16 --model.d_model 8",
+    "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+}
+
+
+def test_commands_of_the_readme_run(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("pgx", "pyspiel"):
+        monkeypatch.setitem(sys.modules, module, None)
+    shutil.copytree(repository / "configs", tmp_path / "configs")
+    (tmp_path / "games.txt").write_text("E5 C3 G3\n")
+    lines = readme_lines((repository / "README.md").read_text(), "sh")
+    assert [line.split()[1] for line in lines] == ["fit", "fit", "test", "predict", "bench"]
+    for steps, line in enumerate(lines, 3):
+        arguments = line.replace("max_steps 1000", f"max_steps {steps}").split()[1:]
+        if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
+            arguments += ["--trainer.max_steps", str(steps)]
+        assert tessera(*arguments, *SHORT[arguments[0]].split()) == 0, line
+
+
+def test_faults_in_the_readme_are_answered_as_it_says(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    lines = readme_lines((repository / "README.md").read_text(), "console")
+    assert len(lines) >= 4
+    for command, answer in zip(lines[::2], lines[1::2], strict=True):
+        assert tessera(*command.removeprefix("$ tessera ").split()) == 2
+        assert capfd.readouterr().err.strip() == answer
+
+
+def test_python_of_the_readme_prints_what_it_says(repository: Path) -> None:
+    readme = (repository / "README.md").read_text()
+    match = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", readme, re.S)
+    assert match is not None
+    run = subprocess.run(
+        [sys.executable, "-c", match[1]], cwd=repository, capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout == match[2], run.stderr
+
+
+def test_settings_of_the_readme_have_the_defaults_it_says(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tessera("fit", "--print_config") == 0
+    settings = yaml.safe_load(capsys.readouterr().out)
+    rows = re.findall(
+        r"^\| (`\w+\.\w+`.*?) \| (.*?) \|", (repository / "README.md").read_text(), re.M
+    )
+    assert len(rows) >= 10
+    for names, defaults in rows:
+        for name, default in zip(
+            re.findall(r"`(\w+\.\w+)`", names), defaults.split(", "), strict=True
+        ):
+            section, key = name.split(".")
+            assert str(settings[section][key]) == str(yaml.safe_load(default.strip("`"))), name

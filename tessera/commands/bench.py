@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, default=4096, help="games at once (default: 4096)")
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
     add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
-    add("--threads", type=int, help="CPU cores for everyone (default: all)")
+    add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
     add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     return parser
 
@@ -189,11 +189,12 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
 
 
 def _use_threads(threads: int | None) -> None:
-    """Keep torch and the rivals, whose threads start later, on so many cores."""
-    if threads is None:
-        return
-    torch.set_num_threads(threads)
-    if hasattr(os, "sched_setaffinity"):
+    """Keep torch and the rivals, whose threads start later, on so many cores.
+
+    Without a number torch gets one, as ``play_games`` takes it, and the rivals what they like.
+    """
+    torch.set_num_threads(threads or 1)
+    if threads is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
@@ -201,7 +202,8 @@ def _machine(device: torch.device) -> str:
     software = f"torch {torch.__version__}, Python {platform.python_version()}"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {software}"
-    return f"{device.type}, {torch.get_num_threads()} threads, {software}"
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}, {software}"
 
 
 if __name__ == "__main__":
