@@ -69,7 +69,8 @@ def curves(folder: Path = Path()) -> dict[str, list[tuple[int, float]]]:
     log = EventAccumulator(str(logs), size_guidance={"scalars": 0})
     log.Reload()
     tags = [tag for tag in log.Tags()["scalars"] if tag != "train/tokens_per_s"]
-    return {tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in tags}
+    # Sorted: the files of two runs within one second are read in the order of "10" before "9".
+    return {tag: sorted((event.step, event.value) for event in log.Scalars(tag)) for tag in tags}
 
 
 def assert_same_weights(a: dict, b: dict) -> None:
