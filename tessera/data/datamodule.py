@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from tessera.data.batch import GameBatch
+from tessera.data.chunk_size import games_that_fit, whole_batches
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
 from tessera.go import RULES, Rules
@@ -32,7 +33,8 @@ class GameDataModule(LightningDataModule):
         player: who plays both colours: uniform or rules.
         batch_size: sequences in a batch, on each device.
         context: moves in a window, cut anywhere in a game; null for whole games.
-        games_per_chunk: games played at once; more is faster on a GPU and takes more memory.
+        games_per_chunk: games played at once; more is faster on a GPU and takes more memory. null
+            lets the free memory decide when a run begins; it is kept when the run is resumed.
         windows_per_game: windows cut from each game; null for about one per context moves.
         seed: of the games; the weights' seed is seed_everything.
         val_batches: batches of a validation.
@@ -54,7 +56,7 @@ class GameDataModule(LightningDataModule):
         player: str = "rules",
         batch_size: int = 64,
         context: int | None = 64,
-        games_per_chunk: int = 1024,
+        games_per_chunk: int | None = 1024,
         windows_per_game: int | None = None,
         seed: int = 0,
         val_batches: int = 16,
@@ -69,6 +71,8 @@ class GameDataModule(LightningDataModule):
         for name, value in (("val_batches", val_batches), ("test_batches", test_batches)):
             if value < 1:
                 problems.append(f"data.{name} must be at least 1, got {value}.")
+        # Before there is a device, one batch stands for a number that its memory decides.
+        self._games_follow_memory = games_per_chunk is None
         try:
             self.settings = StreamSettings(
                 board_size=board_size,
@@ -76,7 +80,7 @@ class GameDataModule(LightningDataModule):
                 player=player,
                 batch_size=batch_size,
                 context=context,
-                games_per_chunk=games_per_chunk,
+                games_per_chunk=max(1, batch_size) if games_per_chunk is None else games_per_chunk,
                 windows_per_game=windows_per_game,
                 seed=seed,
                 backend=backend,
@@ -88,6 +92,13 @@ class GameDataModule(LightningDataModule):
         self.val_batches, self.test_batches = val_batches, test_batches
         self.batches_trained = 0
         self._train_stream: GameStream | None = None
+
+    def setup(self, stage: str) -> None:
+        """Let the first process's memory decide how many games are played at once, if asked to."""
+        if self._games_follow_memory and self.trainer is not None:
+            strategy = self.trainer.strategy
+            games = strategy.broadcast(games_that_fit(self.settings, strategy.root_device))
+            self.settings = dataclasses.replace(self.settings, games_per_chunk=games)
 
     def train_dataloader(self) -> DataLoader[GameBatch]:
         """The endless training stream, from the first batch that was not trained on."""
@@ -123,6 +134,10 @@ class GameDataModule(LightningDataModule):
         If chunks are now cut differently (another batch size, another number of processes), go on
         with the first chunk of which no game was seen.
         """
+        if self._games_follow_memory:
+            games = state_dict["games_per_chunk"] // self._world_size()
+            games = whole_batches(games, self.settings.batch_size, self.settings.num_windows)
+            self.settings = dataclasses.replace(self.settings, games_per_chunk=games)
         here = self.state_dict()
         position = state_dict["batches_trained"]
         if any(here[key] != state_dict[key] for key in ("batches_per_chunk", "games_per_chunk")):
@@ -136,8 +151,7 @@ class GameDataModule(LightningDataModule):
         rows = num_batches * self.settings.batch_size
         windows = self.settings.num_windows
         # A whole number of batches in the chunk, although only num_batches of them are used.
-        step = self.settings.batch_size // math.gcd(self.settings.batch_size, windows)
-        games = math.ceil(rows / windows / step) * step
+        games = whole_batches(math.ceil(rows / windows), self.settings.batch_size, windows)
         settings = dataclasses.replace(self.settings, games_per_chunk=games)
         stream = self._stream(first_number, settings)
         stream.num_batches, stream.with_legal = num_batches, True
