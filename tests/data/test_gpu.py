@@ -1,0 +1,85 @@
+"""The stream on a GPU: nothing waits for it, and it costs next to nothing."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tessera.data import GameBatch, GameStream, StreamSettings
+from tessera.model import MambaModel
+from tests.waiting import no_waiting
+
+pytestmark = pytest.mark.gpu
+
+# configs/tessera.yaml.
+DESIGN = StreamSettings(batch_size=512, games_per_chunk=4096)
+
+
+def trainer_of(model: MambaModel) -> Callable[[GameBatch], None]:
+    """One optimizer step on a batch, as training takes it."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def step(batch: GameBatch) -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = model(batch.inputs)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=model.pad_token
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> None:
+    settings = StreamSettings(board_size=9, batch_size=32, games_per_chunk=64)
+    batches = iter(GameStream(settings, device="cuda"))
+    step = trainer_of(MambaModel(84, d_model=32).cuda())
+    for batch in itertools.islice(batches, 5):  # compiles the kernels
+        step(batch)
+    with no_waiting():
+        for batch in itertools.islice(batches, 3 * settings.batches_per_chunk):
+            step(batch)
+    torch.cuda.synchronize()
+
+
+def test_generating_games_costs_less_than_two_per_cent_of_a_step() -> None:
+    stream = GameStream(DESIGN, device="cuda")
+    step = trainer_of(MambaModel().cuda())
+    batches = DESIGN.batches_per_chunk
+    warm = [stream.batch(index) for index in range(3)]
+    for batch in warm:
+        step(batch)
+
+    def seconds(work: Callable[[], None]) -> float:
+        times = []
+        for _ in range(3):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            work()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        return sorted(times)[1]
+
+    chunks = itertools.count(1)
+
+    def generate() -> None:
+        first = next(chunks) * batches
+        for index in range(first, first + batches):
+            stream.batch(index)
+
+    def train() -> None:
+        for index in range(batches):
+            step(warm[index % 3])
+
+    generating_s, training_s = seconds(generate), seconds(train)
+    share = generating_s / (generating_s + training_s)
+    print(f"{1e3 * generating_s / batches:.3f} of {1e3 * training_s / batches:.3f} ms, {share:.2%}")
+    assert share < 0.02
