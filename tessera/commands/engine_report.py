@@ -156,7 +156,7 @@ def lines(report: Report) -> list[str]:
     said += [f"{name:16} {reason}" for name, reason in report.missing.items()]
     said.append("")
     said += [
-        f"{ours.board_size}×{ours.board_size}, {ours.what}: {ratio:,.3g} times as fast as"
+        f"{ours.board_size}×{ours.board_size}, {ours.what}: {_short(ratio)} times as fast as"
         f" {theirs.name}."
         for ours, theirs, ratio in report.ratios()
     ]
@@ -164,7 +164,7 @@ def lines(report: Report) -> list[str]:
         said += _cost_lines(report.costs)
     for player, shares in report.limits.items():
         parts = ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items())
-        said.append(f"What bounds whole {player} games, in per cent of the chip's peak: {parts}.")
+        said.append(f"What bounds whole {player} games, of the chip's peak: {parts}.")
     if report.limits:
         said.append("(Hardware counters over one launch of the kernel, read by ncu.)")
     if report.census is not None:
@@ -174,6 +174,11 @@ def lines(report: Report) -> list[str]:
             f" {census.legal_positions:,} in {census.seconds:.1f} s."
         )
     return said
+
+
+def _short(ratio: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def _cost_lines(costs: Costs) -> list[str]:
