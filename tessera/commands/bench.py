@@ -12,9 +12,12 @@ from typing import NoReturn
 
 import torch
 
-from tessera.commands.engine_report import as_json, lines, measure
+from tessera.commands import engine_report, selfplay_speed
 from tessera.commands.engine_speed import Timing
+from tessera.commands.speed_report import Report
 from tessera.vocabulary import check_board_size
+
+_GAMES, _GAMES_ON_A_GPU = 256, 16_384  # of self-play, at once
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,14 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
     try:
-        report = measure(arguments.board_size, arguments.batch_size, timing)
+        report = _measure(arguments, timing)
     except torch.OutOfMemoryError:
         print(f"{parser.prog}: out of memory on {device}: lower --batch_size.", file=sys.stderr)
         return 1
-    print("\n".join(lines(report)))
+    print("\n".join(report.lines()))
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(as_json(report), indent=2) + "\n")
+        arguments.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
     return 0
+
+
+def _measure(arguments: argparse.Namespace, timing: Timing) -> Report:
+    if arguments.kind == "engine":
+        return engine_report.measure(arguments.board_size, arguments.batch_size, timing)
+    batch = arguments.batch_size or (_GAMES_ON_A_GPU if timing.device.type == "cuda" else _GAMES)
+    return selfplay_speed.measure(arguments.board_size[0], batch, timing)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,19 +60,31 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tessera bench", description=__doc__, allow_abbrev=False)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine}")
-    engine = kinds.add_parser(
-        "engine",
-        allow_abbrev=False,
-        help="plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay}")
+    _add_options(
+        kinds.add_parser(
+            "engine",
+            allow_abbrev=False,
+            help="plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
+        ),
+        several_boards=True,
     )
-    add = engine.add_argument
-    add(
-        "--board_size",
-        type=int,
-        nargs="+",
-        help="2 to 19, one or more (default: 19; 19 and 9 on a GPU)",
+    _add_options(
+        kinds.add_parser(
+            "selfplay",
+            allow_abbrev=False,
+            help="plies a second of a model playing itself, and of its step beside mamba_ssm's",
+        ),
+        several_boards=False,
     )
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, several_boards: bool) -> None:
+    add = parser.add_argument
+    default = "19; 19 and 9 for the engine on a GPU"
+    count = "+" if several_boards else 1
+    add("--board_size", type=int, nargs=count, help=f"2 to 19 (default: {default})")
     add(
         "--batch_size",
         type=int,
@@ -73,7 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", type=int, help="parts of that time, whose median counts (default: 1; 5 on a GPU)")
     add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
     add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-    return parser
 
 
 def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,6 +21,7 @@ from tessera.commands.engine_speed import (
     time_tokens,
 )
 from tessera.commands.rivals import RIVALS, NotMeasuredError
+from tessera.commands.speed_report import Report, machine_name, say
 from tessera.go import PLAYERS, Rules
 from tessera.go.backend import resolve_backend
 
@@ -42,36 +41,39 @@ class Census:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EngineReport(Report):
     """Everything one run of ``bench engine`` measured.
 
     Attributes:
-        machine: where it ran, in words.
-        speeds: board by board Tessera's rows, then the rivals' that could be timed.
-        missing: why another row is not there, by its name.
         costs: where the time of a ply goes in plain torch; None where kernels play.
         limits: by player and then by unit, the share of its peak that the kernels use, 0 to 1.
         census: None where there are no kernels.
     """
 
-    machine: str
-    speeds: tuple[Speed, ...]
-    missing: dict[str, str]
     costs: Costs | None
     limits: dict[str, dict[str, float]]
     census: Census | None
 
-    def ratios(self) -> list[tuple[Speed, Speed, float]]:
-        """Each of Tessera's rows, a rival's on the same board, and how many times as fast."""
-        return [
-            (ours, theirs, ours.plies_per_s / theirs.plies_per_s)
-            for theirs in self.speeds
-            for ours in self.speeds
-            if ours.name == "Tessera" != theirs.name and ours.board_size == theirs.board_size
-        ]
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+        said = super(EngineReport, self).lines()
+        if self.costs is not None:
+            said += _cost_lines(self.costs)
+        for player, shares in self.limits.items():
+            parts = ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items())
+            said.append(f"What bounds whole {player} games, of the chip's peak: {parts}.")
+        if self.limits:
+            said.append("(Hardware counters over one launch of the kernel, read by ncu.)")
+        if self.census is not None:
+            census = self.census
+            said.append(
+                f"Legal positions on {census.board_size}×{census.board_size}, counted one by one:"
+                f" {census.legal_positions:,} in {census.seconds:.1f} s."
+            )
+        return said
 
 
-def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) -> Report:
+def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) -> EngineReport:
     """Time Tessera on every board, then every rival that is installed.
 
     Args:
@@ -104,7 +106,7 @@ def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) 
     else:
         batch = batch_size or _BATCH_ON_A_CPU
         costs = time_parts(board_sizes[0], batch, timing.device, timing.seconds)
-    return Report(machine_name(timing.device), tuple(speeds), missing, costs, limits, census)
+    return EngineReport(machine_name(timing.device), tuple(speeds), missing, costs, limits, census)
 
 
 def _rows(
@@ -138,49 +140,6 @@ def _census(device: torch.device) -> Census:
     return Census(MAX_CENSUS_SIZE, legal, now(device) - began)
 
 
-def say(what: str) -> None:
-    """Tell a waiting person what is being timed, apart from the report."""
-    print(f"timing {what} ...", file=sys.stderr, flush=True)
-
-
-def lines(report: Report) -> list[str]:
-    """The report as a person reads it."""
-    head = f"{'engine':16} {'what':40} {'board':>5} {'batch':>8} {'plies/s':>13}"
-    said = [report.machine, "", f"{head} {'slowest to fastest run':>28} {'bytes/game':>10}"]
-    for s in report.speeds:
-        rates = sorted(run.plies / run.seconds for run in s.runs)
-        spread = f"{rates[0]:,.0f} to {rates[-1]:,.0f}" if len(rates) > 1 else "one run"
-        held = "" if s.bytes_per_game is None else f"{s.bytes_per_game:,.0f}"
-        row = f"{s.name:16} {s.what:40} {s.board_size:5} {s.batch_size:8,} {s.plies_per_s:13,.0f}"
-        said.append(f"{row} {spread:>28} {held:>10}".rstrip())
-    said += [f"{name:16} {reason}" for name, reason in report.missing.items()]
-    said.append("")
-    said += [
-        f"{ours.board_size}×{ours.board_size}, {ours.what}: {_short(ratio)} times as fast as"
-        f" {theirs.name}."
-        for ours, theirs, ratio in report.ratios()
-    ]
-    if report.costs is not None:
-        said += _cost_lines(report.costs)
-    for player, shares in report.limits.items():
-        parts = ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items())
-        said.append(f"What bounds whole {player} games, of the chip's peak: {parts}.")
-    if report.limits:
-        said.append("(Hardware counters over one launch of the kernel, read by ncu.)")
-    if report.census is not None:
-        census = report.census
-        said.append(
-            f"Legal positions on {census.board_size}×{census.board_size}, counted one by one:"
-            f" {census.legal_positions:,} in {census.seconds:.1f} s."
-        )
-    return said
-
-
-def _short(ratio: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
-
-
 def _cost_lines(costs: Costs) -> list[str]:
     calls = costs.one_game_ms / costs.ply_ms
     return [
@@ -190,22 +149,3 @@ def _cost_lines(costs: Costs) -> list[str]:
         f"The same calls on one game take {costs.one_game_ms:.1f} ms, {calls:.0%} of that;"
         " the rest is work that grows with the games.",
     ]
-
-
-def as_json(report: Report) -> dict[str, object]:
-    """The report as plain values, with what follows from them."""
-    speeds = [{**asdict(s), "plies_per_s": s.plies_per_s} for s in report.speeds]
-    ratios = [
-        {"what": ours.what, "board_size": ours.board_size, "rival": theirs.name, "ratio": ratio}
-        for ours, theirs, ratio in report.ratios()
-    ]
-    return {**asdict(report), "speeds": speeds, "ratios": ratios}
-
-
-def machine_name(device: torch.device) -> str:
-    """The device and the software, in words."""
-    software = f"torch {torch.__version__}, Python {platform.python_version()}"
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {software}"
-    threads = torch.get_num_threads()
-    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}, {software}"

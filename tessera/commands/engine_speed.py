@@ -39,6 +39,7 @@ class Speed:
         batch_size: games at once.
         runs: the same thing timed again and again, at least once.
         bytes_per_game: memory that a game holds while it is played; None where that has no meaning.
+        group: rows of the same group may be compared.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Speed:
     batch_size: int
     runs: tuple[Run, ...]
     bytes_per_game: float | None = None
+    group: str = "play"
 
     @property
     def plies_per_s(self) -> float:

@@ -56,6 +56,16 @@ def test_the_table_and_the_json_say_the_same(
 
 
 @pytest.mark.usefixtures("no_rivals")
+def test_selfplay_is_timed_beside_the_step_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["selfplay", *TINY[1:]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for what in ("self-play, one block", "step of the model alone, 4 blocks"):
+        (line,) = [line for line in lines if line.startswith("Tessera") and what in line]
+        assert int(line.split("one run")[0].split()[-1].replace(",", "")) > 0
+    assert any(line.startswith("mamba_ssm, one block") and "needs" in line for line in lines)
+
+
+@pytest.mark.usefixtures("no_rivals")
 def test_a_rival_that_is_not_installed_is_a_row_that_says_how_to_install_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -113,9 +123,11 @@ def test_ratios_compare_rows_on_the_same_board() -> None:
     theirs = Speed("PGX 1", "random play", 19, 1, (Run(50, 1.0),), 25_300)
     costs = Costs(4, 9, 1.0, 2.0, 3.0, 0.6)
     missing = {"OpenSpiel": "not here"}
-    report = engine_report.Report("a machine", (ours, small, theirs), missing, costs, {}, None)
+    report = engine_report.EngineReport(
+        "a machine", (ours, small, theirs), missing, costs, {}, None
+    )
     assert report.ratios() == [(ours, theirs, 10.0)]
-    text = "\n".join(engine_report.lines(report))
+    text = "\n".join(report.lines())
     assert "10 times as fast as PGX 1" in text and "25,300" in text
     assert "takes 6.0 ms" in text and "10% of that" in text
     assert "OpenSpiel        not here" in text
@@ -124,8 +136,8 @@ def test_ratios_compare_rows_on_the_same_board() -> None:
 def test_kernels_report_the_chips_limits_and_the_census() -> None:
     limits = {"uniform": {"integer units": 0.756, "memory": 0.01}}
     census = engine_report.Census(2, 57, 1.25)
-    report = engine_report.Report("a machine", (), {}, None, limits, census)
-    text = "\n".join(engine_report.lines(report))
+    report = engine_report.EngineReport("a machine", (), {}, None, limits, census)
+    text = "\n".join(report.lines())
     assert "integer units 76%, memory 1%" in text
     assert "Legal positions on 2×2, counted one by one: 57 in 1.2 s." in text
 

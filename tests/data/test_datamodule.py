@@ -85,8 +85,8 @@ def test_games_at_once_may_be_left_to_the_memory_and_are_kept_when_resuming() ->
     assert module.settings.games_per_chunk == 1024  # a CPU's number, and whole batches already
     module = run_with(data(games_per_chunk=None, batch_size=50))
     assert module.settings.games_per_chunk == 1050
-    saved = {**module.state_dict(), "batches_trained": 7, "games_per_chunk": 100}
-    saved["batches_per_chunk"] = 2
+    saved = {**module.state_dict(), "batches_trained": 7}
+    saved |= {"batches_per_chunk": 2, "games_per_chunk": 100, "games_that_fit": 100}
     resumed = run_with(data(games_per_chunk=None, batch_size=50))
     resumed.load_state_dict(saved)
     assert resumed.settings.games_per_chunk == 100

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tessera.data import GameBatch, GameStream, StreamSettings
+from tessera.data import GameBatch, GameStream, SelfPlay, StreamSettings
+from tessera.go import GPUGoEngine
 from tessera.model import MambaModel
 from tests.waiting import no_waiting
 
@@ -83,3 +84,28 @@ def test_generating_games_costs_less_than_two_per_cent_of_a_step() -> None:
     share = generating_s / (generating_s + training_s)
     print(f"{1e3 * generating_s / batches:.3f} of {1e3 * training_s / batches:.3f} ms, {share:.2%}")
     assert share < 0.02
+
+
+def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -> None:
+    torch.manual_seed(0)
+    model = MambaModel(84, d_model=32, n_layers=2).cuda()
+    with torch.no_grad():
+        model.head.weight *= 60
+    table = SelfPlay(model, 96, 40, seed=2)
+    for first in (0, 96):  # the second time nothing is captured any more
+        record = table.play(torch.arange(first, first + 96, device="cuda"))
+        engine = GPUGoEngine(96, "cuda", 9)
+        eos = torch.full((96, 1), 83, device="cuda")
+        with torch.no_grad():
+            logits = model(torch.cat([eos, record.moves.long()[:, :-1]], 1))[:, :, :82].float()
+        for ply in range(engine.max_moves):
+            going = ~engine.is_game_over()
+            assert torch.equal(going, record.lengths > ply)
+            moves = torch.where(going, record.moves[:, ply].long(), 0)
+            legal = engine.get_legal_mask()
+            log_probs = logits[:, ply].masked_fill(~legal, -torch.inf).log_softmax(1)
+            chosen = log_probs.gather(1, moves.unsqueeze(1)).squeeze(1)
+            assert torch.allclose(record.log_probs[going, ply], chosen[going], atol=1e-3)
+            engine.play_batch(moves, check=True)
+        assert torch.equal(engine.score(), record.results)
+    assert int(table.plies_played) > 2 * 96 * 30
