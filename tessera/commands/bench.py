@@ -12,11 +12,17 @@ from typing import NoReturn
 
 import torch
 
-from tessera.commands import engine_report, selfplay_speed
+from tessera.commands import engine_report, selfplay_speed, train_speed
 from tessera.commands.engine_speed import Timing
 from tessera.commands.speed_report import Report
+from tessera.commands.train_speed import TrainReport
 from tessera.vocabulary import check_board_size
 
+_KINDS = {
+    "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
+    "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
+    "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
+}
 _GAMES, _GAMES_ON_A_GPU = 256, 16_384  # of self-play, at once
 
 
@@ -43,9 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(arguments: argparse.Namespace, timing: Timing) -> Report:
+def _measure(arguments: argparse.Namespace, timing: Timing) -> Report | TrainReport:
     if arguments.kind == "engine":
         return engine_report.measure(arguments.board_size, arguments.batch_size, timing)
+    if arguments.kind == "train":
+        return train_speed.measure(arguments.board_size[0], timing)
     batch = arguments.batch_size or (_GAMES_ON_A_GPU if timing.device.type == "cuda" else _GAMES)
     return selfplay_speed.measure(arguments.board_size[0], batch, timing)
 
@@ -60,36 +68,22 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tessera bench", description=__doc__, allow_abbrev=False)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay}")
-    _add_options(
-        kinds.add_parser(
-            "engine",
-            allow_abbrev=False,
-            help="plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
-        ),
-        several_boards=True,
-    )
-    _add_options(
-        kinds.add_parser(
-            "selfplay",
-            allow_abbrev=False,
-            help="plies a second of a model playing itself, and of its step beside mamba_ssm's",
-        ),
-        several_boards=False,
-    )
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay,train}")
+    for kind, what in _KINDS.items():
+        _add_options(kinds.add_parser(kind, allow_abbrev=False, help=what, description=what), kind)
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser, several_boards: bool) -> None:
+def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
     add = parser.add_argument
-    default = "19; 19 and 9 for the engine on a GPU"
-    count = "+" if several_boards else 1
-    add("--board_size", type=int, nargs=count, help=f"2 to 19 (default: {default})")
-    add(
-        "--batch_size",
-        type=int,
-        help="games at once (default: what suits the device and its free memory)",
-    )
+    if kind == "engine":
+        boards = "2 to 19, one or more (default: 19; 19 and 9 on a GPU)"
+        add("--board_size", type=int, nargs="+", help=boards)
+    else:
+        add("--board_size", type=int, nargs=1, help="2 to 19 (default: 19)")
+    if kind != "train":
+        games = "games at once (default: what suits the device and its free memory)"
+        add("--batch_size", type=int, help=games)
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
     add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
     add("--runs", type=int, help="parts of that time, whose median counts (default: 1; 5 on a GPU)")
@@ -106,7 +100,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         except ValueError as error:
             problems.append(str(error))
     for name in ("batch_size", "runs", "threads"):
-        value = getattr(arguments, name)
+        value = getattr(arguments, name, None)
         if value is not None and value < 1:
             problems.append(f"--{name} must be at least 1, got {value}.")
     if not 0 < arguments.seconds < float("inf"):

@@ -9,6 +9,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from tessera.commands.engine_speed import Speed, Timing
 
 _PGX_BATCHES_CPU = (1, 16, 64)  # vectorised over more games it is slower there
@@ -105,6 +108,22 @@ def time_open_spiel(board_size: int, timing: Timing) -> Speed:
 
     name = f"OpenSpiel {importlib.metadata.version('open_spiel')}"
     return Speed(name, "random play, CPU", board_size, 1, timing.repeat(play))
+
+
+def mamba_ssm(device: torch.device, d_model: int) -> tuple[str, Callable[[int], nn.Module]]:
+    """Name and version of mamba_ssm, and what makes its layer of some index.
+
+    Raises:
+        NotMeasuredError: if it is not installed, or there is no GPU.
+    """
+    if device.type != "cuda":
+        raise NotMeasuredError("needs a CUDA device")
+    try:
+        from mamba_ssm import Mamba
+    except ImportError as error:
+        raise NotMeasuredError("not installed; pip install 'tessera[cuda]' adds it") from error
+    name = f"mamba_ssm {importlib.metadata.version('mamba_ssm').split('.post')[0]}"
+    return name, lambda index: Mamba(d_model, layer_idx=index)
 
 
 def _import(*modules: str) -> list:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from tessera.commands.engine_speed import Speed, Timing
-from tessera.commands.rivals import NotMeasuredError, time_pgx
+from tessera.commands.rivals import NotMeasuredError, mamba_ssm, time_pgx
 from tessera.commands.speed_report import Report, machine_name, say
 from tessera.data import SelfPlay
 from tessera.model import MambaModel
@@ -74,14 +73,9 @@ def time_mamba_ssm(board_size: int, n_layers: int, batch_size: int, timing: Timi
     Raises:
         NotMeasuredError: if it is not installed, or there is no GPU.
     """
-    if timing.device.type != "cuda":
-        raise NotMeasuredError("needs a CUDA device")
-    try:
-        from mamba_ssm import Mamba
-    except ImportError as error:
-        raise NotMeasuredError("not installed; pip install 'tessera[cuda]' adds it") from error
+    name, layer = mamba_ssm(timing.device, _D_MODEL)
     model = _model(board_size, n_layers, timing.device)
-    mixers = [Mamba(_D_MODEL, layer_idx=layer).to(timing.device) for layer in range(n_layers)]
+    mixers: list[Any] = [layer(index).to(timing.device) for index in range(n_layers)]
     states: list[tuple[torch.Tensor, torch.Tensor]] = []
     for mixer in mixers:
         conv, ssm = mixer.allocate_inference_cache(batch_size, 1, dtype=torch.bfloat16)
@@ -91,15 +85,14 @@ def time_mamba_ssm(board_size: int, n_layers: int, batch_size: int, timing: Timi
         with torch.no_grad():
             hidden = model.embedding(tokens)[:, None]
             stack: Any = model.mamba
-            for layer, (mixer, state) in enumerate(zip(mixers, states, strict=True)):
-                normed = stack.norms[layer](hidden) if n_layers > 1 else hidden
+            for number, (mixer, state) in enumerate(zip(mixers, states, strict=True)):
+                normed = stack.norms[number](hidden) if n_layers > 1 else hidden
                 # Its convolution wants its input in the state's dtype.
                 mixed, *_ = mixer.step(normed.to(torch.bfloat16), *state)
                 hidden = hidden + mixed if n_layers > 1 else mixed
             model.head(stack.final_norm(hidden) if n_layers > 1 else hidden)
 
     runs = _time_steps(step, board_size, batch_size, timing)
-    name = f"mamba_ssm {importlib.metadata.version('mamba_ssm')}"[:16]
     held = sum(t.nbytes for state in states for t in state) / batch_size
     what = f"its own step, {_blocks(n_layers)}"
     return Speed(name, what, board_size, batch_size, runs, held, f"step {n_layers}")
