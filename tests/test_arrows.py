@@ -19,8 +19,9 @@ else:
 # What each room may import of the others. Whatever stands on top may import everything below it.
 ALLOWED: dict[str, set[str]] = {
     "vocabulary": set(),
-    "go": {"vocabulary"},
-    "model": {"vocabulary"},
+    "accelerator": set(),
+    "go": {"vocabulary", "accelerator"},
+    "model": {"vocabulary", "accelerator"},
     "data": {"vocabulary", "go", "model"},
     "monitor": {"vocabulary", "go", "model"},
     "training": {"vocabulary", "go", "model", "data", "monitor"},

@@ -5,15 +5,27 @@ Every figure is counted plies over measured seconds; nothing is extrapolated.
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from tessera.go import GPUGoEngine, choose, get_player, play_games
 from tessera.go.randomness import MOVE, random_words
+from tessera.go.rules import resolve_rules
 
 _WARM_UP_GAMES = 8
+_PLIES_IN_A_GRAPH = 25
+
+
+class Run(NamedTuple):
+    """Plies that were played, counted, and how long they took, warm-up excluded."""
+
+    plies: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +35,47 @@ class Speed:
     Attributes:
         name: who played.
         what: what was timed.
+        board_size: n.
         batch_size: games at once.
-        plies: moves and passes that were played, counted.
-        seconds: how long they took, warm-up excluded.
+        runs: the same thing timed again and again, at least once.
+        bytes_per_game: memory that a game holds while it is played; None where that has no meaning.
+        group: rows of the same group may be compared.
     """
 
     name: str
     what: str
+    board_size: int
     batch_size: int
-    plies: int
-    seconds: float
+    runs: tuple[Run, ...]
+    bytes_per_game: float | None = None
+    group: str = "play"
 
     @property
     def plies_per_s(self) -> float:
-        """Plies played in a second, all games together."""
-        return self.plies / self.seconds
+        """Plies played in a second, all games together; the median of the runs."""
+        return statistics.median(run.plies / run.seconds for run in self.runs)
+
+
+class Timing(NamedTuple):
+    """How long to measure: ``runs`` times, each for its share of ``seconds`` at least."""
+
+    device: torch.device
+    seconds: float
+    runs: int
+
+    def repeat(self, play: Callable[[int], int]) -> tuple[Run, ...]:
+        """The runs of ``play``, which is given the number of its call and returns its plies.
+
+        It is called at least once in a run, however long that takes, and never stopped half way.
+        """
+        measured, call = [], 0
+        for _ in range(self.runs):
+            plies, first, began = 0, call, now(self.device)
+            while call == first or now(self.device) - began < self.seconds / self.runs:
+                plies += play(call)
+                call += 1
+            measured.append(Run(plies, now(self.device) - began))
+        return tuple(measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,57 +104,96 @@ class Costs:
         return self.mask_ms + self.choice_ms + self.play_ms
 
 
-def time_games(
-    player: str, board_size: int, batch_size: int, device: torch.device, seconds: float
-) -> Speed:
-    """Play batches of whole games with their records until the time is up.
-
-    At least one batch is played to its end, however long that takes.
-    """
+def time_games(player: str, board_size: int, batch_size: int, timing: Timing) -> Speed:
+    """Play batches of whole games with their records."""
 
     def play(first: int, games: int) -> int:
-        numbers = range(first, first + games)
-        record = play_games(player, numbers, seed=0, board_size=board_size, device=device)
+        record = play_games(
+            player,
+            range(first, first + games),
+            seed=0,
+            board_size=board_size,
+            device=timing.device,
+            trim=False,
+        )
         return int(record.lengths.sum())
 
     play(0, _WARM_UP_GAMES)
-    plies, batches, began = 0, 0, _now(device)
-    while batches == 0 or _now(device) - began < seconds:
-        plies += play(batches * batch_size, batch_size)
-        batches += 1
-    kind = "rule-based" if player == "rules" else player
-    what = f"{kind} games, records included"
-    return Speed("Tessera", what, batch_size, plies, _now(device) - began)
+    runs = timing.repeat(lambda call: play(call * batch_size, batch_size))
+    what = f"{_kind(player)} games with log-probabilities"
+    return Speed("Tessera", what, board_size, batch_size, runs)
 
 
-def time_mask_and_play(
-    board_size: int, batch_size: int, device: torch.device, seconds: float
-) -> Speed:
-    """Ask for the dense mask, take a random legal point outside of the engine, play it.
+def time_tokens(player: str, board_size: int, batch_size: int, timing: Timing) -> Speed:
+    """Play batches of whole games in kernels, keeping moves, captures and results only."""
+    from tessera.go.kernels.games import play_tables
 
-    The choice, one product and one argmax with noise that was drawn before, is in the time.
+    def play(first: int, games: int) -> int:
+        tables = play_tables(
+            player,
+            torch.arange(first, first + games, device=timing.device),
+            seed=0,
+            board_size=board_size,
+            rules=resolve_rules("full"),
+            with_probabilities=False,
+        )
+        return int(tables.lengths.sum())
+
+    play(0, _WARM_UP_GAMES)
+    runs = timing.repeat(lambda call: play(call * batch_size, batch_size))
+    return Speed("Tessera", f"{_kind(player)} games, tokens", board_size, batch_size, runs)
+
+
+def time_plies_in_graph(board_size: int, batch_size: int, timing: Timing) -> Speed:
+    """The same as ``time_plies``, captured in a CUDA graph, some plies at a time."""
+    return time_plies(board_size, batch_size, timing, in_graph=True)
+
+
+def time_plies(board_size: int, batch_size: int, timing: Timing, in_graph: bool = False) -> Speed:
+    """Make the dense legal mask, then play a move from outside, ply by ply through whole games.
+
+    The moves are those of uniform games that were played before; plies beyond the mean length of
+    the games are left out, where few games would go on.
     """
-    engine = GPUGoEngine(batch_size, device, board_size)
-    generator = torch.Generator(device).manual_seed(0)
-    shape = (2 * batch_size, board_size**2 + 1)
-    noise = 0.5 + 0.5 * torch.rand(shape, generator=generator, device=device)
-    noise[:, -1] = 0.25  # a pass is taken only where nothing else is legal
+    record = play_games(
+        "uniform", range(batch_size), seed=0, board_size=board_size, device=timing.device
+    )
+    mean = int(record.lengths.float().mean())
+    plies = max(1, mean // _PLIES_IN_A_GRAPH) * _PLIES_IN_A_GRAPH if in_graph else mean
+    width = max(plies, record.moves.shape[1])
+    moves = record.moves.new_zeros(width, batch_size).long()
+    moves[: record.moves.shape[1]] = record.moves.t()
+    # A finished game ignores its move.
+    moves.clamp_(max=board_size**2)
+    engine = GPUGoEngine(batch_size, timing.device, board_size)
 
-    def play_ply(ply: int) -> None:
-        start = ply * 7919 % (batch_size + 1)
-        engine.play_batch((engine.get_legal_mask() * noise[start : start + batch_size]).argmax(1))
+    def play_ply(move: torch.Tensor) -> None:
+        engine.get_legal_mask()
+        engine.play_batch(move)
 
-    play_ply(0)
+    play_ply(moves[0])
     engine.reset()
-    plies, ply, began = 0, 0, _now(device)
-    while ply == 0 or _now(device) - began < seconds:
-        if ply and ply % engine.max_moves == 0:
-            plies += int(engine.move_number.sum())
-            engine.reset()
-        play_ply(ply)
-        ply += 1
-    plies += int(engine.move_number.sum())
-    return Speed("Tessera", "mask, choice and play", batch_size, plies, _now(device) - began)
+    if in_graph:
+        part = moves[:_PLIES_IN_A_GRAPH].clone()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for move in part.unbind():
+                play_ply(move)
+
+    def play(_: int) -> int:
+        engine.reset()
+        if in_graph:
+            for some in moves[:plies].split(_PLIES_IN_A_GRAPH):
+                part.copy_(some)
+                graph.replay()
+        else:
+            for move in moves[:plies].unbind():
+                play_ply(move)
+        return int(engine.move_number.sum())
+
+    runs = timing.repeat(play)
+    what = "mask and given move" + (", CUDA graph" if in_graph else "")
+    return Speed("Tessera", what, board_size, batch_size, runs, engine.num_bytes() / batch_size)
 
 
 def time_parts(board_size: int, batch_size: int, device: torch.device, seconds: float) -> Costs:
@@ -133,21 +210,25 @@ def _time_parts(
     """Plies played, and the mean milliseconds a ply of mask, choice and play."""
     engine = GPUGoEngine(batch_size, device, board_size)
     player, numbers = get_player("uniform"), torch.arange(batch_size, device=device)
-    totals, plies, began = [0.0, 0.0, 0.0], 0, _now(device)
-    while plies == 0 or (plies < board_size**2 and _now(device) - began < seconds):
-        times = [_now(device)]
+    totals, plies, began = [0.0, 0.0, 0.0], 0, now(device)
+    while plies == 0 or (plies < board_size**2 and now(device) - began < seconds):
+        times = [now(device)]
         engine.legal_rows()
-        times.append(_now(device))
+        times.append(now(device))
         choice = choose(player, engine, random_words(0, numbers, plies, MOVE))
-        times.append(_now(device))
+        times.append(now(device))
         engine.play_batch(choice.moves)
-        times.append(_now(device))
+        times.append(now(device))
         totals = [sum_ + times[i + 1] - times[i] for i, sum_ in enumerate(totals)]
         plies += 1
     return plies, [1000 * total / plies for total in totals]
 
 
-def _now(device: torch.device) -> float:
+def _kind(player: str) -> str:
+    return "rule-based" if player == "rules" else player
+
+
+def now(device: torch.device) -> float:
     """The clock in seconds, once the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -6,14 +6,13 @@ import importlib
 import importlib.metadata
 import os
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tessera.commands.engine_speed import Speed
+from tessera.commands.engine_speed import Speed, Timing
 
 _PGX_BATCHES_CPU = (1, 16, 64)  # vectorised over more games it is slower there
-_PGX_BATCHES_CUDA = (1024, 4096, 16384)
+_PGX_BATCHES_CUDA = (4096, 16384, 65536)
 _PGX_BOARDS = (9, 19)
 
 
@@ -23,20 +22,16 @@ class NotMeasuredError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """An engine to compare with: its name, and how to time it.
-
-    ``time`` takes the board size, the device type ("cpu" or "cuda") and the seconds to play for.
-    """
+    """An engine to compare with: its name, and how to time it on a board of some size."""
 
     name: str
-    time: Callable[[int, str, float], Speed]
+    time: Callable[[int, Timing], Speed]
 
 
-def time_pgx(board_size: int, device_type: str, seconds: float) -> Speed:
+def time_pgx(board_size: int, timing: Timing) -> Speed:
     """Random play on PGX, vectorised and compiled, at the fastest of a few batch sizes.
 
-    The seconds are shared out between the batch sizes. A game that ends is reset at once, so
-    every step of every game is a ply.
+    A game that ends is reset at once, so every step of every game is a ply.
 
     Raises:
         NotMeasuredError: if PGX is not installed or does not know the board size.
@@ -44,21 +39,25 @@ def time_pgx(board_size: int, device_type: str, seconds: float) -> Speed:
     _import("pgx", "jax")
     if board_size not in _PGX_BOARDS:
         raise NotMeasuredError("PGX plays 9×9 and 19×19 only")
-    if device_type == "cpu":
+    if timing.device.type == "cpu":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    batches = _PGX_BATCHES_CPU if device_type == "cpu" else _PGX_BATCHES_CUDA
-    speeds = [_time_pgx_batch(board_size, batch, seconds / len(batches)) for batch in batches]
+        batches = _PGX_BATCHES_CPU
+    else:
+        # Otherwise jax would take most of the memory that torch has left.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        batches = _PGX_BATCHES_CUDA
+    speeds = [_time_pgx_batch(board_size, batch, timing) for batch in batches]
     return max(speeds, key=lambda speed: speed.plies_per_s)
 
 
-def _time_pgx_batch(board_size: int, batch_size: int, seconds: float) -> Speed:
+def _time_pgx_batch(board_size: int, batch_size: int, timing: Timing) -> Speed:
     import jax
     import jax.numpy as jnp
     import pgx
     from pgx.experimental import auto_reset
 
     env = pgx.make(f"go_{board_size}x{board_size}")
-    steps_at_once = max(1, 64 // batch_size)
+    steps_at_once = 64 if timing.device.type == "cuda" else max(1, 64 // batch_size)
 
     @jax.jit
     def play(state: object, key: object) -> tuple[object, object]:
@@ -75,16 +74,20 @@ def _time_pgx_batch(board_size: int, batch_size: int, seconds: float) -> Speed:
     state = jax.jit(jax.vmap(env.init))(jax.random.split(jax.random.PRNGKey(0), batch_size))
     # The first call compiles; it is not timed.
     state, key = jax.block_until_ready(play(state, jax.random.PRNGKey(1)))
-    plies, began = 0, time.perf_counter()
-    while plies == 0 or time.perf_counter() - began < seconds:
+
+    def advance(_: int) -> int:
+        nonlocal state, key
         state, key = jax.block_until_ready(play(state, key))
-        plies += batch_size * steps_at_once
+        return batch_size * steps_at_once
+
+    runs = timing.repeat(advance)
+    num_bytes = sum(leaf.nbytes for leaf in jax.tree_util.tree_leaves(state))
     name = f"PGX {importlib.metadata.version('pgx')}"
-    return Speed(name, "random play", batch_size, plies, time.perf_counter() - began)
+    return Speed(name, "random play", board_size, batch_size, runs, num_bytes / batch_size)
 
 
-def time_open_spiel(board_size: int, device_type: str, seconds: float) -> Speed:
-    """Random play on OpenSpiel, one game at a time in a Python loop on one core.
+def time_open_spiel(board_size: int, timing: Timing) -> Speed:
+    """Random play on OpenSpiel, one game at a time in a Python loop on one CPU core.
 
     Raises:
         NotMeasuredError: if OpenSpiel is not installed.
@@ -92,14 +95,16 @@ def time_open_spiel(board_size: int, device_type: str, seconds: float) -> Speed:
     (pyspiel,) = _import("pyspiel")
     game = pyspiel.load_game(f"go(board_size={board_size})")
     draw = random.Random(0)
-    plies, began = 0, time.perf_counter()
-    while plies == 0 or time.perf_counter() - began < seconds:
-        state = game.new_initial_state()
+
+    def play(_: int) -> int:
+        plies, state = 0, game.new_initial_state()
         while not state.is_terminal():
             state.apply_action(draw.choice(state.legal_actions()))
             plies += 1
+        return plies
+
     name = f"OpenSpiel {importlib.metadata.version('open_spiel')}"
-    return Speed(name, "random play", 1, plies, time.perf_counter() - began)
+    return Speed(name, "random play, CPU", board_size, 1, timing.repeat(play))
 
 
 def _import(*modules: str) -> list:

@@ -2,6 +2,8 @@
 
 from tessera.data.batch import GameBatch
 from tessera.data.datamodule import GameDataModule
+from tessera.data.selfplay import SelfPlay
+from tessera.data.selfplay_stream import MixedStream, SelfPlayStream
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
 
@@ -12,5 +14,8 @@ __all__ = [
     "GameBatch",
     "GameDataModule",
     "GameStream",
+    "MixedStream",
+    "SelfPlay",
+    "SelfPlayStream",
     "StreamSettings",
 ]

@@ -1,6 +1,6 @@
-"""Finished games as padded sequences, from which batches are cut.
+"""Finished games cut into padded sequences, all at once, of which batches are pieces.
 
-Shapes: G games, B sequences, L positions, W positions of the longest sequence, n rows.
+Shapes: G games, R sequences, L positions, n rows.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from tessera.vocabulary import Vocabulary
 
 
 class Chunk:
-    """The games of one record, ready to be cut into sequences.
+    """The sequences of one record, so that a batch costs no work on the device.
 
     Args:
         record: finished games.
         context: L, or None for whole games.
-        windows_per_game: sequences of each game.
+        windows_per_game: sequences of each game, W; there are R = W G of them, games first, so that
+            one batch holds as many different games as it can.
     """
 
     def __init__(self, record: GameRecord, context: int | None, windows_per_game: int) -> None:
@@ -28,64 +29,74 @@ class Chunk:
         games, plies = record.moves.shape
         # Room for both EOS, and for a window that is longer than the longest game.
         width = max(plies + 2, (context or 0) + 1)
-        self.seed, self.numbers, self.context = record.seed, record.numbers, context
-        self.windows_per_game = windows_per_game
-        self.lengths = record.lengths.long()
-        self.whole_lengths = record.lengths.tolist() if context is None else []
-        self.sequences = record.moves.new_full((games, width), vocabulary.pad_token).long()
-        self.sequences[:, 0] = vocabulary.eos_token
-        self.sequences[:, 1 : plies + 1] = record.moves
-        self.sequences.scatter_(1, self.lengths.unsqueeze(1) + 1, vocabulary.eos_token)
+        lengths = record.lengths.long()
+        sequences = record.moves.new_full((games, width), vocabulary.pad_token).long()
+        sequences[:, 0] = vocabulary.eos_token
+        sequences[:, 1 : plies + 1] = record.moves
+        sequences.scatter_(1, lengths.unsqueeze(1) + 1, vocabulary.eos_token)
 
         def padded(table: Tensor) -> Tensor:
             """By target: the last ply's entry is followed by zeros for EOS and PAD."""
             return torch.nn.functional.pad(table, (0, width - 1 - table.shape[1]))
 
-        self.log_probs, self.entropies = padded(record.log_probs), padded(record.entropies)
         captures = padded(record.captures.int())
-        self.captures = captures.cumsum(1, dtype=torch.int32) - captures
-        self.legal = None
+        tables = {
+            "inputs": sequences[:, :-1],
+            "targets": sequences[:, 1:],
+            "log_probs": padded(record.log_probs),
+            "entropies": padded(record.entropies),
+            "plies": torch.arange(width - 1, device=lengths.device).int().expand(games, -1),
+            "captures": captures.cumsum(1, dtype=torch.int32) - captures,
+        }
         if record.legal is not None:
             # The rows are padded as the last axis of (G, n, T).
-            self.legal = padded(record.legal.transpose(1, 2)).transpose(1, 2)
+            tables["legal"] = padded(record.legal.transpose(1, 2)).transpose(1, 2)
+        self._whole_lengths: list[int] | None = None
+        if context is None:
+            self._whole_lengths = record.lengths.tolist()
+        else:
+            row = torch.arange(games * windows_per_game, device=lengths.device)
+            game, sweep = row % games, row // games
+            starts = _starts(record, context, windows_per_game, game, sweep)
+            positions = torch.arange(context, device=game.device)
+            pick = game.unsqueeze(1), starts.unsqueeze(1) + positions
+            tables = {name: table[pick] for name, table in tables.items()}
+        self._tables = tables
 
     def batch(self, index: int, rows: range) -> GameBatch:
-        """The batch that holds these of the chunk's ``games * windows_per_game`` sequences."""
-        device = self.sequences.device
-        row = torch.arange(rows.start, rows.stop, device=device)
-        # Games first, so that one batch holds as many different games as it can.
-        num_games = self.sequences.shape[0]
-        game, sweep = row % num_games, row // num_games
-        if self.context is None:
-            starts = torch.zeros_like(game)
-            length = 1 + max(self.whole_lengths[row % num_games] for row in rows)
-        else:
-            starts, length = self._starts(game, sweep), self.context
-        at = starts.unsqueeze(1) + torch.arange(length, device=device)
-        pick = (game.unsqueeze(1), at)
+        """The batch that holds these sequences; it shares the chunk's memory.
+
+        Args:
+            index: the batch's number in its stream.
+            rows: consecutive numbers below R.
+        """
+        pieces = {name: table[rows.start : rows.stop] for name, table in self._tables.items()}
+        if self._whole_lengths is not None:
+            length = 1 + max(self._whole_lengths[rows.start : rows.stop])
+            pieces = {name: piece[:, :length].contiguous() for name, piece in pieces.items()}
         return GameBatch(
             index=index,
-            inputs=self.sequences[pick],
-            targets=self.sequences[game.unsqueeze(1), at + 1],
-            log_probs=self.log_probs[pick],
-            entropies=self.entropies[pick],
-            plies=at.int(),
-            captures=self.captures[pick],
-            legal=None if self.legal is None else self.legal[pick],
+            inputs=pieces["inputs"],
+            targets=pieces["targets"],
+            log_probs=pieces["log_probs"],
+            entropies=pieces["entropies"],
+            plies=pieces["plies"],
+            captures=pieces["captures"],
+            legal=pieces.get("legal"),
         )
 
-    def _starts(self, game: Tensor, sweep: Tensor) -> Tensor:
-        """Where each window begins, (B,) int64: anywhere, stratified over a game's windows.
 
-        Starts are drawn half a window beyond both ends and clamped. So windows that begin with the
-        game are frequent, and the plies near a game's ends count as often as those in the middle.
-        """
-        assert self.context is not None
-        beyond = self.context // 2
-        last = (self.lengths[game] + 1 - self.context).clamp(min=0)
-        # Neighbouring games are cut from different parts, so that every batch holds all parts.
-        stratum = (sweep + game) % self.windows_per_game
-        span = last + 1 + 2 * beyond
-        drawn = below(random_words(self.seed, self.numbers[game], stratum, WINDOW), span)
-        start = (stratum * span + drawn) // self.windows_per_game - beyond
-        return torch.minimum(start.clamp(min=0), last)
+def _starts(record: GameRecord, context: int, windows: int, game: Tensor, sweep: Tensor) -> Tensor:
+    """Where each window begins, (R,) int64: anywhere, stratified over a game's windows.
+
+    Starts are drawn half a window beyond both ends and clamped. So windows that begin with the
+    game are frequent, and the plies near a game's ends count as often as those in the middle.
+    """
+    beyond = context // 2
+    last = (record.lengths.long()[game] + 1 - context).clamp(min=0)
+    # Neighbouring games are cut from different parts, so that every batch holds all parts.
+    stratum = (sweep + game) % windows
+    span = last + 1 + 2 * beyond
+    drawn = below(random_words(record.seed, record.numbers[game], stratum, WINDOW), span)
+    start = (stratum * span + drawn) // windows - beyond
+    return torch.minimum(start.clamp(min=0), last)

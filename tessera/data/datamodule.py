@@ -6,13 +6,18 @@ import dataclasses
 import math
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from tessera.data.batch import GameBatch
+from tessera.data.chunk_size import games_that_fit, whole_batches
+from tessera.data.selfplay_stream import MixedStream, SelfPlayStream, Weights
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
 from tessera.go import RULES, Rules
+from tessera.model import MambaModel
+from tessera.vocabulary import Vocabulary
 
 
 class GameDataModule(LightningDataModule):
@@ -32,12 +37,16 @@ class GameDataModule(LightningDataModule):
         player: who plays both colours: uniform or rules.
         batch_size: sequences in a batch, on each device.
         context: moves in a window, cut anywhere in a game; null for whole games.
-        games_per_chunk: games played at once; more is faster on a GPU and takes more memory.
+        games_per_chunk: games played at once; more is faster on a GPU and takes more memory. null
+            lets the free memory decide when a run begins; it is kept when the run is resumed.
         windows_per_game: windows cut from each game; null for about one per context moves.
         seed: of the games; the weights' seed is seed_everything.
         val_batches: batches of a validation.
         test_batches: batches of a test.
         backend: of the engine: auto, torch or triton.
+        selfplay_share: part of the training sequences, 0 to 1, that come from games of the model in
+            training against itself; the rest is the player's.
+        selfplay_temperature: divides the logits in those games; below 1 likely moves are likelier.
 
     Raises:
         ValueError: one line for every argument that is out of range.
@@ -54,12 +63,14 @@ class GameDataModule(LightningDataModule):
         player: str = "rules",
         batch_size: int = 64,
         context: int | None = 64,
-        games_per_chunk: int = 1024,
+        games_per_chunk: int | None = 1024,
         windows_per_game: int | None = None,
         seed: int = 0,
         val_batches: int = 16,
         test_batches: int = 64,
         backend: str = "auto",
+        selfplay_share: float = 0.0,
+        selfplay_temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -69,6 +80,14 @@ class GameDataModule(LightningDataModule):
         for name, value in (("val_batches", val_batches), ("test_batches", test_batches)):
             if value < 1:
                 problems.append(f"data.{name} must be at least 1, got {value}.")
+        if not 0 <= selfplay_share <= 1:
+            problems.append(f"data.selfplay_share must be 0 to 1, got {selfplay_share}.")
+        if not selfplay_temperature > 0:
+            problems.append(
+                f"data.selfplay_temperature must be more than 0, got {selfplay_temperature}."
+            )
+        # Before there is a device, one batch stands for a number that its memory decides.
+        self._games_follow_memory = games_per_chunk is None
         try:
             self.settings = StreamSettings(
                 board_size=board_size,
@@ -76,7 +95,7 @@ class GameDataModule(LightningDataModule):
                 player=player,
                 batch_size=batch_size,
                 context=context,
-                games_per_chunk=games_per_chunk,
+                games_per_chunk=max(1, batch_size) if games_per_chunk is None else games_per_chunk,
                 windows_per_game=windows_per_game,
                 seed=seed,
                 backend=backend,
@@ -86,14 +105,35 @@ class GameDataModule(LightningDataModule):
         if problems:
             raise ValueError("\n".join(problems))
         self.val_batches, self.test_batches = val_batches, test_batches
+        self.selfplay_share, self.selfplay_temperature = selfplay_share, selfplay_temperature
         self.batches_trained = 0
-        self._train_stream: GameStream | None = None
+        self._train_stream: GameStream | MixedStream | None = None
+        self._selfplay: SelfPlayStream | None = None
+        self._selfplay_weights: dict[int, Weights] = {}
+
+    def setup(self, stage: str) -> None:
+        """Let the first process's memory decide how many games are played at once, if asked to."""
+        if self._games_follow_memory and self.trainer is not None:
+            strategy = self.trainer.strategy
+            games = strategy.broadcast(games_that_fit(self.settings, strategy.root_device))
+            self.settings = dataclasses.replace(self.settings, games_per_chunk=games)
 
     def train_dataloader(self) -> DataLoader[GameBatch]:
         """The endless training stream, from the first batch that was not trained on."""
-        self._train_stream = self._stream(TRAIN_NUMBERS, self.settings)
-        self._train_stream.start_batch = self.batches_trained
-        return _loader(self._train_stream)
+        played, selfplayed = self._parts()
+        streams: list[GameStream] = []
+        if played is not None:
+            streams.append(self._stream(TRAIN_NUMBERS, played))
+        if selfplayed is not None:
+            self._selfplay = self._selfplay_stream(selfplayed)
+            streams.append(self._selfplay)
+        stream: GameStream | MixedStream = streams[0]
+        if len(streams) == 2:
+            pad_token = Vocabulary(self.settings.board_size).pad_token
+            stream = MixedStream((streams[0], streams[1]), pad_token)
+        stream.start_batch = self.batches_trained
+        self._train_stream = stream
+        return _loader(stream)
 
     def val_dataloader(self) -> DataLoader[GameBatch]:
         """The validation batches, with legal points."""
@@ -110,11 +150,14 @@ class GameDataModule(LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the training stream, and how many games a chunk of it has."""
+        """The position in the training stream, how a chunk of it is cut, and who played it."""
+        part = next(part for part in self._parts() if part is not None)
         return {
             "batches_trained": self.batches_trained,
-            "batches_per_chunk": self.settings.batches_per_chunk,
-            "games_per_chunk": self.settings.games_per_chunk * self._world_size(),
+            "batches_per_chunk": part.batches_per_chunk,
+            "games_per_chunk": part.games_per_chunk * self._world_size(),
+            "games_that_fit": self.settings.games_per_chunk,
+            "selfplay_weights": {} if self._selfplay is None else self._selfplay.weights,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -123,6 +166,10 @@ class GameDataModule(LightningDataModule):
         If chunks are now cut differently (another batch size, another number of processes), go on
         with the first chunk of which no game was seen.
         """
+        if self._games_follow_memory:
+            games = state_dict["games_that_fit"]
+            games = whole_batches(games, self.settings.batch_size, self.settings.num_windows)
+            self.settings = dataclasses.replace(self.settings, games_per_chunk=games)
         here = self.state_dict()
         position = state_dict["batches_trained"]
         if any(here[key] != state_dict[key] for key in ("batches_per_chunk", "games_per_chunk")):
@@ -130,14 +177,14 @@ class GameDataModule(LightningDataModule):
             chunks = math.ceil(chunks * state_dict["games_per_chunk"] / here["games_per_chunk"])
             position = chunks * here["batches_per_chunk"]
         self.batches_trained = position
+        self._selfplay_weights = state_dict.get("selfplay_weights", {})
 
     def _held_out(self, first_number: int, num_batches: int) -> DataLoader[GameBatch]:
         # One chunk holds them all, so the stream keeps it and plays the games only once.
         rows = num_batches * self.settings.batch_size
         windows = self.settings.num_windows
         # A whole number of batches in the chunk, although only num_batches of them are used.
-        step = self.settings.batch_size // math.gcd(self.settings.batch_size, windows)
-        games = math.ceil(rows / windows / step) * step
+        games = whole_batches(math.ceil(rows / windows), self.settings.batch_size, windows)
         settings = dataclasses.replace(self.settings, games_per_chunk=games)
         stream = self._stream(first_number, settings)
         stream.num_batches, stream.with_legal = num_batches, True
@@ -155,11 +202,42 @@ class GameDataModule(LightningDataModule):
             first_number=first_number,
         )
 
+    def _parts(self) -> tuple[StreamSettings | None, StreamSettings | None]:
+        """The player's and the model's part of a training batch, None for an empty one."""
+        rows = round(self.selfplay_share * self.settings.batch_size)
+
+        def part(rows: int) -> StreamSettings | None:
+            if rows == 0:
+                return None
+            games = math.ceil(self.settings.games_per_chunk * rows / self.settings.batch_size)
+            games = whole_batches(games, rows, self.settings.num_windows)
+            return dataclasses.replace(self.settings, batch_size=rows, games_per_chunk=games)
+
+        return part(self.settings.batch_size - rows), part(rows)
+
+    def _selfplay_stream(self, settings: StreamSettings) -> SelfPlayStream:
+        trainer = self.trainer
+        if trainer is None:
+            raise ValueError("data.selfplay_share must be 0 without a trainer and its model.")
+        model = trainer.lightning_module.model
+        assert isinstance(model, MambaModel)
+        stream = SelfPlayStream(
+            model,
+            settings,
+            temperature=self.selfplay_temperature,
+            dtype=torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32,
+            device=trainer.strategy.root_device,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        stream.weights = self._selfplay_weights
+        return stream
+
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size
 
 
-def _loader(stream: GameStream) -> DataLoader[GameBatch]:
+def _loader(stream: GameStream | MixedStream) -> DataLoader[GameBatch]:
     """A loader that hands over the stream's batches as they are, in this process."""
     return DataLoader(stream, batch_size=None, num_workers=0)
 

@@ -17,6 +17,7 @@ from tessera.go import play_games
 TRAIN_NUMBERS = 0
 VAL_NUMBERS = 2**40
 TEST_NUMBERS = 2**41
+SELFPLAY_NUMBERS = 2**42
 
 
 class GameStream(IterableDataset[GameBatch]):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from importlib.util import find_spec
-
 import torch
 
+from tessera.accelerator import triton_obstacle
+
 BACKENDS = ("auto", "torch", "triton")
-_MIN_CAPABILITY = (8, 0)  # Triton's own lower limit
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -28,24 +26,9 @@ def resolve_backend(backend: str, device: torch.device) -> str:
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}.")
-    obstacle = "" if backend == "torch" else _obstacle(device)
+    obstacle = "" if backend == "torch" else triton_obstacle(device)
     if backend == "auto":
         return "torch" if obstacle or device.type != "cuda" else "triton"
     if obstacle:
         raise ValueError(f"backend triton needs {obstacle}; use auto or torch.")
     return backend
-
-
-def _obstacle(device: torch.device) -> str:
-    """What Triton would need to run on this device; empty if it can."""
-    if find_spec("triton") is None:
-        return "the package triton"
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return ""
-    if device.type != "cuda" or torch.version.cuda is None:
-        return f"a CUDA device, got {device}"
-    capability = torch.cuda.get_device_capability(device)
-    if capability < _MIN_CAPABILITY:
-        needed, found = (".".join(map(str, pair)) for pair in (_MIN_CAPABILITY, capability))
-        return f"a CUDA device of compute capability {needed} or above, got {found}"
-    return ""

@@ -27,15 +27,7 @@ if TYPE_CHECKING:
 
 BLACK, WHITE, EMPTY = 0, 1, 2
 
-_PER_GAME = (
-    "turn",
-    "move_number",
-    "history",
-    "captured",
-    "_passes",
-    "_ko_point",
-    "_last_captures",
-)
+_PER_GAME = ["turn", "move_number", "history", "captured", "_passes", "_ko_point", "_last_captures"]
 
 
 class IllegalMoveError(ValueError):

@@ -61,6 +61,16 @@ class MambaStack(nn.Module):
             new += own
         return self.final_norm(hidden_BLH), new
 
+    def step_in_place(
+        self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
+    ) -> Tensor:
+        """The mixed vectors of one more token, see ``MambaMixer.step_in_place``."""
+        for index, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
+            assert isinstance(mixer, MambaMixer)
+            own = layers[index : index + 1]
+            hidden_BH = hidden_BH + mixer.step_in_place(norm(hidden_BH), own, is_new_B)
+        return self.final_norm(hidden_BH)
+
     def init_layers(
         self, batch_size: int, device: torch.device | str | None = None
     ) -> tuple[LayerState, ...]:
@@ -160,6 +170,27 @@ class MambaModel(nn.Module):
         logits, state = self._advance(tokens[:, None], state)
         return logits[:, 0], state
 
+    @torch.no_grad()
+    def step_in_place(self, tokens: Tensor, state: MambaState, is_new: Tensor) -> Tensor:
+        """Logits (B, V) after one more token in each game; ``state`` is moved on in place.
+
+        ``step`` for thousands of games at once, without gradients: nothing is allocated for the
+        new state, nothing waits for the GPU, and it may be captured in a CUDA graph.
+
+        Args:
+            tokens: (B,) int64, none of them PAD.
+            state: of the same B games, changed in place.
+            is_new: (B,) bool, True where a game begins with this token, whatever state its slot
+                holds from the game before.
+
+        Raises:
+            ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
+        """
+        _check_tokens(tokens, "batch")
+        _check_games(tokens, state)
+        hidden_BH = self.embedding(tokens)
+        return self.head(self.mamba.step_in_place(hidden_BH, state.layers, is_new))
+
     def prefill(self, tokens: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
         """Logits (B, L, V) of the token after each position, and the state after the last move.
 
@@ -199,14 +230,20 @@ class MambaModel(nn.Module):
 
     def _advance(self, tokens: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         """Logits and new state of rows in which PAD stands only after the moves."""
-        if state is not None and state.batch_size != len(tokens):
-            raise ValueError(
-                f"state must hold the games of tokens, {len(tokens)}, got {state.batch_size}."
-            )
+        if state is not None:
+            _check_games(tokens, state)
         hidden_BLH, layers = self.mamba.advance(
             self.embedding(tokens), tokens == self.pad_token, state.layers if state else None
         )
         return self.head(hidden_BLH), MambaState(layers)
+
+
+def _check_games(tokens: Tensor, state: MambaState) -> None:
+    """Raise ValueError unless ``state`` holds as many games as ``tokens``."""
+    if state.batch_size != len(tokens):
+        raise ValueError(
+            f"state must hold the games of tokens, {len(tokens)}, got {state.batch_size}."
+        )
 
 
 def _check_tokens(tokens: Tensor, *axes: str) -> None:

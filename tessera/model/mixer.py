@@ -137,6 +137,39 @@ class MambaMixer(nn.Module):
         # At PAD z is zero, and so is silu(z): nothing leaves the mixer there.
         return self.out_proj(y_BLD), (LayerState(conv_BWD, ssm_BDN),)
 
+    def step_in_place(
+        self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
+    ) -> Tensor:
+        """The mixed vectors (B, H) of one more token in each game; ``layers`` are moved on.
+
+        Without gradients. On a GPU with Triton the state is read and written once.
+
+        Args:
+            hidden_BH: (B, H).
+            layers: this mixer's state, alone in a tuple, changed in place.
+            is_new_B: (B,) bool, True where a game begins with this token.
+        """
+        (own,) = layers
+        if not self.scan.steps_in_kernel(hidden_BH):
+            mask = is_new_B[:, None, None]
+            before = LayerState(own.conv.masked_fill(mask, 0), own.ssm.masked_fill(mask, 0))
+            mixed_BLH, (after,) = self.advance(hidden_BH[:, None], None, (before,))
+            own.conv.copy_(after.conv)
+            own.ssm.copy_(after.ssm)
+            return mixed_BLH[:, 0]
+        from tessera.model.kernels.step import conv_step, scan_step
+
+        assert self.conv1d.bias is not None
+        x_BD, z_BD = self.in_proj(hidden_BH).chunk(2, dim=-1)
+        x_BD = conv_step(x_BD, own.conv, self.conv1d.weight, self.conv1d.bias, is_new_B)
+        sizes = [self.dt_rank, self.d_state, self.d_state]
+        dt_BR, B_BN, C_BN = self.x_proj(x_BD).split(sizes, dim=-1)
+        dt_BD = F.linear(dt_BR, self.dt_proj.weight)
+        A_DN = -torch.exp(self.A_log.float())
+        bias_D = self.dt_proj.bias
+        y_BD = scan_step(x_BD, dt_BD, A_DN, B_BN, C_BN, self.D, z_BD, bias_D, own.ssm, is_new_B)
+        return self.out_proj(y_BD)
+
     def init_layers(
         self, batch_size: int, device: torch.device | str | None = None
     ) -> tuple[LayerState, ...]:

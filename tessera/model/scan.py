@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tessera.accelerator import triton_obstacle
+
 ScanName = Literal["auto", "mamba_ssm", "torch"]
 
 _INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
@@ -208,6 +210,10 @@ class SelectiveScan(nn.Module):
         if kernel is None:
             _log_fallback(problem)
         return kernel is not None
+
+    def steps_in_kernel(self, x: Tensor) -> bool:
+        """Whether a step in place runs in Triton: on a GPU, unless the plain form was asked for."""
+        return x.is_cuda and self.scan != "torch" and not triton_obstacle(x.device)
 
     def extra_repr(self) -> str:
         """The chosen scan, for ``print(model)``."""

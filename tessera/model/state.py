@@ -30,7 +30,7 @@ class LayerState:
 class MambaState:
     """What a model remembers of every game; its size does not grow with the game.
 
-    No method writes into the tensors: each returns a new state.
+    No method of it writes into the tensors: each returns a new state.
 
     Args:
         layers: one ``LayerState`` for every mixer, first layer first.

@@ -9,10 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from tessera.commands import bench
-from tessera.commands.engine_speed import Costs, Speed, time_games, time_mask_and_play, time_parts
+from tessera.commands import bench, engine_report
+from tessera.commands.engine_limit import COUNTERS, read_counters
+from tessera.commands.engine_speed import (
+    Costs,
+    Run,
+    Speed,
+    Timing,
+    time_games,
+    time_parts,
+    time_plies,
+    time_tokens,
+)
 from tessera.commands.rivals import NotMeasuredError, time_open_spiel, time_pgx
-from tessera.go import play_games
+from tessera.go import GPUGoEngine, play_games
 
 CPU = torch.device("cpu")
 TINY = ["engine", "--board_size", "3", "--batch_size", "6", "--seconds", "0.01"]
@@ -35,13 +45,24 @@ def test_the_table_and_the_json_say_the_same(
     report = json.loads(file.read_text())
     assert len(report["speeds"]) == 3
     for row in report["speeds"]:
-        assert row["plies"] > 0 and row["seconds"] > 0
-        assert row["plies_per_s"] == pytest.approx(row["plies"] / row["seconds"])
+        ((plies, seconds),) = row["runs"]
+        assert plies > 0 and seconds > 0
+        assert row["plies_per_s"] == pytest.approx(plies / seconds)
         (line,) = [line for line in printed.splitlines() if row["what"] in line]
         assert f"{row['plies_per_s']:,.0f}" in line
     whats = [row["what"] for row in report["speeds"]]
     assert ["uniform" in whats[0], "rule-based" in whats[1], "mask" in whats[2]] == [True] * 3
     assert "What bounds it" in printed
+
+
+@pytest.mark.usefixtures("no_rivals")
+def test_selfplay_is_timed_beside_the_step_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["selfplay", *TINY[1:]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for what in ("self-play, one block", "step of the model alone, 4 blocks"):
+        (line,) = [line for line in lines if line.startswith("Tessera") and what in line]
+        assert int(line.split("one run")[0].split()[-1].replace(",", "")) > 0
+    assert any(line.startswith("mamba_ssm, one block") and "needs" in line for line in lines)
 
 
 @pytest.mark.usefixtures("no_rivals")
@@ -56,26 +77,38 @@ def test_a_rival_that_is_not_installed_is_a_row_that_says_how_to_install_it(
         assert not any("times as fast" in line for line in lines)
 
 
+def once(seconds: float = 1e-9) -> Timing:
+    return Timing(CPU, seconds, runs=1)
+
+
 def test_plies_of_whole_games_are_those_of_their_records() -> None:
     for player in ("uniform", "rules"):
-        speed = time_games(player, 4, 10, CPU, seconds=1e-9)
+        (run,) = time_games(player, 4, 10, once()).runs
         record = play_games(player, range(10), seed=0, board_size=4)
-        assert speed.plies == int(record.lengths.sum())
-        assert speed.seconds > 0
+        assert run.plies == int(record.lengths.sum())
+        assert run.seconds > 0
 
 
 def test_longer_runs_play_more_games_for_at_least_the_time() -> None:
-    speed = time_games("uniform", 2, 5, CPU, seconds=0.3)
-    assert speed.seconds >= 0.3
-    assert speed.plies > int(play_games("uniform", range(5), seed=0, board_size=2).lengths.sum())
+    speed = time_games("uniform", 2, 5, Timing(CPU, 0.3, runs=3))
+    first = int(play_games("uniform", range(5), seed=0, board_size=2).lengths.sum())
+    assert len(speed.runs) == 3
+    for run in speed.runs:
+        assert run.seconds >= 0.1 and run.plies > first
 
 
-def test_mask_and_play_counts_one_ply_for_each_game_that_goes_on() -> None:
-    assert time_mask_and_play(5, 7, CPU, seconds=1e-9).plies == 7
-    # Through several games: never more plies than games that could have been played.
-    speed = time_mask_and_play(2, 3, CPU, seconds=0.2)
-    assert speed.plies > 3 * 8
-    assert speed.seconds >= 0.2
+def test_given_moves_are_counted_while_their_games_go_on() -> None:
+    played = play_games("uniform", range(7), seed=0, board_size=5)
+    speed = time_plies(5, 7, once())
+    (run,) = speed.runs
+    assert run.plies == int(played.lengths.clamp(max=int(played.lengths.float().mean())).sum())
+    engine = GPUGoEngine(7, "cpu", 5)
+    assert speed.bytes_per_game == engine.num_bytes() / 7
+
+
+def test_a_speed_is_the_median_of_its_runs() -> None:
+    runs = tuple(Run(plies, 2.0) for plies in (20, 2000, 10))
+    assert Speed("Tessera", "games", 19, 4, runs).plies_per_s == 10.0
 
 
 def test_costs_are_means_of_what_was_timed() -> None:
@@ -84,37 +117,82 @@ def test_costs_are_means_of_what_was_timed() -> None:
     assert min(costs.mask_ms, costs.choice_ms, costs.play_ms, costs.one_game_ms) > 0
 
 
-def test_ratios_compare_uniform_games_with_each_rival() -> None:
-    ours = Speed("Tessera", "uniform games, records included", 4, 1000, 2.0)
-    theirs = Speed("PGX 1", "random play", 1, 50, 1.0)
+def test_ratios_compare_rows_on_the_same_board() -> None:
+    ours = Speed("Tessera", "uniform games", 19, 4, (Run(1000, 2.0),))
+    small = Speed("Tessera", "uniform games", 9, 4, (Run(7000, 1.0),))
+    theirs = Speed("PGX 1", "random play", 19, 1, (Run(50, 1.0),), 25_300)
     costs = Costs(4, 9, 1.0, 2.0, 3.0, 0.6)
-    report = bench.Report("a machine", 19, (ours, theirs), {"OpenSpiel": "not here"}, costs)
-    assert report.ratios() == {"PGX 1": 10.0}
-    text = "\n".join(bench.lines(report))
-    assert "10 times as fast as PGX 1" in text
+    missing = {"OpenSpiel": "not here"}
+    report = engine_report.EngineReport(
+        "a machine", (ours, small, theirs), missing, costs, {}, None
+    )
+    assert report.ratios() == [(ours, theirs, 10.0)]
+    text = "\n".join(report.lines())
+    assert "10 times as fast as PGX 1" in text and "25,300" in text
     assert "takes 6.0 ms" in text and "10% of that" in text
-    assert "OpenSpiel          not here" in text
+    assert "OpenSpiel        not here" in text
+
+
+def test_kernels_report_the_chips_limits_and_the_census() -> None:
+    limits = {"uniform": {"integer units": 0.756, "memory": 0.01}}
+    census = engine_report.Census(2, 57, 1.25)
+    report = engine_report.EngineReport("a machine", (), {}, None, limits, census)
+    text = "\n".join(report.lines())
+    assert "integer units 76%, memory 1%" in text
+    assert "Legal positions on 2×2, counted one by one: 57 in 1.2 s." in text
+
+
+def test_the_counters_of_the_profiler_are_shares_and_what_it_could_not_read_is_absent() -> None:
+    first, second, *_ = COUNTERS
+    output = f'''==PROF== Connected to process 7
+"ID","Kernel Name","Metric Name","Metric Unit","Metric Value"
+"0","play_games_kernel","{first}","%","76.25"
+"0","play_games_kernel","{second}","%","n/a"
+"0","play_games_kernel","something__else","%","1"
+'''
+    assert read_counters(output) == {COUNTERS[first]: 0.7625}
+    assert read_counters("==ERROR== ERR_NVGPUCTRPERM - no permission") == {}
+
+
+def test_a_batch_of_whole_games_fits_into_half_of_the_free_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = torch.device("cuda")
+    for gigabytes, games in ((1, 32_768), (8, 65_536), (100, 65_536)):
+        free = gigabytes * 2**30
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2**40))
+        assert engine_report.whole_games_batch(19, gpu) == games
+    assert engine_report.whole_games_batch(9, gpu) == 262_144
+
+
+@pytest.mark.gpu
+def test_moves_alone_are_those_of_the_records_on_a_gpu() -> None:
+    timing = Timing(torch.device("cuda"), 1e-9, runs=1)
+    ours, whole = (time(*("uniform", 9, 50, timing)).runs[0] for time in (time_tokens, time_games))
+    assert ours.plies == whole.plies
 
 
 def test_open_spiel_is_timed_where_it_is_installed() -> None:
     pytest.importorskip("pyspiel", reason="OpenSpiel is in the extra rivals")
-    speed = time_open_spiel(5, "cpu", seconds=0.05)
-    assert speed.name.startswith("OpenSpiel ") and speed.plies > 100
-    assert 0.05 <= speed.seconds < 5
+    speed = time_open_spiel(5, once(0.05))
+    (run,) = speed.runs
+    assert speed.name.startswith("OpenSpiel ") and run.plies > 100
+    assert 0.05 <= run.seconds < 5
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # jax's own, which differ from release to release
 def test_pgx_is_timed_where_it_is_installed() -> None:
     pytest.importorskip("pgx", reason="PGX is in the extra rivals")
-    speed = time_pgx(9, "cpu", seconds=0.3)
-    assert speed.name.startswith("PGX ") and speed.plies > 0
+    speed = time_pgx(9, once(0.1))
+    assert speed.name.startswith("PGX ") and speed.runs[0].plies > 0
+    assert speed.bytes_per_game is not None and speed.bytes_per_game > 1000
 
 
 def test_pgx_has_no_other_boards_than_its_own() -> None:
     pytest.importorskip("pgx", reason="PGX is in the extra rivals")
     with pytest.raises(NotMeasuredError, match="9×9 and 19×19"):
-        time_pgx(5, "cpu", seconds=0.1)
+        time_pgx(5, once())
 
 
 @pytest.mark.parametrize(
@@ -126,6 +204,8 @@ def test_pgx_has_no_other_boards_than_its_own() -> None:
         (["--batch_size", "0"], "--batch_size must be at least 1, got 0."),
         (["--seconds", "0"], "--seconds must be more than 0, got 0.0."),
         (["--seconds", "nan"], "--seconds must be more than 0, got nan."),
+        (["--runs", "0"], "--runs must be at least 1, got 0."),
+        (["--board_size", "9", "20"], "--board_size must be 2 to 19, got 20."),
         (["--threads", "0"], "--threads must be at least 1, got 0."),
         (["--device", "abacus"], "--device must be auto, cpu or cuda, got abacus."),
         (["--json", "/no/such/folder/x.json"], "there is no folder /no/such/folder."),

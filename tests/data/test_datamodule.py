@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from tessera.data import GameDataModule
+from tessera.data.chunk_size import games_that_fit
 from tessera.go import RULES, Rules
 
 SMALL = {"board_size": 3, "batch_size": 4, "games_per_chunk": 8, "context": 8}
@@ -67,3 +69,37 @@ def test_a_stream_that_is_cut_differently_goes_on_with_unseen_games(
     module = data()
     module.load_state_dict(state)
     assert next(iter(module.train_dataloader())).index == first_unseen_batch
+
+
+def run_with(module: GameDataModule) -> GameDataModule:
+    """The module as a trainer on the CPU sets it up."""
+    module.trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    module.setup("fit")
+    return module
+
+
+def test_games_at_once_may_be_left_to_the_memory_and_are_kept_when_resuming() -> None:
+    module = run_with(data(games_per_chunk=None, batch_size=48, windows_per_game=3))
+    assert module.settings.games_per_chunk == 1024  # a CPU's number, and whole batches already
+    module = run_with(data(games_per_chunk=None, batch_size=50))
+    assert module.settings.games_per_chunk == 1050
+    saved = {**module.state_dict(), "batches_trained": 7}
+    saved |= {"batches_per_chunk": 2, "games_per_chunk": 100, "games_that_fit": 100}
+    resumed = run_with(data(games_per_chunk=None, batch_size=50))
+    resumed.load_state_dict(saved)
+    assert resumed.settings.games_per_chunk == 100
+    assert resumed.batches_trained == 7
+
+
+def test_less_free_memory_means_fewer_games_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for free in (2**20, 2**30, 8 * 2**30, 100 * 2**30):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2**40))
+        settings = GameDataModule(games_per_chunk=None, batch_size=512).settings
+        found.append(games_that_fit(settings, torch.device("cuda")))
+    assert found == sorted(found) and len(set(found)) > 2
+    # The windows of so many games make whole batches, and they fit.
+    assert all(games % 512 == 0 for games in found)
+    assert found[1] * 40 * 722 < 2**30 / 8

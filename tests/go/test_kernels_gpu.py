@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 
 from tessera.go import GPUGoEngine, Rules, play_games
 from tests.go.kernel_cases import follow_plies, record_tensors
 from tests.go.test_kernels import assert_same_record
+from tests.waiting import no_waiting
 
 pytestmark = pytest.mark.gpu
 
@@ -24,19 +21,6 @@ RULES = {
     "situational-suicide": Rules(ko="situational", suicide=True),
     "single-stones": Rules(ko="simple", capture="single"),
 }
-
-
-@contextmanager
-def no_waiting() -> Iterator[None]:
-    """Make every wait of the host for the GPU an error."""
-    with warnings.catch_warnings():
-        # Torch warns that it does not see every wait.
-        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            yield
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 # The plain code is slow on large boards, so they play by some of the rules only.

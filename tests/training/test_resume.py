@@ -82,6 +82,23 @@ def assert_same_weights(a: dict, b: dict) -> None:
         assert torch.equal(moment["exp_avg"], moments[1][index]["exp_avg"])
 
 
+@pytest.mark.parametrize("stopped_in_batch", [6, 12], ids=["begun chunk", "within a chunk"])
+def test_games_of_the_model_against_itself_go_on_as_well(
+    folder: Path, stopped_in_batch: int, capsys: pytest.CaptureFixture
+) -> None:
+    share = ["--data.selfplay_share", "0.5"]
+    assert fit(*share, "--run_name", "whole") == 0
+    assert fit(*share, *stop_at(stopped_in_batch, signal.SIGTERM)) == 143
+    assert fit(*share, "--ckpt_path", last()) == 0
+    resumed = state()
+    uninterrupted = torch.load("checkpoints/whole/version_0/last.ckpt", weights_only=True)
+    for name, weights in uninterrupted["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], weights), name
+    chunks = [x["GameDataModule"]["selfplay_weights"] for x in (resumed, uninterrupted)]
+    assert chunks[0].keys() == chunks[1].keys() and len(chunks[0]) == 2
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("stopped_in_batch", "number", "code", "accumulates"),
     [

@@ -1,0 +1,28 @@
+"""What the devices of this machine can run."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import torch
+
+_MIN_CAPABILITY = (8, 0)  # Triton's own lower limit
+
+
+def triton_obstacle(device: torch.device) -> str:
+    """What Triton would need to run on this device, as a noun; empty if it can.
+
+    Its interpreter, which its own switch TRITON_INTERPRET=1 turns on, runs on the CPU.
+    """
+    if find_spec("triton") is None:
+        return "the package triton"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return ""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return f"a CUDA device, got {device}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _MIN_CAPABILITY:
+        needed, found = (".".join(map(str, pair)) for pair in (_MIN_CAPABILITY, capability))
+        return f"a CUDA device of compute capability {needed} or above, got {found}"
+    return ""

@@ -1,0 +1,40 @@
+"""How many games are played at once where the settings leave it to the device's memory."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from tessera.data.settings import StreamSettings
+
+_SHARE = 1 / 8  # of the free memory: the rest is for the model and its activations
+_MOST = 16_384  # more are not faster on any GPU we measured
+_ON_A_CPU = 1_024
+
+# Bytes: of a ply in a record and in the tables made of it, and of a position in a window.
+_PER_PLY, _PER_POSITION = 40, 36
+
+
+def games_that_fit(settings: StreamSettings, device: torch.device) -> int:
+    """Games at once, from the free memory of the device; a power of two on a GPU if it can be.
+
+    Args:
+        settings: the stream's, whose own ``games_per_chunk`` is not looked at.
+        device: where the games will be played; a CPU always gets the same number.
+    """
+    games = _ON_A_CPU
+    if device.type == "cuda":
+        plies = settings.rules.move_limit(settings.board_size)
+        positions = settings.num_windows * (settings.context or 0)
+        bytes_per_game = _PER_PLY * plies + _PER_POSITION * positions
+        free, _ = torch.cuda.mem_get_info(device)
+        games = int(min(_MOST, max(1, _SHARE * free / bytes_per_game)))
+        games = 2 ** (games.bit_length() - 1)
+    return whole_batches(games, settings.batch_size, settings.num_windows)
+
+
+def whole_batches(games: int, batch_size: int, num_windows: int) -> int:
+    """The least number of games, at least ``games``, whose windows make whole batches."""
+    step = batch_size // math.gcd(batch_size, num_windows)
+    return math.ceil(games / step) * step

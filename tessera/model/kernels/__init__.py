@@ -1,0 +1,1 @@
+"""Triton kernels of the model, each beside its plain form in ``tessera.model``."""

@@ -1,0 +1,111 @@
+"""The stream on a GPU: nothing waits for it, and it costs next to nothing."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tessera.data import GameBatch, GameStream, SelfPlay, StreamSettings
+from tessera.go import GPUGoEngine
+from tessera.model import MambaModel
+from tests.waiting import no_waiting
+
+pytestmark = pytest.mark.gpu
+
+# configs/tessera.yaml.
+DESIGN = StreamSettings(batch_size=512, games_per_chunk=4096)
+
+
+def trainer_of(model: MambaModel) -> Callable[[GameBatch], None]:
+    """One optimizer step on a batch, as training takes it."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def step(batch: GameBatch) -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = model(batch.inputs)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=model.pad_token
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> None:
+    settings = StreamSettings(board_size=9, batch_size=32, games_per_chunk=64)
+    batches = iter(GameStream(settings, device="cuda"))
+    step = trainer_of(MambaModel(84, d_model=32).cuda())
+    for batch in itertools.islice(batches, 5):  # compiles the kernels
+        step(batch)
+    with no_waiting():
+        for batch in itertools.islice(batches, 3 * settings.batches_per_chunk):
+            step(batch)
+    torch.cuda.synchronize()
+
+
+def test_generating_games_costs_less_than_two_per_cent_of_a_step() -> None:
+    stream = GameStream(DESIGN, device="cuda")
+    step = trainer_of(MambaModel().cuda())
+    batches = DESIGN.batches_per_chunk
+    warm = [stream.batch(index) for index in range(3)]
+    for batch in warm:
+        step(batch)
+
+    def seconds(work: Callable[[], None]) -> float:
+        times = []
+        for _ in range(3):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            work()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        return sorted(times)[1]
+
+    chunks = itertools.count(1)
+
+    def generate() -> None:
+        first = next(chunks) * batches
+        for index in range(first, first + batches):
+            stream.batch(index)
+
+    def train() -> None:
+        for index in range(batches):
+            step(warm[index % 3])
+
+    generating_s, training_s = seconds(generate), seconds(train)
+    share = generating_s / (generating_s + training_s)
+    print(f"{1e3 * generating_s / batches:.3f} of {1e3 * training_s / batches:.3f} ms, {share:.2%}")
+    assert share < 0.02
+
+
+def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -> None:
+    torch.manual_seed(0)
+    model = MambaModel(84, d_model=32, n_layers=2).cuda()
+    with torch.no_grad():
+        model.head.weight *= 60
+    table = SelfPlay(model, 96, 40, seed=2)
+    for first in (0, 96):  # the second time nothing is captured any more
+        record = table.play(torch.arange(first, first + 96, device="cuda"))
+        engine = GPUGoEngine(96, "cuda", 9)
+        eos = torch.full((96, 1), 83, device="cuda")
+        with torch.no_grad():
+            logits = model(torch.cat([eos, record.moves.long()[:, :-1]], 1))[:, :, :82].float()
+        for ply in range(engine.max_moves):
+            going = ~engine.is_game_over()
+            assert torch.equal(going, record.lengths > ply)
+            moves = torch.where(going, record.moves[:, ply].long(), 0)
+            legal = engine.get_legal_mask()
+            log_probs = logits[:, ply].masked_fill(~legal, -torch.inf).log_softmax(1)
+            chosen = log_probs.gather(1, moves.unsqueeze(1)).squeeze(1)
+            assert torch.allclose(record.log_probs[going, ply], chosen[going], atol=1e-3)
+            engine.play_batch(moves, check=True)
+        assert torch.equal(engine.score(), record.results)
+    assert int(table.plies_played) > 2 * 96 * 30

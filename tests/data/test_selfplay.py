@@ -1,0 +1,161 @@
+"""Games of a model against itself: legal, with the probabilities that the model gave, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tessera.data import MixedStream, SelfPlay, SelfPlayStream, StreamSettings
+from tessera.data.selfplay_stream import GameStream
+from tessera.go import GameRecord, GPUGoEngine, Rules
+from tessera.model import MambaModel
+from tessera.vocabulary import Vocabulary
+
+SIZE = 4
+WORDS = Vocabulary(SIZE)
+
+
+def model(seed: int = 0, size: int = SIZE, loud: float = 60.0) -> MambaModel:
+    """A model whose logits are of size 1, so that its games are far from uniform."""
+    torch.manual_seed(seed)
+    model = MambaModel(size**2 + 3, d_model=12, n_layers=2)
+    with torch.no_grad():
+        model.head.weight *= loud
+    return model
+
+
+def assert_same_games(a: GameRecord, b: GameRecord) -> None:
+    for field in dataclasses.fields(a):
+        one, other = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(one, torch.Tensor):
+            assert torch.allclose(one.float(), other.float(), atol=1e-5), field.name
+
+
+def test_a_record_says_what_was_played_and_how_likely_it_was() -> None:
+    player = model()
+    record = SelfPlay(player, 12, seed=3, temperature=0.8, with_legal=True).play(torch.arange(12))
+    assert record.legal is not None
+    engine = GPUGoEngine(12, "cpu", SIZE)
+    tokens = torch.cat([torch.full((12, 1), WORDS.eos_token), record.moves.long()[:, :-1]], 1)
+    with torch.no_grad():
+        logits = player(tokens)[:, :, : SIZE**2 + 1] / 0.8
+    for ply in range(engine.max_moves):
+        going = ~engine.is_game_over()
+        assert torch.equal(going, record.lengths > ply)
+        legal = engine.get_legal_mask()
+        assert torch.equal(record.legal[going, ply], engine.legal_rows().t()[going])
+        expected = logits[:, ply].masked_fill(~legal, -torch.inf).softmax(1)
+        moves = record.moves[:, ply].long()
+        chosen = expected.gather(1, moves.clamp(max=SIZE**2).unsqueeze(1)).squeeze(1).log()
+        assert torch.allclose(record.log_probs[going, ply], chosen[going], atol=1e-4)
+        entropies = torch.distributions.Categorical(expected).entropy()
+        assert torch.allclose(record.entropies[going, ply], entropies[going], atol=1e-4)
+        engine.play_batch(torch.where(going, moves, 0), check=True)
+        assert torch.equal(engine.last_captures[going], record.captures[going, ply].long())
+        assert (moves[~going] == WORDS.pad_token).all()
+        for table in (record.log_probs, record.entropies, record.captures):
+            assert not table[~going, ply].any()
+    assert torch.equal(engine.score(), record.results)
+    assert len({tuple(moves) for moves in record.moves.tolist()}) == 12
+
+
+def test_games_are_the_same_however_many_are_played_at_once() -> None:
+    player = model()
+    whole = SelfPlay(player, 9, with_legal=True).play(torch.arange(9))
+    for slots in (1, 4):
+        table = SelfPlay(player, 9, slots, with_legal=True)
+        assert_same_games(whole, table.play(torch.arange(9)))
+        assert int(table.plies_played) == int(whole.lengths.sum())
+    # The same table again, and another number first.
+    table = SelfPlay(player, 9, 4)
+    table.play(torch.arange(100, 109))
+    again = table.play(torch.arange(9))
+    assert torch.equal(again.moves, whole.moves)
+    other = SelfPlay(player, 9, seed=1).play(torch.arange(9))
+    assert not torch.equal(other.moves, whole.moves)
+
+
+def test_moves_are_drawn_with_the_probabilities_that_are_recorded() -> None:
+    player = model(size=2, loud=200.0)
+    record = SelfPlay(player, 4000, rules=Rules(max_moves=2)).play(torch.arange(4000))
+    counts = torch.bincount(record.moves[:, 0].long(), minlength=5)
+    likely = record.log_probs[:, 0].exp().tolist()
+    first = dict(zip(record.moves[:, 0].tolist(), likely, strict=True))
+    assert max(first.values()) > 2 * min(first.values()), "too uniform a model shows nothing"
+    for move, probability in first.items():
+        deviation = (4000 * probability * (1 - probability)) ** 0.5
+        assert abs(int(counts[move]) - 4000 * probability) < 4.5 * deviation
+
+
+def test_a_low_temperature_makes_likely_moves_likelier() -> None:
+    player = model()
+    cold, warm = (
+        SelfPlay(player, 8, temperature=temperature).play(torch.arange(8)).entropies[:, 0].mean()
+        for temperature in (0.2, 1.0)
+    )
+    assert cold < 0.7 * warm
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_games": 0}, "num_games and num_slots must be at least 1, got 0."),
+        ({"num_games": 4, "num_slots": -1}, "must be at least 1, got -1."),
+        ({"num_games": 4, "temperature": 0}, "temperature must be more than 0, got 0."),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SelfPlay(model(), **arguments)
+
+
+def test_a_vocabulary_of_no_board_is_refused() -> None:
+    with pytest.raises(ValueError, match="n² \\+ 3 for an n×n board, got 20"):
+        SelfPlay(MambaModel(20, d_model=4), 1)
+
+
+SETTINGS = StreamSettings(
+    board_size=SIZE, batch_size=2, games_per_chunk=4, context=8, windows_per_game=1
+)
+
+
+def learn(player: MambaModel) -> None:
+    with torch.no_grad():
+        player.head.weight.mul_(-1.0)
+
+
+def test_a_chunk_is_played_by_the_weights_of_the_moment_and_again_after_resuming() -> None:
+    player = model()
+    stream = SelfPlayStream(player, SETTINGS)
+    first = stream.batch(0)
+    learn(player)
+    assert torch.equal(stream.batch(0).targets, first.targets), "a chunk has one player"
+    second = stream.batch(2)
+    # A run that is resumed in the first chunk, when the second had been begun already.
+    resumed = SelfPlayStream(model(seed=5), SETTINGS)
+    resumed.weights = dict(stream.weights)
+    for index, batch in ((0, first), (2, second)):
+        again = resumed.batch(index)
+        assert torch.equal(again.targets, batch.targets)
+        assert torch.equal(again.log_probs, batch.log_probs)
+    unlearned = SelfPlayStream(model(), SETTINGS)
+    assert not torch.equal(unlearned.batch(2).log_probs, second.log_probs)
+    for index in (4, 6, 8):
+        stream.batch(index)
+    assert sorted(stream.weights) == [3, 4]
+
+
+@pytest.mark.parametrize("context", [8, None])
+def test_a_mixed_batch_holds_both_and_pad_fills_up_the_shorter(context: int | None) -> None:
+    settings = dataclasses.replace(SETTINGS, context=context, windows_per_game=None)
+    parts = GameStream(settings), SelfPlayStream(model(), settings)
+    batch = MixedStream(parts, WORDS.pad_token).batch(1)
+    for rows, part in zip((slice(0, 2), slice(2, 4)), parts, strict=True):
+        alone = part.batch(1)
+        length = alone.inputs.shape[1]
+        for name in ("inputs", "targets", "log_probs", "entropies", "plies", "captures"):
+            assert torch.equal(getattr(batch, name)[rows, :length], getattr(alone, name)), name
+        assert (batch.targets[rows, length:] == WORDS.pad_token).all()
+        assert not batch.entropies[rows, length:].any()

@@ -1,0 +1,68 @@
+"""A step in place is the step: in plain torch, in the kernels' interpreter, and on a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.model.conftest import Lively
+from tests.model.step_cases import compare
+
+ROOT = Path(__file__).parents[2]
+
+
+def follow(model: torch.nn.Module, device: str, tolerance: float) -> None:
+    """Step through games that begin at different plies, and compare with new games' steps."""
+    generator = torch.Generator().manual_seed(1)
+    state = model.init_state(5)
+    plain = model.init_state(5)
+    for ply in range(30):
+        tokens = torch.randint(0, 80, (5,), generator=generator).to(device)
+        is_new = (torch.arange(5) * 7 == ply % 28).to(device) | (ply == 0)
+        with torch.no_grad():
+            expected, plain = model.step(tokens, plain.reset(is_new))
+        found = model.step_in_place(tokens, state, is_new)
+        assert torch.allclose(found, expected, atol=tolerance)
+        for own, other in zip(state.layers, plain.layers, strict=True):
+            assert torch.allclose(own.ssm, other.ssm, atol=tolerance)
+            assert torch.allclose(own.conv, other.conv, atol=tolerance)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_a_step_in_place_is_a_step(lively: Lively, n_layers: int) -> None:
+    follow(lively(n_layers=n_layers), "cpu", 1e-5)
+
+
+def test_the_state_of_other_games_is_refused(lively: Lively) -> None:
+    model = lively()
+    with pytest.raises(ValueError, match="must hold the games of tokens, 2, got 3"):
+        model.step_in_place(torch.zeros(2).long(), model.init_state(3), torch.ones(2).bool())
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_interpreted_steps_are_those_of_the_plain_code() -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.model.step_cases"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    differences = [float(line) for line in done.stdout.split()]
+    assert len(differences) == 3 and max(differences) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
+def test_compiled_steps_are_those_of_the_plain_code(dtype: torch.dtype, bound: float) -> None:
+    for channels, states in ((512, 16), (40, 12), (70, 3)):
+        assert compare("cuda", dtype, games=100, channels=channels, states=states) < bound
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_a_step_in_place_on_a_gpu_is_a_step(lively: Lively, n_layers: int) -> None:
+    follow(lively(n_layers=n_layers).cuda(), "cuda", 1e-4)
