@@ -1,23 +1,23 @@
-"""``tessera check``: whether this machine meets the design's five criteria, measured here and now."""
+"""``tessera check``: whether this machine meets the design's five criteria, measured on it."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import re
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
+from tessera.commands.check_report import Report
 from tessera.commands.criteria import (
     Finding,
     judge_engine,
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
     from tessera.commands.training_trial import TrainingSettings
 
-_WIDTH = 64  # of the table's column of what was measured
 _BAR = "{desc} |{bar}| {percentage:.0f}% {elapsed}"
-_MARKS = {"passed": "yes", "failed": "NO", "not measurable here": "not measurable here"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +58,6 @@ class Scale:
     d_model: int = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything one run of ``check`` found.
-
-    Attributes:
-        machine: where it ran, in words.
-        device: the device it was asked about.
-        seed: of games, weights and moves.
-        seconds: how long it took.
-        findings: the five, in their order.
-    """
-
-    machine: str
-    device: str
-    seed: int
-    seconds: float
-    findings: tuple[Finding, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether all criteria are met; one that could not be measured is not."""
-        return all(finding.verdict == "passed" for finding in self.findings)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``tessera check`` with these arguments (those of the process if None).
 
@@ -95,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     device = _checked(parser, arguments)
     report = measure(device, arguments.seed, scale_for(device))
-    print("\n".join(lines(report)))
+    print("\n".join(report.lines()))
     if arguments.json is not None:
-        text = json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
+        text = json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
         try:
             arguments.json.write_text(text)
         except OSError as error:
@@ -122,6 +96,7 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     from tessera.commands.engine_trial import play_whole_games
     from tessera.commands.long_games_trial import new_model, play_long_games
     from tessera.commands.quiet import quieten
+    from tessera.commands.speed_report import machine_name
     from tessera.commands.training_trial import train
 
     quieten()
@@ -161,4 +136,101 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     findings.append(progress.found(judge_long_games(played, scale.plies)))
     progress.close()
     seconds = time.monotonic() - began
-    return Report(machine(device), str(device), seed, seconds, tuple(findings))
+    return Report(machine_name(device), str(device), seed, seconds, tuple(findings))
+
+
+class _Progress:
+    """A bar over the three parts of the work; in a log file a line for each criterion."""
+
+    def __init__(self) -> None:
+        self._began, self._before = time.monotonic(), 0
+        self._bar = tqdm(
+            total=3.0,
+            file=sys.stderr,
+            disable=None,  # where it is not a terminal
+            leave=False,
+            # A terminal that does not know its width says 0; this makes it 100.
+            ncols=shutil.get_terminal_size((100, 24)).columns,
+            bar_format=_BAR,
+        )
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """One of the parts, from its beginning to its end."""
+        self._bar.set_description_str(name)
+        try:
+            yield
+        except BaseException:
+            self._bar.close()
+            raise
+        self._before += 1
+        self.move(0)
+
+    def move(self, share: float) -> None:
+        """Say how much of the part is done, 0 to 1."""
+        if not self._bar.disable:
+            self._bar.n = self._before + share
+            self._bar.refresh()
+
+    def found(self, finding: Finding) -> Finding:
+        """Say what was found; returns it."""
+        if self._bar.disable:
+            seconds = time.monotonic() - self._began
+            told = f"criterion {finding.number}, {finding.name}: {finding.verdict}"
+            print(f"{told} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+        return finding
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tessera check", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
+    add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
+    add("--json", type=Path, metavar="FILE", help="also write everything to this file")
+    return parser
+
+
+def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:
+    """The device, once every argument has been looked at; all problems are said in one line."""
+    problems = []
+    if not 0 <= arguments.seed < 2**32:
+        problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
+    file: Path | None = arguments.json
+    if file is not None and not file.parent.is_dir():
+        problems.append(f"--json: there is no folder {file.parent}.")
+    elif file is not None and (file.is_dir() or not os.access(file.parent, os.W_OK)):
+        problems.append(f"--json: {file} cannot be written.")
+    name: str = arguments.device
+    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", name)
+    if not known:
+        problems.append(f"--device must be auto, cpu or cuda, got {name}.")
+    if problems:
+        parser.error(" ".join(problems))
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available():
+            parser.error("--device: torch finds no CUDA device here; use cpu.")
+        if device.index is not None and device.index >= count:
+            parser.error(f"--device: torch finds {count} CUDA devices here, got {name}.")
+    return device
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,16 @@
-"""The design's five criteria: records of what was measured, and what makes of each a verdict.
+"""The design's five criteria: what makes a verdict of what was measured.
 
-Nothing here measures or needs torch: ``game_trials`` and ``training_trial`` fill the records.
+Nothing here measures or needs torch: the modules called ``..._trial`` fill the records.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+
+from tessera.commands.trials import MEAN_OF, PlayedBatch, TrainingRun
 
 Verdict = Literal["passed", "failed", "not measurable here"]
 
@@ -16,7 +18,6 @@ ENGINE_SHARE = 0.9  # of the batches that have to play all their games to the en
 LONG_SHARE = 0.8  # of the batches that have to play all their moves
 START_TOLERANCE = 0.1  # nats between the first loss and ln(vocabulary)
 WANTED_FALL = 0.1  # of the first loss
-MEAN_OF = 20  # steps whose mean loss is compared with the first
 MEAN_MS, MAX_MS = 0.5, 1.0  # of a copy between host and device
 MAX_STATE_NORM = 100.0
 
@@ -52,84 +53,6 @@ class Finding:
     details: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class PlayedBatch:
-    """A batch of games that was played.
-
-    Attributes:
-        name: which games, in words.
-        num_games: how many.
-        plies: moves and passes played in all of them.
-        faults: what was wrong; a batch without any counts.
-        figures: whatever else was measured in it.
-    """
-
-    name: str
-    num_games: int
-    plies: int
-    faults: tuple[str, ...]
-    figures: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorReading:
-    """What the monitor held at the end of a training.
-
-    Attributes:
-        latest: the last value of every metric that was read.
-        why_absent: why the others were not.
-        num_transfers: copies between host and device that were timed.
-        mean_ms: their mean time.
-        max_ms: the longest of them.
-        unowned_copies: copies that nobody in the program asked for, as the profiler named them.
-        num_profiled_steps: steps in which it looked.
-    """
-
-    latest: Mapping[str, float]
-    why_absent: Mapping[str, str]
-    num_transfers: int
-    mean_ms: float
-    max_ms: float
-    unowned_copies: tuple[str, ...]
-    num_profiled_steps: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRun:
-    """A training that was made to be looked at.
-
-    Attributes:
-        device: "cpu" or "cuda".
-        vocab_size: tokens.
-        max_steps: steps it was allowed.
-        losses: nats, of every step that was made.
-        floor_nats: the least loss that any model can reach, mean over the last steps.
-        excess_nats: how far the model is from it, mean over the last steps.
-        monitor: what the monitor read; None if the training ended before it could.
-        fault: what ended it before its time; empty if nothing did.
-    """
-
-    device: str
-    vocab_size: int
-    max_steps: int
-    losses: tuple[float, ...]
-    floor_nats: float
-    excess_nats: float
-    monitor: MonitorReading | None
-    fault: str = ""
-
-    @property
-    def last_loss(self) -> float:
-        """Mean loss of the last steps in nats; NaN where fewer than ``MEAN_OF`` were made."""
-        last = self.losses[-MEAN_OF:]
-        return sum(last) / MEAN_OF if len(last) == MEAN_OF else math.nan
-
-    @property
-    def fall(self) -> float:
-        """How far the last loss is below the first, as a share of the first; NaN without either."""
-        return 1 - self.last_loss / self.losses[0] if self.losses else math.nan
-
-
 def judge_engine(batches: Sequence[PlayedBatch]) -> Finding:
     """Criterion 1: 9 of 10 batches play their games to the end."""
     return _judge_batches(1, "the engine is stable", batches, ENGINE_SHARE, "played to the end")
@@ -138,7 +61,15 @@ def judge_engine(batches: Sequence[PlayedBatch]) -> Finding:
 def judge_long_games(batches: Sequence[PlayedBatch], plies: int) -> Finding:
     """Criterion 5: 8 of 10 batches play 300 moves."""
     what = f"played {plies} moves"
-    return _judge_batches(5, "stable past the middle game", batches, LONG_SHARE, what)
+    finding = _judge_batches(5, "stable past the middle game", batches, LONG_SHARE, what)
+    figures = [batch.figures for batch in batches if batch.figures]
+    if not figures:
+        return finding
+    norms = [batch["max_ssm_state_norm"] for batch in figures]
+    norm = math.nan if any(map(math.isnan, norms)) else max(norms)
+    unbroken = sum(int(batch["num_unbroken_games"]) for batch in figures)
+    told = f"; {unbroken} games went all the way, largest SSM state norm {norm:.3g}"
+    return replace(finding, measured=finding.measured + told)
 
 
 def _judge_batches(
@@ -177,13 +108,15 @@ def judge_progress(run: TrainingRun) -> Finding:
     )
     measured = (
         f"loss {first:.3f}, and {run.last_loss:.3f} after {len(run.losses)} steps (mean of the"
-        f" last {MEAN_OF}): {run.fall:.1%} below; floor {run.floor_nats:.3f}, excess_nats"
+        f" last {MEAN_OF}): {run.fall:.2%} below; floor {run.floor_nats:.3f}, excess_nats"
         f" {run.excess_nats:.3f}"
     )
     if run.fault:
         measured = f"ended by {run.fault}; {measured}" if run.losses else f"ended by {run.fault}"
     begins_well = abs(first - start) <= START_TOLERANCE
-    passed = begins_well and run.fall >= WANTED_FALL and not run.fault
+    # Compared as losses, with room for the rounding of a mean.
+    fell = run.last_loss <= (1 - WANTED_FALL) * first + 1e-9
+    passed = begins_well and fell and not run.fault
     details = {
         "ln_vocabulary": start,
         "first_loss": first,
@@ -212,7 +145,10 @@ def judge_transfers(run: TrainingRun) -> Finding:
     if reading is None:
         measured = f"nothing: the training ended by {run.fault}"
         return Finding(3, name, measured, wanted, "failed", {"fault": run.fault})
-    number, times = reading.num_transfers, f"mean {reading.mean_ms:.4f} ms, max {reading.max_ms:.4f}"
+    number, times = (
+        reading.num_transfers,
+        f"mean {reading.mean_ms:.4f} ms, max {reading.max_ms:.4f}",
+    )
     quick = number > 0 and reading.mean_ms < MEAN_MS and reading.max_ms < MAX_MS
     if has_gpu:
         unowned, steps = reading.unowned_copies, reading.num_profiled_steps
@@ -244,7 +180,10 @@ def judge_monitor(run: TrainingRun) -> Finding:
         return Finding(4, name, measured, wanted, "failed", {"fault": run.fault})
     latest = reading.latest
     absent = [
-        metric for one in TOP_FIVE for metric in one if not math.isfinite(latest.get(metric, math.nan))
+        metric
+        for one in TOP_FIVE
+        for metric in one
+        if not math.isfinite(latest.get(metric, math.nan))
     ]
     whole = [one for one in TOP_FIVE if not set(one) & set(absent)]
     parts = [f"{metric} {latest[metric]:.4g}" for one in whole for metric in one]
@@ -267,9 +206,3 @@ def judge_monitor(run: TrainingRun) -> Finding:
 
 def _verdict(passed: bool) -> Verdict:
     return "passed" if passed else "failed"
-
-
-def described(error: Exception) -> str:
-    """An error in one line."""
-    first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tessera.commands.criteria import PlayedBatch, described
+from tessera.commands.trials import PlayedBatch, described
 from tessera.go import GameRecord, GPUGoEngine, play_games
+from tessera.go.backend import resolve_backend
 from tessera.vocabulary import Vocabulary
 
 _PLAYERS = ("uniform", "rules")  # take turns from batch to batch
@@ -33,10 +34,10 @@ def play_whole_games(
         num_games: games in each.
         tell: is called with the number of batches that are done.
     """
-    batches = []
+    batches, backend = [], resolve_backend("auto", device)
     for batch in range(num_batches):
         player = _PLAYERS[batch % len(_PLAYERS)]
-        name = f"batch {batch + 1} ({player})"
+        name = f"batch {batch + 1} ({player}, {backend})"
         numbers = range(batch * num_games, (batch + 1) * num_games)
         plies, faults = 0, []
         try:

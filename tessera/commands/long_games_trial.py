@@ -10,12 +10,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tessera.commands.criteria import MAX_STATE_NORM, PlayedBatch, described
+from tessera.commands.criteria import MAX_STATE_NORM
+from tessera.commands.trials import PlayedBatch, described
 from tessera.go import GPUGoEngine
 from tessera.go.randomness import MOVE, random_words
 from tessera.model import MambaModel, MambaState
 
 _FRACTION_BITS = 53  # of a float64
+
+
+def new_model(board_size: int, d_model: int, device: torch.device, seed: int) -> MambaModel:
+    """A model with fresh weights, the same for the same seed on every device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MambaModel(board_size**2 + 3, d_model).to(device).eval()
 
 
 def play_long_games(
