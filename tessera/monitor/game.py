@@ -12,7 +12,6 @@ from tessera.monitor.timing import Stopwatch
 from tessera.transfers import HostCopy, begin_to_host, owned
 
 _SEED = 0x7E55E2A  # of no training game
-_COUNTS = ("move_number", "stones_on_board", "legal_moves_count")
 
 
 class GameProbe:
@@ -31,8 +30,17 @@ class GameProbe:
         num_games: B.
 
     Attributes:
+        metrics: the names of what is read.
         why_absent: empty; a game can always be played.
     """
+
+    metrics = (
+        "move_number",
+        "stones_on_board",
+        "legal_moves_count",
+        "time_legal_mask",
+        "time_play_move",
+    )
 
     def __init__(
         self,
@@ -52,11 +60,14 @@ class GameProbe:
 
     def warm_up(self) -> None:
         """One ply unseen: the first call of a kernel compiles it."""
-        self.sample()
+        self.end()
         self._copy, self._watches = None, {}
 
+    def begin(self) -> None:
+        """Nothing: a sample is one ply, not a stretch of time."""
+
     @torch.no_grad()
-    def sample(self) -> None:
+    def end(self) -> None:
         """Play one ply; does not wait for the GPU."""
         # Under inference mode the engine's tensors would be of no use outside of it.
         with torch.inference_mode(False), owned("monitor"):
@@ -81,8 +92,11 @@ class GameProbe:
         counts = None if self._copy is None else self._copy.result()
         if counts is not None:
             self._copy = None
-            values |= dict(zip(_COUNTS, counts.tolist(), strict=True))
+            values |= dict(zip(self.metrics, counts.tolist(), strict=False))
         return values
+
+    def close(self) -> None:
+        """Nothing is held that would have to be given back."""
 
     def _watch(self, name: str) -> Stopwatch:
         watch = self._watches[name] = Stopwatch(self._device)
@@ -100,7 +114,7 @@ class GameProbe:
         return torch.where(total > 0, drawn, points.shape[1])
 
     def _count(self, legal: Tensor) -> Tensor:
-        """(3,) float32, the means over the games in the order of ``_COUNTS``."""
+        """(3,) float32, the means over the games in the order of ``metrics``."""
         engine = self._engine
         stones = popcount(engine.position.own | engine.position.opponent).sum(0)
         counts = (engine.move_number, stones, legal[:, :-1].sum(1))

@@ -9,16 +9,6 @@ from typing import Any
 import torch
 
 _MIB = 2**20
-_FROM_CARD = ("vram_used_mb", "vram_used_ratio")
-_FROM_ALLOCATOR = (
-    "vram_allocated_mb",
-    "vram_reserved_mb",
-    "fragmentation_ratio",
-    "num_segments",
-    "inactive_split_ratio",
-    "alloc_retries",
-    "ooms",
-)
 
 
 class MemoryProbe:
@@ -33,9 +23,22 @@ class MemoryProbe:
         device: whose memory; anything but a CUDA device has none to read.
 
     Attributes:
+        metrics: the names of what is read.
         why_absent: for every metric that cannot be read, why.
         problem: what failed on a machine where it should not have, and what is read instead.
     """
+
+    metrics = (
+        "vram_used_mb",
+        "vram_used_ratio",
+        "vram_allocated_mb",
+        "vram_reserved_mb",
+        "fragmentation_ratio",
+        "num_segments",
+        "inactive_split_ratio",
+        "alloc_retries",
+        "ooms",
+    )
 
     def __init__(self, device: str | torch.device) -> None:
         self.device = torch.device(device)
@@ -44,7 +47,7 @@ class MemoryProbe:
         self._card: Any = None
         if self.device.type != "cuda":
             why = f"{self.device.type} has no GPU memory"
-            self.why_absent = dict.fromkeys((*_FROM_CARD, *_FROM_ALLOCATOR), why)
+            self.why_absent = dict.fromkeys(self.metrics, why)
             return
         torch.cuda.reset_peak_memory_stats(self.device)
         self._open_card()

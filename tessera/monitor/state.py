@@ -13,13 +13,6 @@ from torch import Tensor, nn
 from tessera.model import MambaStateCapture
 from tessera.transfers import HostCopy, begin_to_host
 
-_NAMES = (
-    "ssm_state_norm",
-    "ssm_state_entropy",
-    "ssm_state_entropy_ratio",
-    "ssm_state_delta_norm",
-)
-
 
 class StateProbe:
     """Measures the true final SSM state of single runs of a model; see ``METRICS`` for formulas.
@@ -33,8 +26,16 @@ class StateProbe:
         model: holds a Mamba mixer or more.
 
     Attributes:
+        metrics: the names of what is read.
         why_absent: for every metric that cannot be read, why.
     """
+
+    metrics = (
+        "ssm_state_norm",
+        "ssm_state_entropy",
+        "ssm_state_entropy_ratio",
+        "ssm_state_delta_norm",
+    )
 
     def __init__(self, model: nn.Module) -> None:
         self.why_absent: dict[str, str] = {}
@@ -45,7 +46,7 @@ class StateProbe:
         try:
             MambaStateCapture(model).remove()
         except ValueError as error:
-            self.why_absent = dict.fromkeys(_NAMES, str(error))
+            self.why_absent = dict.fromkeys(self.metrics, str(error))
 
     def begin(self) -> None:
         """Look at the model's next run."""
@@ -71,7 +72,7 @@ class StateProbe:
             return {}
         self._copy = None
         # The first sample has no drift, and is one value shorter.
-        return dict(zip(_NAMES, values.tolist(), strict=False))
+        return dict(zip(self.metrics, values.tolist(), strict=False))
 
     def close(self) -> None:
         """Take the hooks off the model."""
@@ -81,7 +82,7 @@ class StateProbe:
 
 
 def _measure(states: list[Tensor], means: list[Tensor], before: list[Tensor]) -> Tensor:
-    """The metrics in the order of ``_NAMES``, (3,) or with earlier means (4,) float32."""
+    """(3,) float32 in the order of ``StateProbe.metrics``; (4,) where there are earlier means."""
     by_layer = [_layer(state_BDN) for state_BDN in states]
     norms, entropies, ratios = torch.stack(by_layer).unbind(1)
     values = [norms.amax(), entropies.amin(), ratios.amin()]

@@ -72,20 +72,30 @@ class TimingProbe:
         device: where it runs.
 
     Attributes:
-        enabled: False lets a forward pass unseen.
+        metrics: the names of what is read.
         why_absent: empty; a forward can always be timed.
     """
 
+    metrics = ("time_forward",)
+
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self.enabled = False
         self.why_absent: dict[str, str] = {}
         self._device = device
+        self._is_looking = False
         self._running: Stopwatch | None = None
         self._newest: Stopwatch | None = None
         self._handles = [
             model.register_forward_pre_hook(self._start),
             model.register_forward_hook(self._stop),
         ]
+
+    def begin(self) -> None:
+        """Time the forwards from here on."""
+        self._is_looking = True
+
+    def end(self) -> None:
+        """Let forwards pass unseen."""
+        self._is_looking = False
 
     def read(self) -> dict[str, float]:
         """The newest forward that the device has finished since the last call."""
@@ -102,7 +112,7 @@ class TimingProbe:
 
     def _start(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         # While one is still under way no second one is begun, or none would ever be read.
-        if self.enabled and self._newest is None:
+        if self._is_looking and self._newest is None:
             self._running = Stopwatch(self._device)
             self._running.start()
 

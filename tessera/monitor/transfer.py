@@ -45,10 +45,13 @@ class TransferProbe:
     that the program makes on purpose and seldom.
 
     Attributes:
+        metrics: the names of what is read.
         by_owner: statistics of the run so far, for every owner.
         total: the same of all owners but ``checkpoint``.
         why_absent: empty; a copy can always be timed.
     """
+
+    metrics = ("time_transfer", "time_transfer_max")
 
     def __init__(self) -> None:
         self.by_owner: dict[str, TransferStatistics] = {}

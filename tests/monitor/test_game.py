@@ -14,7 +14,7 @@ from tessera.monitor import GameProbe
 def samples(probe: GameProbe, num: int) -> list[dict[str, float]]:
     found = []
     for _ in range(num):
-        probe.sample()
+        probe.end()
         found.append(probe.read())
     return found
 
@@ -53,7 +53,7 @@ def test_every_move_is_legal_and_all_legal_points_are_drawn() -> None:
         has_point = legal[:, :-1].any(1)
         assert (moves[has_point] < 9).all() and (moves[~has_point] == 9).all()
         drawn |= set(moves.tolist())
-        probe.sample()
+        probe.end()
     assert drawn == set(range(10))
 
 
@@ -83,8 +83,8 @@ def test_the_same_games_are_played_on_the_gpu() -> None:
     cpu, cuda = (GameProbe(9, "full", device, num_games=16) for device in ("cpu", "cuda"))
     names = ("move_number", "stones_on_board", "legal_moves_count")
     for _ in range(40):
-        cpu.sample()
-        cuda.sample()
+        cpu.end()
+        cuda.end()
         torch.cuda.synchronize()
         on_cpu, on_cuda = cpu.read(), cuda.read()
         assert [on_cpu[name] for name in names] == [on_cuda[name] for name in names]

@@ -25,8 +25,8 @@ def test_a_forward_is_timed_and_each_time_is_read_once() -> None:
     model = Slow()
     probe = TimingProbe(model, CPU)
     model(0.0)
-    assert probe.read() == {}  # not enabled
-    probe.enabled = True
+    assert probe.read() == {}  # not yet
+    probe.begin()
     model(0.02)
     assert 20 <= probe.read()["time_forward"] < 200
     assert probe.read() == {}
@@ -38,7 +38,7 @@ def test_a_forward_is_timed_and_each_time_is_read_once() -> None:
 def test_a_forward_that_raises_leaves_no_time() -> None:
     model = Slow()
     probe = TimingProbe(model, CPU)
-    probe.enabled = True
+    probe.begin()
     with pytest.raises(TypeError):
         model("not a number")
     assert probe.read() == {}
