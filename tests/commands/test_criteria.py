@@ -164,7 +164,7 @@ def test_all_five_read_is_a_pass() -> None:
     assert finding.verdict == "passed" and finding.measured.startswith("5 of 5: ")
 
 
-@pytest.mark.parametrize(("device", "metric"), itertools.product(("cpu", "cuda"), METRICS))
+@pytest.mark.parametrize(("device", "metric"), list(itertools.product(("cpu", "cuda"), METRICS)))
 def test_an_absent_metric_fails_unless_the_machine_cannot_have_it(device: str, metric: str) -> None:
     latest = {name: 1.0 for name in METRICS if name != metric}
     finding = judge_monitor(monitored(device, latest=latest, why_absent={metric: "no driver"}))
