@@ -15,6 +15,7 @@ _COMMANDS = {
     "validate": ("train", "measure a model on the validation games"),
     "test": ("train", "measure a model on the test games"),
     "predict": ("train", "write a model's distribution for every ply of given games"),
+    "check": ("check", "measure the design's five criteria on this machine"),
     "bench": ("bench", "measure the speed of the engine, of self-play and of training"),
 }
 _LIGHTNING = "train"  # the module of several commands, so it is given the command's name as well

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tessera.commands.predict import game_loader, print_predictions
 from tessera.data import GameDataModule
+from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
 from tessera.training.interruption import Interrupted
@@ -45,6 +46,10 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
+
+
+# What the monitor is told of the other settings.
+_FILLED_IN = {"checkpoint_dir", "board_size", "rules"}
 
 
 class SettingsError(ValueError):
@@ -111,6 +116,13 @@ class TesseraCLI(LightningCLI):
             type=int | None,
             default=None,
             help="Threads that torch computes with on a CPU; null lets torch take all cores.",
+        )
+        # Every command takes them, so that one file serves all; only fit has a use for them.
+        parser.add_class_arguments(
+            TesseraMonitor, "monitor", instantiate=False, skip=_FILLED_IN, sub_configs=True
+        )
+        parser.add_class_arguments(
+            Defragmentation, "defragmentation", instantiate=False, sub_configs=True
         )
         parser.link_arguments("data.board_size", "model.vocab_size", compute_fn=_vocab_size)
 
@@ -179,10 +191,15 @@ class TesseraCLI(LightningCLI):
             RunFolder(settings.run_name, 0)
         except ValueError as error:
             problems.append(str(error))
-        try:
-            GameDataModule(**settings.data)
-        except ValueError as error:
-            problems.append(str(error))
+        for klass, section in (
+            (GameDataModule, settings.data),
+            (TesseraMonitor, settings.monitor),
+            (Defragmentation, settings.defragmentation),
+        ):
+            try:
+                klass(**section)
+            except ValueError as error:
+                problems.append(str(error))
         try:
             # Without memory and without drawing random numbers.
             with torch.device("meta"):
@@ -214,6 +231,7 @@ class TesseraCLI(LightningCLI):
         if settings.enable_checkpointing is not False:
             every = self._setting("checkpoint_every_n_steps")
             callbacks.append(TrainingCheckpoint(run.checkpoints, every))
+        callbacks += self._monitor(run.checkpoints)
         if settings.logger in (None, True):
             config["logger"] = GroupedLogger(
                 run.logs.parent.parent, run.name, run.logs.name, default_hp_metric=False
@@ -223,6 +241,17 @@ class TesseraCLI(LightningCLI):
         except Exception:
             discard(run)
             raise
+
+    def _monitor(self, checkpoints: Path) -> list[Callback]:
+        """The monitor, and after it, so that it sees what there was to do, the defragmentation."""
+        data = self.datamodule.settings
+        monitor = TesseraMonitor(
+            **self._setting("monitor"),
+            checkpoint_dir=checkpoints,
+            board_size=data.board_size,
+            rules=data.rules,
+        )
+        return [monitor, Defragmentation(**self._setting("defragmentation"))]
 
     def _open_run(self) -> RunFolder:
         ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 from tessera.commands.lightning_cli import SettingsError, TesseraCLI
+from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
 from tessera.training.checkpointing import CheckpointError, DivergedError
 
@@ -20,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0, or see ``tessera.cli.main``.
     """
-    _quieten()
+    quieten()
     try:
         TesseraCLI(argv)
     except (SettingsError, CheckpointError) as error:
@@ -38,14 +36,3 @@ def _end(message: str, code: int) -> NoReturn:
     for line in message.splitlines():
         print(f"tessera: {line}", file=sys.stderr)
     raise SystemExit(code)
-
-
-def _quieten() -> None:
-    """Let through only what concerns the run: no advertising, no advice that does not apply."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Batches are made on the training device: workers in other processes could not help.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Lightning's own calls of parts of torch and of jsonargparse that are on their way out.
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.. is deprecated.*")

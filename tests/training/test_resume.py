@@ -64,11 +64,12 @@ def state(folder: Path = Path()) -> dict:
 
 
 def curves(folder: Path = Path()) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar that was logged, but the speed."""
+    """Every scalar that was logged, but the speed and what the monitor measured of the machine."""
     logs = folder / "lightning_logs/small/version_0"
     log = EventAccumulator(str(logs), size_guidance={"scalars": 0})
     log.Reload()
-    tags = [tag for tag in log.Tags()["scalars"] if tag != "train/tokens_per_s"]
+    measured = ("train/tokens_per_s", "monitor/")
+    tags = [tag for tag in log.Tags()["scalars"] if not tag.startswith(measured)]
     # Sorted: the files of two runs within one second are read in the order of "10" before "9".
     return {tag: sorted((event.step, event.value) for event in log.Scalars(tag)) for tag in tags}
 

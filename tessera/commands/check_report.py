@@ -1,0 +1,75 @@
+"""What ``tessera check`` found: a table for a person, plain values for a program."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from tessera.commands.criteria import Finding
+
+# Widths of the table's columns.
+_MEASURED, _WANTED, _VERDICT = 60, 32, 14
+_MARKS = {"passed": "yes", "failed": "NO", "not measurable here": "not measurable here"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one run of ``check`` found.
+
+    Attributes:
+        machine: where it ran, in words.
+        device: the device it was asked about.
+        seed: of games, weights and moves.
+        seconds: how long it took.
+        findings: the five, in their order.
+    """
+
+    machine: str
+    device: str
+    seed: int
+    seconds: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all criteria are met; one that could not be measured is not."""
+        return all(finding.verdict == "passed" for finding in self.findings)
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it: the machine, a table, and what it comes to."""
+        names = [f"{finding.number} {finding.name}" for finding in self.findings]
+        width = max(len(name) for name in names)
+        table = [*_row("criterion", "measured", "wanted", "pass", width)]
+        for name, finding in zip(names, self.findings, strict=True):
+            table += _row(name, finding.measured, finding.wanted, _MARKS[finding.verdict], width)
+        unmet = [str(finding.number) for finding in self.findings if finding.verdict != "passed"]
+        result = f"Not met: {', '.join(unmet)}." if unmet else "All five criteria are met."
+        head = f"The five criteria on {self.machine}, seed {self.seed}"
+        return [head, "", *table, "", f"{result} It took {tqdm.format_interval(self.seconds)}."]
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values; a number that is none is written in letters."""
+        return _plain({**asdict(self), "passed": self.passed})
+
+
+def _row(name: str, measured: str, wanted: str, verdict: str, width: int) -> Iterator[str]:
+    columns = (name, measured, wanted, verdict)
+    widths = (width, _MEASURED, _WANTED, _VERDICT)
+    cells = [textwrap.wrap(text, size) for text, size in zip(columns, widths, strict=True)]
+    for parts in itertools.zip_longest(*cells, fillvalue=""):
+        padded = [f"{part:{size}}" for part, size in zip(parts, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,102 @@
+"""The size, spread and drift of the model's recurrent state.
+
+Shape suffixes: B games, D channels, N states of a channel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tessera.model import MambaStateCapture
+from tessera.transfers import HostCopy, begin_to_host
+
+
+class StateProbe:
+    """Measures the true final SSM state of single runs of a model; see ``METRICS`` for formulas.
+
+    ``begin`` hooks the model, ``end`` takes the hooks off and reduces the states on the device to
+    one number a metric, ``read`` returns them once they have arrived on the host. Between samples
+    there is no hook on the model, and of a sample nothing is kept but the mean state (D, N) of each
+    layer, from which the next sample's drift is taken.
+
+    Args:
+        model: holds a Mamba mixer or more.
+
+    Attributes:
+        metrics: the names of what is read.
+        why_absent: for every metric that cannot be read, why.
+    """
+
+    metrics = (
+        "ssm_state_norm",
+        "ssm_state_entropy",
+        "ssm_state_entropy_ratio",
+        "ssm_state_delta_norm",
+    )
+
+    def __init__(self, model: nn.Module) -> None:
+        self.why_absent: dict[str, str] = {}
+        self._model = model
+        self._capture: MambaStateCapture | None = None
+        self._means: list[Tensor] = []
+        self._copy: HostCopy | None = None
+        try:
+            MambaStateCapture(model).remove()
+        except ValueError as error:
+            self.why_absent = dict.fromkeys(self.metrics, str(error))
+
+    def begin(self) -> None:
+        """Look at the model's next run."""
+        if not self.why_absent and self._capture is None:
+            self._capture = MambaStateCapture(self._model)
+
+    @torch.no_grad()
+    def end(self) -> None:
+        """Look no longer, and begin to measure what was seen; does not wait for the GPU."""
+        if self._capture is None:
+            return
+        self._capture.remove()
+        states, self._capture = self._capture.states, None
+        if states:
+            means = [state_BDN.mean(0) for state_BDN in states]
+            self._copy = begin_to_host(_measure(states, means, self._means), "monitor")
+            self._means = means
+
+    def read(self) -> dict[str, float]:
+        """The last sample, if it has arrived; each is returned once."""
+        values = None if self._copy is None else self._copy.result()
+        if values is None:
+            return {}
+        self._copy = None
+        # The first sample has no drift, and is one value shorter.
+        return dict(zip(self.metrics, values.tolist(), strict=False))
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        if self._capture is not None:
+            self._capture.remove()
+            self._capture = None
+
+
+def _measure(states: list[Tensor], means: list[Tensor], before: list[Tensor]) -> Tensor:
+    """(3,) float32 in the order of ``StateProbe.metrics``; (4,) where there are earlier means."""
+    by_layer = [_layer(state_BDN) for state_BDN in states]
+    norms, entropies, ratios = torch.stack(by_layer).unbind(1)
+    values = [norms.amax(), entropies.amin(), ratios.amin()]
+    if before:
+        drifts = [(now - then).norm() for now, then in zip(means, before, strict=True)]
+        values.append(torch.stack(drifts).amax())
+    return torch.stack(values)
+
+
+def _layer(state_BDN: Tensor) -> Tensor:
+    """Norm, entropy in nats and entropy over its highest value of one layer, (3,)."""
+    squares = state_BDN.flatten(1).square()
+    total = squares.sum(1, keepdim=True)
+    # An empty state has no distribution; its entropy counts as 0.
+    shares = squares / total.clamp(min=torch.finfo(total.dtype).tiny)
+    entropy = torch.special.entr(shares).sum(1).mean()
+    return torch.stack([total.sqrt().mean(), entropy, entropy / math.log(max(2, squares.shape[1]))])

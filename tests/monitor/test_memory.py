@@ -1,0 +1,143 @@
+"""Memory is read where it can be, and absent with a reason where not."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+
+from tessera.monitor import MemoryProbe
+from tessera.monitor.memory import allocator_metrics
+
+MIB = 2**20
+STATS = {
+    "allocated_bytes.all.current": 100 * MIB,
+    "allocated_bytes.all.peak": 400 * MIB,
+    "reserved_bytes.all.current": 500 * MIB,
+    "inactive_split_bytes.all.current": 50 * MIB,
+    "segment.all.current": 7,
+    "num_alloc_retries": 1,
+    "num_ooms": 0,
+}
+
+
+def test_the_allocators_counters_become_metrics() -> None:
+    assert allocator_metrics(STATS) == {
+        "vram_allocated_mb": 100,
+        "vram_reserved_mb": 500,
+        "fragmentation_ratio": 1.25,
+        "num_segments": 7,
+        "inactive_split_ratio": 0.1,
+        "alloc_retries": 1,
+        "ooms": 0,
+    }
+
+
+def test_what_the_allocator_does_not_say_is_absent() -> None:
+    assert allocator_metrics({"segment.all.current": 3}) == {"num_segments": 3}
+    empty = dict.fromkeys(STATS, 0)
+    assert "fragmentation_ratio" not in allocator_metrics(empty)
+    assert "inactive_split_ratio" not in allocator_metrics(empty)
+
+
+def test_a_cpu_has_no_gpu_memory_and_says_so() -> None:
+    probe = MemoryProbe("cpu")
+    assert probe.read() == {} and probe.problem is None
+    for name in ("vram_used_mb", "vram_reserved_mb", "fragmentation_ratio", "num_segments"):
+        assert probe.why_absent[name] == "cpu has no GPU memory"
+    probe.close()
+
+
+class NVML(types.ModuleType):
+    """NVML on a card of 1000 MiB, which fails from the given call on."""
+
+    class NVMLError(Exception): ...
+
+    def __init__(self, fails_at: int = 1000) -> None:
+        super().__init__("pynvml")
+        self.fails_at, self.calls, self.is_open = fails_at, 0, False
+
+    def _call(self) -> None:
+        self.calls += 1
+        if self.calls >= self.fails_at:
+            raise self.NVMLError("Driver/library version mismatch")
+
+    def nvmlInit(self) -> None:
+        self._call()
+        self.is_open = True
+
+    def nvmlShutdown(self) -> None:
+        self.is_open = False
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        self._call()
+        return uuid
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> types.SimpleNamespace:
+        assert handle == "GPU-1234"
+        self._call()
+        return types.SimpleNamespace(used=870 * MIB, total=1000 * MIB)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's answers on a machine with a GPU."""
+    properties = types.SimpleNamespace(uuid="1234")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: STATS)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (250 * MIB, 1000 * MIB))
+
+
+def test_the_whole_card_is_read_from_nvml(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = NVML()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    probe = MemoryProbe("cuda:0")
+    values = probe.read()
+    assert (values["vram_used_mb"], values["vram_used_ratio"]) == (870, 0.87)
+    assert values["vram_reserved_mb"] == 500 and probe.problem is None
+    assert nvml.is_open
+    probe.close()
+    assert not nvml.is_open
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
+def test_nvml_that_fails_is_replaced_by_the_cuda_runtime(
+    card: None, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", NVML(fails_at))
+    probe = MemoryProbe("cuda:0")
+    used = [probe.read()["vram_used_mb"] for _ in range(3)]
+    healthy = max(0, fails_at - 3)
+    assert used == healthy * [870] + (3 - healthy) * [750]
+    assert probe.problem is not None and "version mismatch" in probe.problem
+
+
+def test_without_the_package_the_cuda_runtime_is_asked(
+    card: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it fails
+    probe = MemoryProbe("cuda:0")
+    assert probe.read()["vram_used_mb"] == 750
+    assert probe.problem is not None and "pynvml" in probe.problem
+
+
+@pytest.mark.gpu
+def test_a_fragmented_heap_shows_in_the_ratio() -> None:
+    torch.cuda.empty_cache()
+    probe = MemoryProbe("cuda")
+    blocks = [torch.empty(64 * MIB, dtype=torch.uint8, device="cuda") for _ in range(40)]
+    full = probe.read()
+    del blocks[::2]
+    probe.read()  # the peak of before belongs to this sample
+    fragmented = probe.read()
+    assert full["fragmentation_ratio"] < 1.5 < fragmented["fragmentation_ratio"]
+    assert full["vram_used_mb"] > 40 * 64 and 0 < full["vram_used_ratio"] < 1
+    assert full["num_segments"] >= 40
+    torch.cuda.empty_cache()
+    assert probe.read()["vram_reserved_mb"] < fragmented["vram_reserved_mb"] - 19 * 64
+    del blocks
+    torch.cuda.empty_cache()
+    probe.close()
