@@ -11,6 +11,7 @@ from torch import Tensor
 from tessera.data.batch import GameBatch
 from tessera.go import GameRecord
 from tessera.go.randomness import WINDOW, below, random_words
+from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
 
 
@@ -31,7 +32,8 @@ class Chunk:
         self.seed, self.numbers, self.context = record.seed, record.numbers, context
         self.windows_per_game = windows_per_game
         self.lengths = record.lengths.long()
-        self.whole_lengths = record.lengths.tolist() if context is None else []
+        # Whole games are cut to the longest of a batch, for which the lengths have to be known.
+        self.whole_lengths = to_host(record.lengths, "games").tolist() if context is None else []
         self.sequences = record.moves.new_full((games, width), vocabulary.pad_token).long()
         self.sequences[:, 0] = vocabulary.eos_token
         self.sequences[:, 1 : plies + 1] = record.moves
