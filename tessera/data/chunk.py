@@ -35,7 +35,7 @@ class Chunk:
         # Whole games are cut to the longest of a batch, for which the lengths have to be known.
         self.whole_lengths = to_host(record.lengths, "games").tolist() if context is None else []
         self.sequences = record.moves.new_full((games, width), vocabulary.pad_token).long()
-        self.sequences[:, 0] = vocabulary.eos_token
+        self.sequences[:, 0].fill_(vocabulary.eos_token)
         self.sequences[:, 1 : plies + 1] = record.moves
         self.sequences.scatter_(1, self.lengths.unsqueeze(1) + 1, vocabulary.eos_token)
 
