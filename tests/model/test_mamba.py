@@ -105,6 +105,23 @@ def test_the_window_holds_the_last_moves_only(lively) -> None:
     torch.testing.assert_close(model.predict_next(padded), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_layers", [1, 2])
+@torch.no_grad()
+def test_windowed_and_incremental_predictions_agree_as_long_as_the_game_fits(
+    lively, n_layers: int
+) -> None:
+    model, tokens = lively(n_layers=n_layers), random_tokens(3, 14)
+    state = model.init_state(3)
+    for ply in range(14):
+        stepped, state = model.step(tokens[:, ply], state)
+        windowed = model.predict_next(tokens[:, : ply + 1], context=9)
+        if ply < 9:
+            torch.testing.assert_close(windowed, stepped, rtol=0, atol=1e-4)
+        else:
+            # The window has lost moves that the state remembers.
+            assert not torch.allclose(windowed, stepped, atol=1e-3)
+
+
 @pytest.mark.parametrize("vocab_size", VOCABULARIES)
 @pytest.mark.parametrize(("d_model", "n_layers"), [(8, 1), (8, 4), (64, 1), (64, 2), (256, 1)])
 def test_a_new_model_starts_at_the_uniform_loss(
