@@ -30,23 +30,11 @@ class Chunk:
         games, plies = record.moves.shape
         # Room for both EOS, and for a window that is longer than the longest game.
         width = max(plies + 2, (context or 0) + 1)
-<<<<<<< HEAD
         lengths = record.lengths.long()
         sequences = record.moves.new_full((games, width), vocabulary.pad_token).long()
-        sequences[:, 0] = vocabulary.eos_token
+        sequences[:, 0].fill_(vocabulary.eos_token)
         sequences[:, 1 : plies + 1] = record.moves
         sequences.scatter_(1, lengths.unsqueeze(1) + 1, vocabulary.eos_token)
-=======
-        self.seed, self.numbers, self.context = record.seed, record.numbers, context
-        self.windows_per_game = windows_per_game
-        self.lengths = record.lengths.long()
-        # Whole games are cut to the longest of a batch, for which the lengths have to be known.
-        self.whole_lengths = to_host(record.lengths, "games").tolist() if context is None else []
-        self.sequences = record.moves.new_full((games, width), vocabulary.pad_token).long()
-        self.sequences[:, 0].fill_(vocabulary.eos_token)
-        self.sequences[:, 1 : plies + 1] = record.moves
-        self.sequences.scatter_(1, self.lengths.unsqueeze(1) + 1, vocabulary.eos_token)
->>>>>>> monitor
 
         def padded(table: Tensor) -> Tensor:
             """By target: the last ply's entry is followed by zeros for EOS and PAD."""
@@ -66,7 +54,8 @@ class Chunk:
             tables["legal"] = padded(record.legal.transpose(1, 2)).transpose(1, 2)
         self._whole_lengths: list[int] | None = None
         if context is None:
-            self._whole_lengths = record.lengths.tolist()
+            # Whole games are cut to the longest of a batch, so the lengths have to be known.
+            self._whole_lengths = to_host(record.lengths, "games").tolist()
         else:
             row = torch.arange(games * windows_per_game, device=lengths.device)
             game, sweep = row % games, row // games

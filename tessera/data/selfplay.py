@@ -11,6 +11,7 @@ from torch import Tensor
 from tessera.go import GameRecord, GPUGoEngine, Rules
 from tessera.go.randomness import MOVE, random_words
 from tessera.model import MambaModel
+from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
 
 PLAYER = "selfplay"
@@ -129,7 +130,7 @@ class SelfPlay:
 
     def is_done(self) -> bool:
         """Whether all games are over; waits for the device."""
-        return bool((self._rows == self.num_games).all())
+        return bool(to_host((self._rows == self.num_games).all(), "selfplay"))
 
     def play_ply(self) -> None:
         """One ply in every game that goes on; games that end are replaced by the next ones."""
