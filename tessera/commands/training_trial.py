@@ -19,6 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.commands.criteria import WANTED_FALL
+from tessera.commands.quiet import quieten
 from tessera.commands.trials import MEAN_OF, MonitorReading, TrainingRun, described
 from tessera.data import GameDataModule
 from tessera.monitor import TesseraMonitor
@@ -94,6 +95,7 @@ def train(
         seed: of the weights and of the games.
         tell: is called with the share that is done, from 0 to 1.
     """
+    quieten()
     vocab_size = settings.board_size**2 + 3
     watch = _Watch(settings, tell)
     monitor, fault = None, ""

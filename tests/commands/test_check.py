@@ -1,4 +1,4 @@
-"""``tessera check`` as it is typed: the table, the file, the exit code, and what a log file shows."""
+"""``tessera check`` as it is typed: the table, the file, the exit code, what a log file shows."""
 
 from __future__ import annotations
 
