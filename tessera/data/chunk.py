@@ -11,6 +11,7 @@ from torch import Tensor
 from tessera.data.batch import GameBatch
 from tessera.go import GameRecord
 from tessera.go.randomness import WINDOW, below, random_words
+from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
 
 
@@ -53,7 +54,8 @@ class Chunk:
             tables["legal"] = padded(record.legal.transpose(1, 2)).transpose(1, 2)
         self._whole_lengths: list[int] | None = None
         if context is None:
-            self._whole_lengths = record.lengths.tolist()
+            # Whole games are cut to the longest of a batch, for which the lengths have to be known.
+            self._whole_lengths = to_host(record.lengths, "games").tolist()
         else:
             row = torch.arange(games * windows_per_game, device=lengths.device)
             game, sweep = row % games, row // games

@@ -12,6 +12,7 @@ from tessera.data.batch import GameBatch
 from tessera.data.chunk import Chunk
 from tessera.data.settings import StreamSettings
 from tessera.go import play_games
+from tessera.transfers import owned
 
 # The first game of each use. They are so far apart that no run gets from one into another.
 TRAIN_NUMBERS = 0
@@ -95,7 +96,9 @@ class GameStream(IterableDataset[GameBatch]):
             return self._newest[1]
         self._newest = None  # frees the old games before new ones are played
         try:
-            chunk = self._play(number)
+            # In Triton nothing is copied but a length; plain torch looks at every ply's results.
+            with owned("games"):
+                chunk = self._play(number)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

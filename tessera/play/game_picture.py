@@ -12,6 +12,7 @@ from tessera.data import GameDataModule, StreamSettings
 from tessera.data.stream import VAL_NUMBERS
 from tessera.go import GPUGoEngine, distribution, get_player, play_games
 from tessera.play.picture import Position, draw
+from tessera.transfers import owned
 from tessera.vocabulary import Vocabulary
 
 _MOMENTS = (0.2, 0.5, 0.8)  # of the game
@@ -44,9 +45,10 @@ class GamePicture(Callback):
         if not self._moments:
             self._moments = replay(data.settings)
         context = data.settings.context
-        with torch.inference_mode():
+        with torch.inference_mode(), owned("picture"):
             positions = [moment.position(pl_module, context) for moment in self._moments]
-        writer.add_image("val/game", draw(positions), trainer.global_step)
+            picture = draw(positions)
+        writer.add_image("val/game", picture, trainer.global_step)
 
 
 class Moment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import zipfile
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from tessera.data import GameBatch
 from tessera.training.interruption import Interruption
+from tessera.transfers import to_host
 
 LAST = "last.ckpt"
 
@@ -71,7 +73,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         beside = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             with open(beside, "wb") as file:
-                torch.save(checkpoint, file)
+                torch.save(_on_host(checkpoint), file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, target)
@@ -161,7 +163,7 @@ class TrainingCheckpoint(Checkpoint):
         """Write ``last.ckpt``, unless training has diverged."""
         self._check_loss(trainer)
         finite = torch.stack([weight.isfinite().all() for weight in pl_module.parameters()])
-        if not finite.all():
+        if not to_host(finite.all(), "finite check"):
             self._fail(trainer, f"a weight is not finite after step {trainer.global_step}")
         trainer.save_checkpoint(self.path)
         self.last_saved_step = trainer.global_step
@@ -174,13 +176,25 @@ class TrainingCheckpoint(Checkpoint):
 
     def _check_loss(self, trainer: Trainer) -> None:
         assert self._first_bad_step is not None
-        step = int(self._first_bad_step)
+        step = int(to_host(self._first_bad_step, "finite check"))
         if step >= 0:
             self._fail(trainer, f"train/loss is not finite since step {step}")
 
     def _fail(self, trainer: Trainer, what: str) -> None:
         kept = f"{self.path} is as it was" if self.path.exists() else "nothing was saved"
         raise DivergedError(f"{what}; {kept}. Lower model.lr or trainer.gradient_clip_val.")
+
+
+def _on_host(part: Any) -> Any:
+    """The same part of a checkpoint with its tensors on the host; containers are copied."""
+    if isinstance(part, Tensor):
+        return to_host(part, "checkpoint")
+    if isinstance(part, dict):
+        # A shallow copy keeps what a state_dict carries besides its items.
+        copied = copy.copy(part)
+        copied.update({key: _on_host(value) for key, value in part.items()})
+        return copied
+    return [_on_host(value) for value in part] if type(part) is list else part
 
 
 def _flush_folder(folder: Path) -> None:

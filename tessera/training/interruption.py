@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from tessera.transfers import owned
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -52,8 +54,9 @@ class Interruption:
         # Agreeing costs a wait for all processes, so they do it from time to time.
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return False
-        received = torch.tensor(self._received or 0, device=trainer.strategy.root_device)
-        agreed = int(trainer.strategy.reduce(received, reduce_op="max"))
+        with owned("interruption"):
+            received = torch.tensor(self._received or 0, device=trainer.strategy.root_device)
+            agreed = int(trainer.strategy.reduce(received, reduce_op="max"))
         self._received = agreed or None
         return agreed > 0
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from tessera.data import GameBatch
+from tessera.transfers import to_host
 
 # Lower bounds of the groups in which legality is also reported.
 PLY_GROUPS = (0, 32, 64, 128, 256)
@@ -59,6 +60,9 @@ class NextMoveMetrics(Metric):
         groups = {"ply": len(PLY_GROUPS), "captures": len(CAPTURE_GROUPS)}
         self._add_sums("count", 1)
         self._add_sums("sums", len(_OVERALL))
+        for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
+            # Here once, because making them where they are needed would copy them to the GPU.
+            self.register_buffer(f"edges_by_{name}", torch.tensor(bounds[1:]), persistent=False)
         for name, size in groups.items():
             for what in ("count", "legal_mass", "legal_top1"):
                 self._add_sums(f"{what}_by_{name}", size)
@@ -91,29 +95,38 @@ class NextMoveMetrics(Metric):
         legal = batch.legal_tokens()
         mass = (log_q.exp() * legal).sum(-1)
         top1 = legal.gather(-1, best[..., :1]).squeeze(-1)
-        groups = (("ply", PLY_GROUPS, batch.plies), ("captures", CAPTURE_GROUPS, batch.captures))
-        for name, bounds, by in groups:
-            edges = torch.tensor(bounds[1:], device=by.device)
-            group = torch.bucketize(by, edges, right=True)[counted]
+        for name, by in (("ply", batch.plies), ("captures", batch.captures)):
+            edges = getattr(self, f"edges_by_{name}")
+            group = torch.bucketize(by, edges, right=True).flatten()
             for what, value in (("count", counted), ("legal_mass", mass), ("legal_top1", top1)):
-                getattr(self, f"{what}_by_{name}").scatter_add_(0, group, value[counted].double())
+                # Zero where nothing counts: picking out the others would wait for the GPU.
+                added = torch.where(counted, value.double(), 0.0).flatten()
+                getattr(self, f"{what}_by_{name}").scatter_add_(0, group, added)
 
     def compute(self) -> dict[str, Tensor]:
-        """The metrics that could be measured, by name; float32 scalars."""
+        """The metrics that could be measured, by name; float32 scalars on the host."""
+        sums = self._on_host()
         results: dict[str, Tensor] = {}
-        if self.count > 0:
-            means = (self.sums / self.count).float()
+        if sums["count"] > 0:
+            means = (sums["sums"] / sums["count"]).float()
             results |= dict(zip(_OVERALL, means, strict=True))
         for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
-            count: Tensor = getattr(self, f"count_by_{name}")
+            count = sums[f"count_by_{name}"]
             for what in ("legal_mass", "legal_top1"):
-                total = getattr(self, f"{what}_by_{name}")
+                total = sums[f"{what}_by_{name}"]
                 if count.sum() > 0:
                     results[what] = (total.sum() / count.sum()).float()
                 for nth, group in enumerate(group_names(bounds)):
                     if count[nth] > 0:
                         results[f"{what}_by_{name}/{group}"] = (total[nth] / count[nth]).float()
         return results
+
+    def _on_host(self) -> dict[str, Tensor]:
+        """All sums by name, in one copy."""
+        sums: dict[str, Tensor] = {name: getattr(self, name) for name in self._defaults}
+        together = to_host(torch.cat(list(sums.values())), "validation")
+        parts = together.split([len(part) for part in sums.values()])
+        return dict(zip(sums, parts, strict=True))
 
 
 def group_names(bounds: tuple[int, ...]) -> list[str]:

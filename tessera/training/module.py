@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from tessera.data import GameBatch
 from tessera.model import MambaModel
 from tessera.training.metrics import NextMoveMetrics
+from tessera.transfers import owned, to_host
+
+_FIGURES = ("loss", "floor_nats", "excess_nats")
 
 
 class TesseraModule(LightningModule):
@@ -80,6 +83,9 @@ class TesseraModule(LightningModule):
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
         self.held_out_metrics = NextMoveMetrics()
+        # Of the newest batch: (3,) on the device, in the order of _FIGURES; its step and rate.
+        self._figures: Tensor | None = None
+        self._step, self._lr = 0, 0.0
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
@@ -125,16 +131,41 @@ class TesseraModule(LightningModule):
         )
         # Log-probabilities and entropies are 0 at PAD.
         count = (batch.targets != self.pad_token).sum()
-        values = {
-            "train/loss": loss.detach(),
-            "train/floor_nats": batch.entropies.sum() / count,
-            "train/excess_nats": loss.detach() + batch.log_probs.sum() / count,
-            "train/lr": self.trainer.optimizers[0].param_groups[0]["lr"],
-            # The step that is being made: Lightning's own count slips by one when a run is resumed.
-            "step": float(self.trainer.global_step + 1),
-        }
-        self.log_dict(values, batch_size=len(batch.inputs))
+        floor = batch.entropies.sum() / count
+        excess = loss.detach() + batch.log_probs.sum() / count
+        # Kept on the device: Lightning's log would copy every number to or from it at every step.
+        self._figures = torch.stack([loss.detach(), floor, excess])
+        # The step that is being made: Lightning's own count slips by one when a run is resumed.
+        self._step = self.trainer.global_step + 1
+        self._lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         return loss
+
+    def figures(self, owner: str) -> dict[str, Tensor]:
+        """The newest training batch's loss, floor_nats and excess_nats, as scalars on the host.
+
+        One copy, which waits for the GPU; none before the first batch.
+
+        Args:
+            owner: for whom the copy is made, see ``tessera.transfers``.
+        """
+        if self._figures is None:
+            return {}
+        return dict(zip(_FIGURES, to_host(self._figures, owner), strict=True))
+
+    def on_train_batch_end(self, outputs: Any, batch: GameBatch, batch_idx: int) -> None:
+        """Log the step's figures, if it is one at which Lightning writes its log."""
+        trainer = self.trainer
+        # Of several batches whose gradients one step accumulates, the last one is logged.
+        if trainer.global_step < self._step:
+            return
+        # Lightning's own decision, whose count of steps slips by one when a run is resumed.
+        connector = trainer._logger_connector
+        if not (connector.should_update_logs or trainer.fast_dev_run):  # type: ignore[attr-defined]
+            return
+        # Numbers on the host stay there; a Python float would be copied to the GPU and back.
+        values = {f"train/{name}": value for name, value in self.figures("logger").items()}
+        values |= {"train/lr": torch.tensor(self._lr), "step": torch.tensor(float(self._step))}
+        self.log_dict(values)
 
     def validation_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the validation's metrics."""
@@ -153,13 +184,17 @@ class TesseraModule(LightningModule):
         self._log_held_out("test")
 
     def _log_held_out(self, group: str) -> None:
-        values = self.held_out_metrics.compute()
-        self.held_out_metrics.reset()
-        logged: dict[str, Any] = {f"{group}/{name}": value for name, value in values.items()}
-        if self.trainer.state.fn == "fit":
-            logged["step"] = float(self.trainer.global_step)
-        # The same on all processes already; Lightning wants to be told, or it warns.
-        self.log_dict(logged, sync_dist=True)
+        with owned("validation"):
+            values = self.held_out_metrics.compute()
+            self.held_out_metrics.reset()
+            logged = {f"{group}/{name}": value for name, value in values.items()}
+            if self.trainer.state.fn == "fit":
+                logged["step"] = torch.tensor(float(self.trainer.global_step))
+            if self.trainer.world_size > 1:
+                # Lightning averages over the processes, which their GPUs do.
+                logged = {name: value.to(self.device) for name, value in logged.items()}
+            # The same on all processes already; Lightning wants to be told, or it warns.
+            self.log_dict(logged, sync_dist=True)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Probabilities (L, V) after every position of one game; PAD is never predicted.

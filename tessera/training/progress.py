@@ -11,6 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from tessera.training.module import TesseraModule
+
 _REFRESH_S = 0.5  # on a terminal
 _LINE_S = 10.0  # in a file
 _BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
@@ -131,12 +133,9 @@ class RunProgress(ProgressBar):
 
 def _figures(trainer: Trainer) -> str:
     """The latest figures that were measured."""
-    metrics = trainer.callback_metrics
-    parts = [
-        f"{name} {float(metrics[f'train/{name}']):.3f}"
-        for name in ("loss", "excess_nats")
-        if f"train/{name}" in metrics
-    ]
+    metrics, module = trainer.callback_metrics, trainer.lightning_module
+    figures = module.figures("progress") if isinstance(module, TesseraModule) else {}
+    parts = [f"{name} {figures[name]:.3f}" for name in ("loss", "excess_nats") if name in figures]
     if "train/tokens_per_s" in metrics:
         parts.append(f"{float(metrics['train/tokens_per_s']):,.0f} tokens/s")
     return "  ".join(parts)

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.data import GameBatch
+from tessera.transfers import to_host
 
 
 class Throughput(Callback):
@@ -51,10 +52,11 @@ class Throughput(Callback):
         self._tokens += batch.targets.ne(pl_module.pad_token).sum()
         log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (batch_idx + 1) % (log_every * trainer.accumulate_grad_batches) == 0:
-            self._samples.append((self._clock(), int(self._tokens)))
+            self._samples.append((self._clock(), int(to_host(self._tokens, "throughput"))))
             (since, before), (now, tokens) = self._samples[0], self._samples[-1]
             rate = trainer.world_size * (tokens - before) / max(now - since, 1e-9)
-            pl_module.log("train/tokens_per_s", rate, batch_size=1)
+            # A Python float would be copied to the GPU, and back when it is written.
+            pl_module.log("train/tokens_per_s", torch.tensor(rate), batch_size=1)
 
     def _clock(self) -> float:
         """Seconds of training, without validation."""

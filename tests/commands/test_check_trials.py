@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -355,13 +357,23 @@ def test_an_error_in_a_step_is_what_was_found(
     assert list(traces.iterdir()) == []
 
 
-def test_ctrl_c_in_a_training_is_not_taken_for_a_failure(
-    traces: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_in_a_training_is_not_taken_for_a_finding(
+    traces: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[BaseException]
 ) -> None:
+    step = TesseraModule.training_step
+    before = signal.getsignal(number)
+
     def interrupted(self: TesseraModule, batch: Any, batch_idx: int) -> Tensor:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        return step(self, batch, batch_idx)
 
     monkeypatch.setattr(TesseraModule, "training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error) as ended:
         train(SMALL, CPU, seed=0)
+    if isinstance(ended.value, SystemExit):
+        assert ended.value.code == 143
+    assert signal.getsignal(number) == before
     assert list(traces.iterdir()) == []
