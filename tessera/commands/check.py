@@ -95,11 +95,9 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
 
     from tessera.commands.engine_trial import play_whole_games
     from tessera.commands.long_games_trial import new_model, play_long_games
-    from tessera.commands.quiet import quieten
     from tessera.commands.speed_report import machine_name
     from tessera.commands.training_trial import train
 
-    quieten()
     # Operations are so short here that a second core gains little, and loses much on a busy one.
     torch.set_num_threads(1)
     began = time.monotonic()

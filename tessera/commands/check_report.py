@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from tessera.commands.criteria import Finding
 
-# Widths of the table's columns.
-_MEASURED, _WANTED, _VERDICT = 60, 32, 14
+_WIDTHS = (60, 32, 14)  # of the table's columns after the first
 _MARKS = {"passed": "yes", "failed": "NO", "not measurable here": "not measurable here"}
 
 
@@ -43,11 +42,12 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report as a person reads it: the machine, a table, and what it comes to."""
-        names = [f"{finding.number} {finding.name}" for finding in self.findings]
-        width = max(len(name) for name in names)
-        table = [*_row("criterion", "measured", "wanted", "pass", width)]
-        for name, finding in zip(names, self.findings, strict=True):
-            table += _row(name, finding.measured, finding.wanted, _MARKS[finding.verdict], width)
+        rows = [("criterion", "measured", "wanted", "pass")]
+        rows += [
+            (f"{f.number} {f.name}", f.measured, f.wanted, _MARKS[f.verdict]) for f in self.findings
+        ]
+        name_width = max(len(row[0]) for row in rows)
+        table = [line for row in rows for line in _lines(row, (name_width, *_WIDTHS))]
         unmet = [str(finding.number) for finding in self.findings if finding.verdict != "passed"]
         result = f"Not met: {', '.join(unmet)}." if unmet else "All five criteria are met."
         head = f"The five criteria on {self.machine}, seed {self.seed}"
@@ -58,12 +58,11 @@ class Report:
         return _plain({**asdict(self), "passed": self.passed})
 
 
-def _row(name: str, measured: str, wanted: str, verdict: str, width: int) -> Iterator[str]:
-    columns = (name, measured, wanted, verdict)
-    widths = (width, _MEASURED, _WANTED, _VERDICT)
-    cells = [textwrap.wrap(text, size) for text, size in zip(columns, widths, strict=True)]
+def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """A row of the table, its cells wrapped."""
+    cells = [textwrap.wrap(text, width) for text, width in zip(row, widths, strict=True)]
     for parts in itertools.zip_longest(*cells, fillvalue=""):
-        padded = [f"{part:{size}}" for part, size in zip(parts, widths, strict=True)]
+        padded = [f"{part:{width}}" for part, width in zip(parts, widths, strict=True)]
         yield "  ".join(padded).rstrip()
 
 

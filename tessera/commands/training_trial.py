@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from tessera.commands.criteria import WANTED_FALL
+from tessera.commands.quiet import quieten
 from tessera.commands.trials import MEAN_OF, MonitorReading, TrainingRun, described
 from tessera.data import GameDataModule
 from tessera.monitor import TesseraMonitor
@@ -33,7 +35,6 @@ _MONITOR: dict[str, Any] = {
     "copies_every": 20,
     "copies_time_ratio": 1.0,
 }
-_VALUES = ("floor_nats", "excess_nats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def train(
         seed: of the weights and of the games.
         tell: is called with the share that is done, from 0 to 1.
     """
+    quieten()
     vocab_size = settings.board_size**2 + 3
     watch = _Watch(settings, tell)
     monitor, fault = None, ""
@@ -162,10 +164,15 @@ def _fit(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the command: Lightning makes of it a plain exit, deaf to a second one."""
+    """Let Ctrl-C and SIGTERM end the command as elsewhere.
+
+    Lightning makes of Ctrl-C a plain exit, deaf to a second one, and of SIGTERM one with code 0.
+    """
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as end:
         signal.signal(signal.SIGINT, before)
         raise KeyboardInterrupt from end
@@ -185,9 +192,10 @@ class _Watch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the step's figures; now and then read them."""
-        logged = trainer.callback_metrics
-        values = [outputs["loss"], *(logged[f"train/{name}"] for name in _VALUES)]
-        self._unread.append(torch.stack([value.detach().float() for value in values]))
+        loss = outputs["loss"].detach()
+        count = (batch.targets != pl_module.pad_token).sum()
+        floor, excess = batch.entropies.sum() / count, loss + batch.log_probs.sum() / count
+        self._unread.append(torch.stack([loss, floor, excess]))
         if trainer.global_step % _READ_EVERY == 0 and self._is_enough():
             trainer.should_stop = True
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -305,13 +307,11 @@ def test_a_model_that_learns_passes_early_and_leaves_nothing_behind(traces: Path
     assert list(traces.iterdir()) == []
 
 
-def test_a_training_is_the_same_again_and_leaves_torchs_generator_alone() -> None:
-    before = torch.get_rng_state()
+def test_a_training_with_the_same_seed_is_the_same_again() -> None:
     settings = dataclasses.replace(SMALL, max_steps=20)
     first, second = (train(settings, CPU, seed=3) for _ in range(2))
     assert first.losses == second.losses and len(first.losses) == 20
     assert train(settings, CPU, seed=4).losses != first.losses
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_model_that_does_not_learn_fails_after_all_its_steps() -> None:
@@ -357,13 +357,23 @@ def test_an_error_in_a_step_is_what_was_found(
     assert list(traces.iterdir()) == []
 
 
-def test_ctrl_c_in_a_training_is_not_taken_for_a_failure(
-    traces: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_in_a_training_is_not_taken_for_a_finding(
+    traces: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[BaseException]
 ) -> None:
+    step = TesseraModule.training_step
+    before = signal.getsignal(number)
+
     def interrupted(self: TesseraModule, batch: Any, batch_idx: int) -> Tensor:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        return step(self, batch, batch_idx)
 
     monkeypatch.setattr(TesseraModule, "training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error) as ended:
         train(SMALL, CPU, seed=0)
+    if isinstance(ended.value, SystemExit):
+        assert ended.value.code == 143
+    assert signal.getsignal(number) == before
     assert list(traces.iterdir()) == []
