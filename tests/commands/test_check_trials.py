@@ -46,8 +46,8 @@ SMALL = TrainingSettings(
 )
 
 
-def whole_games(num_batches: int = 3) -> list[PlayedBatch]:
-    return play_whole_games(CPU, seed=0, board_size=5, num_batches=num_batches, num_games=6)
+def whole_games(num_batches: int = 3, size: int = 3) -> list[PlayedBatch]:
+    return play_whole_games(CPU, seed=0, board_size=size, num_batches=num_batches, num_games=6)
 
 
 def long_games(
@@ -74,7 +74,7 @@ def test_sound_games_have_no_fault_and_every_ply_is_counted() -> None:
     assert batches[1].plies == int(record.lengths.sum())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def record() -> GameRecord:
     return play_games("rules", range(8), seed=1, board_size=5)
 
@@ -171,7 +171,7 @@ def test_an_engine_that_plays_by_other_rules_fails(monkeypatch: pytest.MonkeyPat
         return dataclasses.replace(record, rules=resolve_rules("full"))
 
     monkeypatch.setattr(engine_trial, "play_games", by_other_rules)
-    finding = judge_engine(whole_games())
+    finding = judge_engine(whole_games(size=5))
     assert finding.verdict == "failed" and finding.measured.startswith("0 of 3 batches")
 
 
@@ -308,15 +308,15 @@ def test_a_model_that_learns_passes_early_and_leaves_nothing_behind(traces: Path
 
 
 def test_a_training_with_the_same_seed_is_the_same_again() -> None:
-    settings = dataclasses.replace(SMALL, max_steps=20)
+    settings = dataclasses.replace(SMALL, max_steps=5)
     first, second = (train(settings, CPU, seed=3) for _ in range(2))
-    assert first.losses == second.losses and len(first.losses) == 20
+    assert first.losses == second.losses and len(first.losses) == 5
     assert train(settings, CPU, seed=4).losses != first.losses
 
 
 def test_a_model_that_does_not_learn_fails_after_all_its_steps() -> None:
-    run = train(dataclasses.replace(SMALL, lr=1e-9, max_steps=60), CPU, seed=0)
-    assert len(run.losses) == 60
+    run = train(dataclasses.replace(SMALL, lr=1e-9, max_steps=30), CPU, seed=0)
+    assert len(run.losses) == 30
     finding = judge_progress(run)
     assert finding.verdict == "failed" and abs(finding.details["fall_ratio"]) < 0.05
 
