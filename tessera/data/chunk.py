@@ -32,7 +32,7 @@ class Chunk:
         width = max(plies + 2, (context or 0) + 1)
         lengths = record.lengths.long()
         sequences = record.moves.new_full((games, width), vocabulary.pad_token).long()
-        sequences[:, 0] = vocabulary.eos_token
+        sequences[:, 0].fill_(vocabulary.eos_token)
         sequences[:, 1 : plies + 1] = record.moves
         sequences.scatter_(1, lengths.unsqueeze(1) + 1, vocabulary.eos_token)
 
