@@ -59,8 +59,9 @@ class GameProbe:
         self._watches: dict[str, Stopwatch] = {}
 
     def warm_up(self) -> None:
-        """One ply unseen: the first call of a kernel compiles it."""
+        """One ply unseen, because the first call of a kernel compiles it; then all games begin."""
         self.end()
+        self._engine.reset()
         self._copy, self._watches = None, {}
 
     def begin(self) -> None:

@@ -48,12 +48,12 @@ class Sinks:
 
     def say(self, text: str) -> None:
         """A line, or several, on the standard error stream, above the progress bar."""
-        self._use("the console", lambda: tqdm.write(text, file=sys.stderr))
+        self._print(lambda: text)
 
     def alert(self, alert: Alert) -> None:
         """Tell of an alert everywhere."""
         self._num_alerts += 1
-        self.say(_line(alert))
+        self._print(lambda: _line(alert))
         self._use(ALERTS_FILE, lambda: self._append(alert))
         self._use("TensorBoard", lambda: self._post(alert))
 
@@ -62,7 +62,10 @@ class Sinks:
         logger = self._logger
         if logger is not None and values:
             tagged = {f"monitor/{name}": value for name, value in values.items()}
-            self._use("TensorBoard", lambda: self._log(logger, tagged, step))
+            self._use("TensorBoard", lambda: logger.log_metrics(tagged, step))
+
+    def _print(self, text: Callable[[], str]) -> None:
+        self._use("the console", lambda: tqdm.write(text(), file=sys.stderr))
 
     def _use(self, name: str, write: Callable[[], None]) -> None:
         if name in self.failed:
@@ -74,14 +77,9 @@ class Sinks:
             # With a lost console this finds ``failed`` set and ends here.
             self.say(f"monitor: {name} is left out from now on ({_reason(error)}).")
 
-    def _log(self, logger: Logger, tagged: dict[str, float], step: int) -> None:
-        self._check_folder()
-        logger.log_metrics(tagged, step)
-
     def _post(self, alert: Alert) -> None:
         if self._logger is None:
             return
-        self._check_folder()
         if (writer := self._writer()) is not None:
             writer.add_text(_ALERT_TEXT, alert.message, alert.step)
         self._logger.log_metrics({NUM_ALERTS: self._num_alerts}, alert.step)
@@ -105,11 +103,6 @@ class Sinks:
         """TensorBoard's writer; None with another logger."""
         writer = getattr(self._logger, "experiment", None)
         return writer if hasattr(writer, "add_custom_scalars") else None
-
-    def _check_folder(self) -> None:
-        """Raise if the folder is gone: TensorBoard itself goes on writing to nowhere."""
-        if self._folder is not None and not self._folder.is_dir():
-            raise FileNotFoundError(f"{self._folder} is gone")
 
 
 def _line(alert: Alert) -> str:

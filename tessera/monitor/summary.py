@@ -70,10 +70,8 @@ def _figures(seen: _Range) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits, and whole numbers as such."""
-    if value == value and abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.4g}"
+    """Four digits, but thousands as whole numbers."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def _absent(measured: Mapping[str, _Range], why_absent: Mapping[str, str]) -> list[str]:

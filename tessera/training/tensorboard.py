@@ -2,20 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
 
 
 class GroupedLogger(TensorBoardLogger):
-    """TensorBoard with this program's tags only, which all have a group; no epoch, there is one."""
+    """TensorBoard with this program's tags only, which all have a group; no epoch, there is one.
+
+    Curves are worth less than the run. If they cannot be written any more (the folder was deleted,
+    the disk is full), one line says so, and the run goes on without them.
+    """
+
+    _is_lost = False
+
+    @property
+    def experiment(self) -> Any:
+        """The writer; one that writes nowhere once the folder cannot be written to."""
+        if self._is_lost:
+            return _Nowhere()
+        try:
+            writer = super().experiment  # opens its file the first time
+        except OSError as error:
+            return self.lose(error)
+        if self._experiment is None:  # not the first process, which alone writes
+            return writer
+        return _Writer(writer, Path(self.log_dir), self.lose)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write what has a group."""
         super().log_metrics({tag: value for tag, value in metrics.items() if "/" in tag}, step)
+
+    def save(self) -> None:
+        """Write out what is not on the disk yet."""
+        try:
+            super().save()
+        except OSError as error:
+            self.lose(error)
+
+    def lose(self, error: OSError) -> _Nowhere:
+        """Say, the first time, that nothing is written any more."""
+        if not self._is_lost:
+            self._is_lost = True
+            reason = f"{type(error).__name__}: {error}"
+            line = f"tessera: {self.log_dir}: no curves are written from now on ({reason})."
+            tqdm.write(line, file=sys.stderr)
+        return _Nowhere()
+
+
+class _Nowhere:
+    """A writer whose every method does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+class _Writer:
+    """TensorBoard's writer; if it fails, ``fail`` is called and nothing is raised."""
+
+    def __init__(self, writer: Any, folder: Path, fail: Callable[[OSError], Any]) -> None:
+        self._writer, self._folder, self._fail = writer, folder, fail
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._writer, name)
+        if not callable(method):
+            return method
+
+        def careful(*args: Any, **kwargs: Any) -> Any:
+            try:
+                # Asked first: it is a thread of TensorBoard's that would fail, with a traceback.
+                if not self._folder.is_dir():
+                    raise FileNotFoundError(f"{self._folder} is gone")
+                return method(*args, **kwargs)
+            except OSError as error:
+                return self._fail(error)
+
+        return careful
 
 
 class SaveSettings(SaveConfigCallback):
@@ -23,10 +91,16 @@ class SaveSettings(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called once, on the first process."""
-        if isinstance(trainer.logger, TensorBoardLogger):
+        logger = trainer.logger
+        if isinstance(logger, TensorBoardLogger):
             text = self.parser.dump(self.config, skip_none=False)
-            folder = Path(trainer.logger.log_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / self.config_filename).write_text(text)
+            folder = Path(logger.log_dir)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / self.config_filename).write_text(text)
+            except OSError as error:
+                if not isinstance(logger, GroupedLogger):
+                    raise
+                logger.lose(error)
             indented = "\n".join(f"    {line}" for line in text.splitlines())
-            trainer.logger.experiment.add_text("settings", indented, trainer.global_step)
+            logger.experiment.add_text("settings", indented, trainer.global_step)

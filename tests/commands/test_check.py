@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,12 +38,33 @@ TRAINING = TrainingSettings(
 TINY = Scale(TRAINING, 5, num_batches=2, whole_games=4, long_games=3, plies=10, d_model=8)
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, and all that is measured made small."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(check, "scale_for", lambda device: TINY)
-    return tmp_path
+@dataclass(frozen=True)
+class Ran:
+    """What one run of the command left."""
+
+    code: int
+    out: list[str]
+    err: list[str]
+    found: dict[str, Any]
+    files: list[str]
+
+
+def run_check(folder: Path, scale: Scale) -> Ran:
+    """``tessera check`` in that folder, with all that is measured made small."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(check, "scale_for", lambda device: scale)
+        code = tessera("check", "--device", "cpu", "--seed", 3, "--json", "check.json")
+    found = json.loads((folder / "check.json").read_text())
+    files = [path.name for path in folder.iterdir()]
+    return Ran(code, out.getvalue().splitlines(), err.getvalue().splitlines(), found, files)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run in which all criteria are met."""
+    return run_check(tmp_path_factory.mktemp("check"), TINY)
 
 
 def finding(number: int = 1, verdict: Verdict = "passed", **details: object) -> Finding:
@@ -51,41 +76,39 @@ def report(*verdicts: Verdict) -> Report:
     return Report("a machine", "cpu", 0, 61.0, findings)
 
 
-@pytest.mark.usefixtures("tiny")
-def test_the_table_and_the_json_say_the_same(
-    tiny: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert tessera("check", "--device", "cpu", "--json", "check.json") == 0
-    captured = capsys.readouterr()
-    found = json.loads((tiny / "check.json").read_text())
+def test_the_table_and_the_json_say_the_same(ran: Ran) -> None:
+    found, lines = ran.found, ran.out
+    assert ran.code == 0, "\n".join(lines)
     assert found["passed"] is True and found["device"] == "cpu" and found["seconds"] > 0
     assert [one["number"] for one in found["findings"]] == [1, 2, 3, 4, 5]
-    lines = captured.out.splitlines()
-    assert lines[0] == f"The five criteria on {found['machine']}, seed 0"
+    assert lines[0] == f"The five criteria on {found['machine']}, seed 3"
     assert lines[2].split() == ["criterion", "measured", "wanted", "pass"]
     assert lines[-1].startswith("All five criteria are met.")
-    starts = [lines.index(line) for line in lines if line[:2] in ("1 ", "2 ", "3 ", "4 ", "5 ")]
+    columns = [0, *(lines[2].index(name) for name in ("measured", "wanted", "pass")), None]
+    starts = [row for row, line in enumerate(lines) if line[:1].isdigit()]
     for one, start, end in zip(found["findings"], starts, [*starts[1:], -2], strict=True):
-        width = lines[2].index("measured"), lines[2].index("wanted"), lines[2].index("pass")
         cells = [
-            " ".join(" ".join(line[a:b] for line in lines[start:end]).split())
-            for a, b in zip((0, *width), (*width, None), strict=True)
+            " ".join(" ".join(line[left:right] for line in lines[start:end]).split())
+            for left, right in itertools.pairwise(columns)
         ]
-        name = f"{one['number']} {one['name']}"
         assert one["verdict"] == "passed"
-        assert cells == [name, one["measured"], one["wanted"], "yes"]
-    # A log file gets a line for each criterion, and nothing else.
-    told = captured.err.splitlines()
-    for one, line in zip(found["findings"], told, strict=True):
+        assert cells == [f"{one['number']} {one['name']}", one["measured"], one["wanted"], "yes"]
+
+
+def test_a_log_file_gets_a_line_for_each_criterion_and_nothing_else(ran: Ran) -> None:
+    for one, line in zip(ran.found["findings"], ran.err, strict=True):
         assert line.startswith(f"criterion {one['number']}, {one['name']}: passed (")
-    assert [path.name for path in tiny.iterdir()] == ["check.json"]
 
 
-def test_the_details_are_what_the_words_are_made_of(tiny: Path) -> None:
-    assert tessera("check", "--device", "cpu", "--seed", 3, "--json", "check.json") == 0
-    found = json.loads((tiny / "check.json").read_text())
-    engine, progress, transfers, monitor, long_games = (one["details"] for one in found["findings"])
-    assert found["seed"] == 3
+def test_nothing_is_left_behind_but_the_file_that_was_asked_for(ran: Ran) -> None:
+    assert ran.files == ["check.json"]
+
+
+def test_the_details_are_what_the_words_are_made_of(ran: Ran) -> None:
+    engine, progress, transfers, monitor, long_games = (
+        one["details"] for one in ran.found["findings"]
+    )
+    assert ran.found["seed"] == 3
     assert len(engine["batches"]) == 2 and engine["sound_batches"] == 2
     assert progress["losses"][0] == progress["first_loss"]
     assert progress["ln_vocabulary"] == pytest.approx(math.log(12))
@@ -95,17 +118,13 @@ def test_the_details_are_what_the_words_are_made_of(tiny: Path) -> None:
     assert long_games["batches"][0]["figures"]["longest_game"] == 10
 
 
-@pytest.mark.usefixtures("tiny")
-def test_a_criterion_that_is_not_met_is_exit_code_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Ten games of 2×2 end long before move 60, and that is said.
+def test_a_criterion_that_is_not_met_is_exit_code_1(tmp_path: Path) -> None:
+    # Games of 2×2 end long before move 60, and that is said.
     scale = Scale(TRAINING, 2, num_batches=2, whole_games=4, long_games=3, plies=60, d_model=8)
-    monkeypatch.setattr(check, "scale_for", lambda device: scale)
-    assert tessera("check", "--device", "cpu") == 1
-    captured = capsys.readouterr()
-    assert "Not met: 5." in captured.out and "no game got beyond move" in captured.out
-    assert "criterion 5, stable past the middle game: failed" in captured.err
+    ran = run_check(tmp_path, scale)
+    assert ran.code == 1 and ran.found["passed"] is False
+    assert ran.out[-1].startswith("Not met: 5.") and "no game got beyond" in "\n".join(ran.out)
+    assert ran.err[-1].startswith("criterion 5, stable past the middle game: failed")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from tessera.commands.engine_trial import play_whole_games, record_faults
 from tessera.commands.long_games_trial import new_model, play_long_games, sample
 from tessera.commands.training_trial import TrainingSettings, train
 from tessera.commands.trials import PlayedBatch
-from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, play_games, resolve_rules
+from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
+from tessera.go.position import no_suicide, place
 from tessera.go.randomness import MOVE, random_words
 from tessera.model import MambaModel
 from tessera.training import TesseraModule
@@ -46,8 +47,8 @@ SMALL = TrainingSettings(
 )
 
 
-def whole_games(num_batches: int = 3) -> list[PlayedBatch]:
-    return play_whole_games(CPU, seed=0, board_size=5, num_batches=num_batches, num_games=6)
+def whole_games(num_batches: int = 3, size: int = 3) -> list[PlayedBatch]:
+    return play_whole_games(CPU, seed=0, board_size=size, num_batches=num_batches, num_games=6)
 
 
 def long_games(
@@ -74,7 +75,7 @@ def test_sound_games_have_no_fault_and_every_ply_is_counted() -> None:
     assert batches[1].plies == int(record.lengths.sum())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def record() -> GameRecord:
     return play_games("rules", range(8), seed=1, board_size=5)
 
@@ -97,8 +98,10 @@ def test_an_illegal_move_is_found(record: GameRecord) -> None:
 
 
 def test_a_wrong_count_of_captures_is_found(record: GameRecord) -> None:
-    (fault, *_) = record_faults(replaced(record, "captures", (2, 1), 3))
-    assert fault == "game 2 captures other stones in the referee's replay"
+    assert record_faults(replaced(record, "captures", (2, 1), 3)) == [
+        "game 2 captures other stones in the referee's replay",
+        "game 2 has other stones on the board than its moves and captures leave",
+    ]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -165,13 +168,48 @@ def test_an_error_is_a_fault_and_not_the_end(monkeypatch: pytest.MonkeyPatch) ->
     assert judge_engine(batches).verdict == "passed"
 
 
+def without_a_rule(monkeypatch: pytest.MonkeyPatch, legal: Callable[[Any], Tensor]) -> list[str]:
+    """The faults of games whose player and referee both take that for the legal points."""
+    monkeypatch.setattr(GPUGoEngine, "_find_legal", legal)
+    batches = play_whole_games(CPU, seed=0, board_size=3, num_batches=1, num_games=20)
+    return [fault.split("game ")[1].split(" ", 1)[1] for fault in batches[0].faults]
+
+
+def test_an_engine_that_forgets_superko_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def legal(self: GPUGoEngine) -> Tensor:
+        return no_suicide(self.position, "chains")
+
+    (fault,) = without_a_rule(monkeypatch, legal)
+    assert fault.startswith("repeats a position")
+
+
+def test_an_engine_that_allows_suicide_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = without_a_rule(monkeypatch, lambda self: self.position.empty)
+    assert any(fault.startswith("has a move that takes itself off") for fault in faults)
+
+
+def test_an_engine_that_plays_on_stones_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = torch.full((3, 20), 0b111, dtype=torch.int32)
+    faults = without_a_rule(monkeypatch, lambda self: everything[:, : self.batch_size])
+    assert any(fault.startswith("has a move on a stone") for fault in faults)
+
+
+def test_an_engine_that_leaves_captured_chains_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def place_as_in_phase2(position: Any, row: Tensor, bit: Tensor, capture: str) -> Any:
+        return place(position, row, bit, "single")
+
+    monkeypatch.setattr(engine, "place", place_as_in_phase2)
+    (batch,) = play_whole_games(CPU, seed=0, board_size=5, num_batches=1, num_games=20)
+    assert any("has stones without liberties at its end" in fault for fault in batch.faults)
+
+
 def test_an_engine_that_plays_by_other_rules_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def by_other_rules(*args: Any, **kwargs: Any) -> GameRecord:
         record = play_games(*args, **kwargs, rules="phase2")
         return dataclasses.replace(record, rules=resolve_rules("full"))
 
     monkeypatch.setattr(engine_trial, "play_games", by_other_rules)
-    finding = judge_engine(whole_games())
+    finding = judge_engine(whole_games(size=5))
     assert finding.verdict == "failed" and finding.measured.startswith("0 of 3 batches")
 
 
@@ -308,15 +346,15 @@ def test_a_model_that_learns_passes_early_and_leaves_nothing_behind(traces: Path
 
 
 def test_a_training_with_the_same_seed_is_the_same_again() -> None:
-    settings = dataclasses.replace(SMALL, max_steps=20)
+    settings = dataclasses.replace(SMALL, max_steps=5)
     first, second = (train(settings, CPU, seed=3) for _ in range(2))
-    assert first.losses == second.losses and len(first.losses) == 20
+    assert first.losses == second.losses and len(first.losses) == 5
     assert train(settings, CPU, seed=4).losses != first.losses
 
 
 def test_a_model_that_does_not_learn_fails_after_all_its_steps() -> None:
-    run = train(dataclasses.replace(SMALL, lr=1e-9, max_steps=60), CPU, seed=0)
-    assert len(run.losses) == 60
+    run = train(dataclasses.replace(SMALL, lr=1e-9, max_steps=30), CPU, seed=0)
+    assert len(run.losses) == 30
     finding = judge_progress(run)
     assert finding.verdict == "failed" and abs(finding.details["fall_ratio"]) < 0.05
 

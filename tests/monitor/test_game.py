@@ -75,7 +75,7 @@ def test_warming_up_leaves_nothing_to_read() -> None:
     probe = GameProbe(5, "full", "cpu", num_games=4)
     probe.warm_up()
     assert probe.read() == {}
-    assert samples(probe, 1)[0]["move_number"] == 1
+    assert samples(probe, 1)[0]["move_number"] == 0
 
 
 @pytest.mark.gpu

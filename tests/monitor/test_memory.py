@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import sys
-import types
 
 import pytest
 import torch
 
 from tessera.monitor import MemoryProbe
 from tessera.monitor.memory import allocator_metrics
-
-MIB = 2**20
-STATS = {
-    "allocated_bytes.all.current": 100 * MIB,
-    "allocated_bytes.all.peak": 400 * MIB,
-    "reserved_bytes.all.current": 500 * MIB,
-    "inactive_split_bytes.all.current": 50 * MIB,
-    "segment.all.current": 7,
-    "num_alloc_retries": 1,
-    "num_ooms": 0,
-}
+from tests.monitor.cards import MIB, NVML, STATS, pretend_a_card
 
 
 def test_the_allocators_counters_become_metrics() -> None:
@@ -50,45 +39,9 @@ def test_a_cpu_has_no_gpu_memory_and_says_so() -> None:
     probe.close()
 
 
-class NVML(types.ModuleType):
-    """NVML on a card of 1000 MiB, which fails from the given call on."""
-
-    class NVMLError(Exception): ...
-
-    def __init__(self, fails_at: int = 1000) -> None:
-        super().__init__("pynvml")
-        self.fails_at, self.calls, self.is_open = fails_at, 0, False
-
-    def _call(self) -> None:
-        self.calls += 1
-        if self.calls >= self.fails_at:
-            raise self.NVMLError("Driver/library version mismatch")
-
-    def nvmlInit(self) -> None:
-        self._call()
-        self.is_open = True
-
-    def nvmlShutdown(self) -> None:
-        self.is_open = False
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
-        self._call()
-        return uuid
-
-    def nvmlDeviceGetMemoryInfo(self, handle: str) -> types.SimpleNamespace:
-        assert handle == "GPU-1234"
-        self._call()
-        return types.SimpleNamespace(used=870 * MIB, total=1000 * MIB)
-
-
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's answers on a machine with a GPU."""
-    properties = types.SimpleNamespace(uuid="1234")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: STATS)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (250 * MIB, 1000 * MIB))
+    pretend_a_card(monkeypatch)
 
 
 def test_the_whole_card_is_read_from_nvml(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
