@@ -18,10 +18,7 @@ def load_float(pointers, is_there, other, WHOLE: tl.constexpr):
 
     WHOLE promises that it never is, which saves a register and an instruction for each load.
     """
-    if WHOLE:
-        values = tl.load(pointers)
-    else:
-        values = tl.load(pointers, mask=is_there, other=other)
+    values = tl.load(pointers) if WHOLE else tl.load(pointers, mask=is_there, other=other)
     return values.to(tl.float32)
 
 

@@ -11,11 +11,12 @@ import torch
 import triton
 from torch import Tensor
 
-from tessera.model.kernels.launching import OPTIONS, current, resident_programs, unit_channels
+from tessera.model.kernels.launching import OPTIONS, current, resident_programs, rows_of, weight
 from tessera.model.kernels.scan_backward import scan_backward_kernel
 from tessera.model.kernels.scan_forward import scan_forward_kernel
 
-CHANNELS = 32  # one warp: a thread has four states of four channels
+CHANNELS = 32  # a program's, at most: with 16 states a thread has four of four channels
+_ELEMENTS = 512  # states of a program's channels, at most: 16 in a thread
 FORWARD_STEPS = 4  # positions whose loads wait together
 BACKWARD_STEPS = 4  # positions whose states and decays fit in registers
 _BUSY = 0.9  # share of its programs that a GPU shall have work for, on average
@@ -42,13 +43,15 @@ def selective_scan_operator(
     state_BDN: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The output and last state of ``tessera.model.selective_scan``, which lists the arguments."""
+    assert x_BLD.shape == dt_BLD.shape == z_BLD.shape and B_BLN.shape == C_BLN.shape
+    assert B_BLN.shape == (*x_BLD.shape[:2], A_DN.shape[1]) and len(A_DN) == x_BLD.shape[2]
     y_BLD, last_BDN = _outputs(x_BLD, dt_BLD, A_DN)
-    rows, strides = _rows(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD)
+    rows, strides = rows_of(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD)
     x, dt, B, C, z = rows
-    weights = [_weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
-    num_games, length, _ = x_BLD.shape
-    steps = min(FORWARD_STEPS, length)
-    num_programs = num_games * triton.cdiv(x_BLD.shape[2], CHANNELS)
+    weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
+    num_games, length, num_channels = x_BLD.shape
+    options = _shape_options(x_BLD, A_DN, min(FORWARD_STEPS, length))
+    num_programs = num_games * triton.cdiv(num_channels, options["CHANNELS"])
     with current(x_BLD.device):
         scan_forward_kernel[(num_programs,)](
             x,
@@ -59,13 +62,13 @@ def selective_scan_operator(
             weights[1],
             z,
             weights[2],
-            y_BLD if state_BDN is None else _weight(state_BDN),
+            y_BLD if state_BDN is None else weight(state_BDN),
             y_BLD,
             last_BDN,
             length,
             *A_DN.shape,
             *strides,
-            **_shape_options(x_BLD, A_DN, steps),
+            **options,
             HAS_STATE=state_BDN is not None,
             **OPTIONS,
         )
@@ -91,15 +94,17 @@ def selective_scan_backward_operator(
     grad_last_BDN: Tensor | None,
 ) -> list[Tensor]:
     """The gradients of the nine arguments, or of eight without a state, in their order."""
-    rows, strides = _rows(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD, grad_y_BLD)
+    rows, strides = rows_of(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD, grad_y_BLD)
     x, dt, B, C, z, grad_y = rows
-    weights = [_weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
+    weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
     num_games, length, num_channels = x_BLD.shape
     num_states = A_DN.shape[1]
     steps = min(BACKWARD_STEPS, length)
     options = _shape_options(x_BLD, A_DN, steps)
-    num_programs, num_splits = _grid(x_BLD)
-    size_of_block = triton.cdiv(length, steps) * CHANNELS * options["STATES"]
+    resident = resident_programs(x_BLD.device, PROGRAMS)
+    blocks = triton.cdiv(num_channels, options["CHANNELS"])
+    num_programs, num_splits = divide(num_games, blocks, resident)
+    size_of_block = triton.cdiv(length, steps) * options["CHANNELS"] * options["STATES"]
 
     def zeros(*shape: int) -> Tensor:
         return x_BLD.new_zeros(shape, dtype=torch.float32)
@@ -124,9 +129,9 @@ def selective_scan_backward_operator(
             weights[1],
             z,
             weights[2],
-            scratch if state_BDN is None else _weight(state_BDN),
+            scratch if state_BDN is None else weight(state_BDN),
             grad_y,
-            scratch if grad_last_BDN is None else _weight(grad_last_BDN),
+            scratch if grad_last_BDN is None else weight(grad_last_BDN),
             *grads,
             scratch if grad_state is None else grad_state,
             parts_A,
@@ -187,47 +192,36 @@ def _backward(
 selective_scan_operator.register_autograd(_backward, setup_context=_save)
 
 
-def _rows(*tensors: Tensor) -> tuple[list[Tensor], list[int]]:
-    """Tensors (B, L, any) that lie as the kernels read them, and their strides in the same order.
-
-    The kernels take a tensor's game and position strides in the order x, dt, B, C, z, grad_y.
-    """
-    rows = [unit_channels(tensor) for tensor in tensors]
-    return rows, [stride for tensor in rows for stride in tensor.stride()[:2]]
-
-
-def _weight(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float32).contiguous()
-
-
 def _shape_options(x_BLD: Tensor, A_DN: Tensor, steps: int) -> dict[str, Any]:
     """What the kernels' code depends on in the shapes."""
     _, length, num_channels = x_BLD.shape
     num_states = A_DN.shape[1]
     padded = triton.next_power_of_2(num_states)
+    channels = max(1, min(CHANNELS, _ELEMENTS // padded))
     return {
-        "CHANNELS": CHANNELS,
+        "CHANNELS": channels,
         "STATES": padded,
         "STEPS": steps,
-        "WHOLE": length % steps == 0 and num_channels % CHANNELS == 0 and padded == num_states,
+        "WHOLE": length % steps == 0 and num_channels % channels == 0 and padded == num_states,
     }
 
 
-def _grid(x_BLD: Tensor) -> tuple[int, int]:
-    """Programs and splits of the backward: as few splits as keep the GPU busy to the end.
+def divide(num_games: int, num_blocks: int, resident: int) -> tuple[int, int]:
+    """Programs of the backward, and splits of the channels: as few as keep the GPU busy.
 
     A split costs memory for another part of the gradients of B and C.
+
+    Args:
+        num_games: B.
+        num_blocks: blocks of channels, the most splits there can be.
+        resident: programs that the GPU holds at once.
     """
-    num_games, _, num_channels = x_BLD.shape
-    resident = resident_programs(x_BLD.device, PROGRAMS)
     best, best_share = (1, 1), 0.0
     num_splits = 1
-    while num_splits <= triton.next_power_of_2(triton.cdiv(num_channels, CHANNELS)):
+    while num_splits < 2 * num_blocks and best_share < _BUSY:
         rounds = triton.cdiv(num_games, max(1, resident // num_splits))
         share = num_games * num_splits / (rounds * resident)
         if share > best_share:
             best, best_share = (triton.cdiv(num_games, rounds), num_splits), share
-        if share >= _BUSY:
-            break
         num_splits *= 2
     return best
