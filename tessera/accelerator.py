@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from importlib.util import find_spec
 
@@ -15,7 +16,7 @@ def triton_obstacle(device: torch.device) -> str:
 
     Its interpreter, which its own switch TRITON_INTERPRET=1 turns on, runs on the CPU.
     """
-    if find_spec("triton") is None:
+    if not _has_triton():
         return "the package triton"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return ""
@@ -26,3 +27,9 @@ def triton_obstacle(device: torch.device) -> str:
         needed, found = (".".join(map(str, pair)) for pair in (_MIN_CAPABILITY, capability))
         return f"a CUDA device of compute capability {needed} or above, got {found}"
     return ""
+
+
+@functools.cache
+def _has_triton() -> bool:
+    """Looked up once: it takes longer than many a kernel."""
+    return find_spec("triton") is not None

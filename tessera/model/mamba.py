@@ -92,7 +92,7 @@ class MambaModel(nn.Module):
         d_conv: positions the short convolution sees, its own included.
         expand: channels per unit of ``d_model``.
         n_layers: 1 is a bare mixer; more are pre-norm residual blocks and a final norm.
-        scan: ``auto``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``.
+        scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``.
         pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
 
     Raises:
@@ -194,7 +194,7 @@ class MambaModel(nn.Module):
     def prefill(self, tokens: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
         """Logits (B, L, V) of the token after each position, and the state after the last move.
 
-        With a state the plain scan runs, on a GPU too: mamba_ssm's kernel cannot start from one.
+        With a state mamba_ssm's kernel, which cannot start from one, leaves it to the plain scan.
 
         Args:
             tokens: (B, L) int64, L at least 1. PAD may stand anywhere.

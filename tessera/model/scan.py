@@ -1,4 +1,4 @@
-"""The selective scan: the plain torch form, and mamba_ssm's CUDA kernel behind the same signature.
+"""The selective scan: the plain torch form, and two kernels behind the same signature.
 
 The recurrence, for every game, channel and state (Δ is written ``dt``)::
 
@@ -16,6 +16,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 
 from tessera.accelerator import triton_obstacle
 
-ScanName = Literal["auto", "mamba_ssm", "torch"]
+ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
 
 _INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
 _logger = logging.getLogger(__name__)
@@ -85,6 +86,31 @@ def selective_scan(
             readouts.append(C_B1N @ state)
         y = torch.cat(readouts, dim=1) + D_D.to(dtype) * x
         return (y * F.silu(z_BLD.to(dtype))).to(x_BLD.dtype), state.transpose(1, 2)
+
+
+def triton_scan(
+    x_BLD: Tensor,
+    dt_BLD: Tensor,
+    A_DN: Tensor,
+    B_BLN: Tensor,
+    C_BLN: Tensor,
+    D_D: Tensor,
+    z_BLD: Tensor,
+    dt_bias_D: Tensor,
+    state_BDN: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The same as ``selective_scan``, computed by the Triton kernels in ``tessera.model.kernels``.
+
+    Made for short games in large batches, gradients included: nothing is kept for the backward but
+    the inputs, and no sum depends on timing, so the bits are the same each time. float64 is left
+    to the plain form.
+    """
+    arguments = (x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN)
+    if x_BLD.dtype == torch.float64:
+        return selective_scan(*arguments)
+    from tessera.model.kernels.scan_operator import selective_scan_operator
+
+    return selective_scan_operator(*arguments)
 
 
 def mamba_ssm_scan(
@@ -153,24 +179,57 @@ def _find_mamba_ssm() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]
 
 
 @functools.cache
-def _log_fallback(problem: str) -> None:
-    """Say once why a GPU runs the plain scan, and what that costs."""
-    _logger.warning(
-        "scan=auto runs the plain torch scan on the GPU, many times slower: %s. %s",
-        problem,
-        _INSTALL,
+def _log_fallback(taken: str, why: str) -> None:
+    """Say once which scan a GPU runs in place of the best one, and why."""
+    _logger.warning("scan=auto runs %s: %s", taken, why)
+
+
+# torch.compile takes the answer for the tensors' device as a constant.
+@torch.compiler.assume_constant_result
+def _choose(scan: ScanName, device: torch.device) -> ScanName:
+    """Which of triton, mamba_ssm and torch runs on this device."""
+    if scan == "torch" or (scan == "auto" and device.type != "cuda"):
+        return "torch"
+    missing = triton_obstacle(device)
+    if scan == "mamba_ssm":
+        if device.type != "cuda":
+            raise ValueError(f"scan must be auto or torch on {device}, got mamba_ssm.")
+        return "mamba_ssm"
+    if not missing:
+        return "triton"
+    if scan == "triton":
+        raise ValueError(
+            f"scan must be auto or torch on {device}, got triton, which needs {missing}."
+        )
+    kernel, problem = _find_mamba_ssm()
+    if kernel is not None:
+        _log_fallback("mamba_ssm's kernel, slower on short games", f"Triton needs {missing}.")
+        return "mamba_ssm"
+    _log_fallback(
+        "the plain torch scan on the GPU, many times slower",
+        f"Triton needs {missing}; {problem}. {_INSTALL}",
     )
+    return "torch"
+
+
+_SCANS: dict[ScanName, Callable[..., tuple[Tensor, Tensor]]] = {
+    "triton": triton_scan,
+    "mamba_ssm": mamba_ssm_scan,
+    "torch": selective_scan,
+}
 
 
 class SelectiveScan(nn.Module):
     """Runs the scan that was asked for; a module so that a forward hook sees the last state.
 
     Args:
-        scan: ``torch``, the plain form; ``mamba_ssm``, its kernel, CUDA only; ``auto``, the kernel
-            for CUDA tensors where it is installed and the plain form everywhere else.
+        scan: ``torch``, the plain form; ``triton``, the kernels beside it, on a CUDA device of
+            compute capability 8.0 or above; ``mamba_ssm``, its kernel, CUDA only; ``auto``, for
+            CUDA tensors the first of triton, mamba_ssm and torch that can run, and the plain form
+            everywhere else.
 
     Raises:
-        ValueError: if ``scan`` is none of these, or ``mamba_ssm`` where it is not installed.
+        ValueError: if ``scan`` is none of these, or a kernel whose package is not installed.
     """
 
     def __init__(self, scan: ScanName = "auto") -> None:
@@ -179,6 +238,8 @@ class SelectiveScan(nn.Module):
             raise ValueError(f"scan must be {', '.join(get_args(ScanName))}, got {scan!r}.")
         if scan == "mamba_ssm":
             require_mamba_ssm()
+        if scan == "triton" and find_spec("triton") is None:
+            raise ValueError("scan must be auto or torch here, got triton. pip install triton")
         self.scan = scan
 
     def forward(
@@ -196,20 +257,18 @@ class SelectiveScan(nn.Module):
         """The output and last state of ``selective_scan``, with its arguments.
 
         Raises:
-            ValueError: if ``mamba_ssm`` was asked for and the tensors are not on a GPU.
+            ValueError: if the kernel that was asked for cannot run where the tensors are.
         """
-        scan = mamba_ssm_scan if self._uses_kernel(x_BLD) else selective_scan
+        scan = _SCANS[self.choose(x_BLD)]
         return scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN)
 
-    def _uses_kernel(self, x_BLD: Tensor) -> bool:
-        if self.scan == "torch" or (self.scan == "auto" and not x_BLD.is_cuda):
-            return False
-        if not x_BLD.is_cuda:
-            raise ValueError(f"scan must be auto or torch on {x_BLD.device}, got mamba_ssm.")
-        kernel, problem = _find_mamba_ssm()
-        if kernel is None:
-            _log_fallback(problem)
-        return kernel is not None
+    def choose(self, x_BLD: Tensor) -> ScanName:
+        """Which of ``triton``, ``mamba_ssm`` and ``torch`` runs on this tensor.
+
+        Raises:
+            ValueError: if the kernel that was asked for cannot run where the tensor is.
+        """
+        return _choose(self.scan, x_BLD.device)
 
     def steps_in_kernel(self, x: Tensor) -> bool:
         """Whether a step in place runs in Triton: on a GPU, unless the plain form was asked for."""

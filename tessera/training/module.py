@@ -32,7 +32,7 @@ class TesseraModule(LightningModule):
         d_conv: positions the short convolution sees, its own included.
         expand: channels per unit of d_model.
         n_layers: 1 is a bare mixer; more are pre-norm residual blocks.
-        scan: auto, mamba_ssm or torch.
+        scan: auto, triton, mamba_ssm or torch.
         lr: highest learning rate.
         warmup_steps: steps until it is reached.
         decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
@@ -51,7 +51,7 @@ class TesseraModule(LightningModule):
         d_conv: int = 4,
         expand: int = 2,
         n_layers: int = 1,
-        scan: Literal["auto", "mamba_ssm", "torch"] = "auto",
+        scan: Literal["auto", "triton", "mamba_ssm", "torch"] = "auto",
         lr: float = 1e-3,
         warmup_steps: int = 100,
         decay_steps: int | None = None,

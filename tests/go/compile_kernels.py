@@ -89,8 +89,26 @@ def _compile(
         else (SCALARS | POINTERS | pointers).get(name, "*i32")
         for name in kernel.arg_names
     }
+    return kernel.__name__, *measure(kernel, architecture, signature, constants)
+
+
+def measure(
+    kernel: Any,
+    architecture: int,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    divisible: tuple[str, ...] = (),
+) -> tuple[int, int]:
+    """Registers and bytes of spilled registers of one kernel.
+
+    Args:
+        divisible: arguments that are multiples of 16.
+    """
+    attributes: dict[Any, Any] = {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in divisible
+    }
     compiled = triton.compile(
-        ASTSource(kernel, signature, constants),
+        ASTSource(kernel, signature, constants, attributes),
         target=GPUTarget("cuda", architecture, 32),
         options={"num_warps": 1, "enable_fp_fusion": True},
     )
@@ -98,7 +116,7 @@ def _compile(
     registers = re.search(r"Used (\d+) registers", said)
     assert registers, said
     spilled = sum(int(number) for number in re.findall(r"(\d+) bytes spill", said))
-    return kernel.__name__, int(registers.group(1)), spilled
+    return int(registers.group(1)), spilled
 
 
 def _assembler_report(ptx: str) -> str:

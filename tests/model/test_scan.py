@@ -215,5 +215,5 @@ def test_the_kernel_refuses_tensors_on_the_cpu(install) -> None:
 
 
 def test_an_unknown_scan_is_refused() -> None:
-    with pytest.raises(ValueError, match="scan must be auto, mamba_ssm, torch, got 'fast'"):
+    with pytest.raises(ValueError, match="scan must be auto, triton, mamba_ssm, torch, got 'fast'"):
         SelectiveScan("fast")

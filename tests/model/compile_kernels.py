@@ -1,0 +1,50 @@
+"""Compiling the model's kernels for a GPU that need not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tessera.model.kernels import convolution_operator, scan_operator
+from tessera.model.kernels.convolution import (
+    convolution_backward_kernel,
+    convolution_forward_kernel,
+)
+from tessera.model.kernels.scan_backward import scan_backward_kernel
+from tessera.model.kernels.scan_forward import scan_forward_kernel
+from tests.go.compile_kernels import measure
+
+ROWS = ("x", "dt", "B", "C", "z", "y", "grad_y", "grad_x", "grad_dt", "grad_z")
+COUNTS = ("length", "num_games", "num_channels", "num_states")
+STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game", "row"))
+
+
+def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
+    """Name, registers and bytes of spilled registers of the kernels as training launches them."""
+    scan = {"CHANNELS": 32, "STATES": 16, "HAS_STATE": False}
+    convolution = {"CHANNELS": convolution_operator.CHANNELS, "TAPS": 4, "HAS_BEFORE": False}
+    for kernel, steps, constants in (
+        (scan_forward_kernel, scan_operator.FORWARD_STEPS, scan),
+        (scan_backward_kernel, scan_operator.BACKWARD_STEPS, {**scan, "HAS_GRAD_LAST": False}),
+        (convolution_forward_kernel, convolution_operator.FORWARD_STEPS, convolution),
+        (convolution_backward_kernel, convolution_operator.BACKWARD_STEPS, convolution),
+    ):
+        yield _compile(kernel, architecture, **constants, STEPS=steps, WHOLE=True)
+
+
+def _compile(kernel: Any, architecture: int, **constants: Any) -> tuple[str, int, int]:
+    signature = {name: _kind(name, constants) for name in kernel.arg_names}
+    divisible = tuple(
+        name
+        for name, kind in signature.items()
+        if kind.startswith("*") or name in STRIDES or name in ("num_channels", "num_states")
+    )
+    return kernel.__name__, *measure(kernel, architecture, signature, constants, divisible)
+
+
+def _kind(name: str, constants: dict[str, Any]) -> str:
+    if name in constants:
+        return "constexpr"
+    if name in COUNTS or name in STRIDES:
+        return "i32"
+    return "*bf16" if name in ROWS else "*fp32"

@@ -1,0 +1,195 @@
+"""What the Triton kernels of the model and the plain code both compute; also a program.
+
+As a program it computes everything in Triton's interpreter on the CPU and saves it in the file that
+its argument names. Triton decides when it is imported whether it compiles or interprets, so the
+interpreter needs a process of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tessera.model import MambaMixer
+from tessera.model.convolution import triton_convolution
+from tessera.model.scan import triton_scan
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Sizes of one selective scan; ``pads`` positions at each game's end are frozen."""
+
+    games: int
+    length: int
+    channels: int
+    states: int
+    with_state: bool = True
+    pads: int = 0
+    dtype: torch.dtype = torch.float32
+
+    def inputs(self, device: str = "cpu") -> dict[str, Tensor | None]:
+        """Arguments of ``selective_scan``; x and z are halves of one tensor, as in the mixer."""
+        draw = _drawing(self.length + self.channels, device)
+        rows = (self.games, self.length)
+        both = draw(*rows, 2 * self.channels).to(self.dtype)
+        projected = draw(*rows, 3 + 2 * self.states).to(self.dtype)
+        dt = draw(*rows, self.channels).to(self.dtype)
+        if self.pads:
+            dt[:, -self.pads :] = -1e4
+        state = draw(self.games, self.channels, self.states).float()
+        return {
+            "x_BLD": both[..., : self.channels],
+            "dt_BLD": dt,
+            "A_DN": -torch.exp(draw(self.channels, self.states)).float(),
+            "B_BLN": projected[..., 3 : 3 + self.states],
+            "C_BLN": projected[..., 3 + self.states :],
+            "D_D": draw(self.channels).float(),
+            "z_BLD": both[..., self.channels :],
+            "dt_bias_D": draw(self.channels).float() - 1,
+            "state_BDN": state if self.with_state else None,
+        }
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Sizes of one short convolution."""
+
+    games: int
+    length: int
+    channels: int
+    taps: int
+    with_before: bool = True
+    dtype: torch.dtype = torch.float32
+
+    def inputs(self, device: str = "cpu") -> dict[str, Tensor | None]:
+        """Arguments of ``causal_convolution``; x is half of a tensor, as in the mixer."""
+        draw = _drawing(self.length + self.channels, device)
+        both = draw(self.games, self.length, 2 * self.channels).to(self.dtype)
+        before = draw(self.games, self.taps - 1, self.channels).to(self.dtype).float()
+        return {
+            "x_BLD": both[..., : self.channels],
+            "taps_DK": draw(self.channels, self.taps).float(),
+            "bias_D": draw(self.channels).float(),
+            "before_BWD": before if self.with_before else None,
+        }
+
+
+# Lengths around the chunks; channels and states that fill their blocks and that do not.
+SCANS = {
+    "one-position": Scan(2, 1, 3, 3),
+    "two-positions": Scan(1, 2, 5, 4, with_state=False),
+    "three-positions": Scan(3, 3, 2, 5),
+    "63-positions": Scan(1, 63, 2, 3),
+    "64-positions": Scan(1, 64, 2, 2, with_state=False),
+    "65-positions": Scan(1, 65, 3, 2),
+    "whole-blocks": Scan(3, 4, 64, 2),
+    "sixteen-states": Scan(2, 4, 32, 16, with_state=False),
+    "many-states": Scan(1, 3, 9, 33),
+    "frozen": Scan(1, 7, 33, 3, pads=3),
+    "bfloat16": Scan(1, 5, 34, 4, dtype=torch.bfloat16),
+    "float16": Scan(1, 4, 6, 4, dtype=torch.float16),
+}
+CONVOLUTIONS = {
+    "one-position": Convolution(2, 1, 3, 4),
+    "two-taps": Convolution(1, 3, 5, 2, with_before=False),
+    "one-tap": Convolution(2, 9, 64, 1),
+    "whole-blocks": Convolution(3, 16, 64, 4, with_before=False),
+    "whole-blocks-carried": Convolution(1, 16, 128, 4),
+    "eight-taps": Convolution(1, 9, 6, 8),
+    "bfloat16": Convolution(1, 18, 6, 4, dtype=torch.bfloat16),
+}
+
+
+def run(function: Callable[..., Any], inputs: dict[str, Tensor | None]) -> Tensors:
+    """The results of a function and the gradient of a random function of them in every argument."""
+    leaves = {
+        name: None if value is None else value.detach().requires_grad_()
+        for name, value in inputs.items()
+    }
+    results = function(**leaves)
+    results = results if isinstance(results, tuple) else (results,)
+    draw = _drawing(0, str(results[0].device))
+    total = sum((result * draw(*result.shape).to(result.dtype)).sum() for result in results)
+    total.backward()
+    gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None}
+    named = zip(("output", "last"), results, strict=False)
+    return {**{name: result.detach() for name, result in named}, **gradients}
+
+
+def as_float64(inputs: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+    """The same numbers, for the plain form to compute with exactly."""
+    return {name: None if value is None else value.double() for name, value in inputs.items()}
+
+
+def mixer_outputs(scan: str, compiled: bool = False, device: str = "cpu") -> Tensors:
+    """Output and gradients of a mixer with PAD, in float32 and under autocast.
+
+    ``compiled`` lets torch.compile see the whole of it, in one graph.
+    """
+    torch.manual_seed(0)
+    mixer = MambaMixer(4, d_state=2, scan=scan).to(device)
+    hidden = torch.randn(2, 3, 4).to(device)
+    is_pad = torch.tensor([[0, 0, 1], [0, 0, 0]], dtype=torch.bool, device=device)
+    function: Any = mixer
+    if compiled:
+        backend = "inductor" if device == "cuda" else "aot_eager"
+        function = torch.compile(mixer, fullgraph=True, backend=backend)
+    output = function(hidden, is_pad)
+    output.square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in mixer.named_parameters()}
+    with torch.autocast(device, torch.bfloat16):
+        cast = function(hidden, is_pad)
+    return {"output": output.detach(), "autocast": cast.detach(), **gradients}
+
+
+def checked_operators(device: str = "cpu") -> dict[str, str]:
+    """What torch's own check says of each operator: schema, autograd, FakeTensor, tracing."""
+    from tessera.model.kernels.convolution_operator import causal_convolution_operator
+    from tessera.model.kernels.scan_operator import selective_scan_operator
+
+    said = {}
+    for name, operator, case in (
+        ("scan", selective_scan_operator, Scan(1, 2, 3, 2)),
+        ("scan-without-state", selective_scan_operator, Scan(1, 1, 2, 2, with_state=False)),
+        ("convolution", causal_convolution_operator, Convolution(1, 2, 3, 2)),
+    ):
+        arguments = [
+            None if value is None else value.requires_grad_()
+            for value in case.inputs(device).values()
+        ]
+        for test, result in torch.library.opcheck(operator, tuple(arguments)).items():
+            said[f"{name} {test}"] = str(result)
+    return said
+
+
+def _drawing(seed: int, device: str) -> Callable[..., Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
+
+    return draw
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    # A gate's exponential may overflow on its way to 0, which numpy says and a GPU does not.
+    warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning)
+    results = {
+        "scans": {name: run(triton_scan, case.inputs()) for name, case in SCANS.items()},
+        "convolutions": {
+            name: run(triton_convolution, case.inputs()) for name, case in CONVOLUTIONS.items()
+        },
+        "mixer": mixer_outputs("triton"),
+        "compiled mixer": mixer_outputs("triton", compiled=True),
+        "operators": checked_operators(),
+    }
+    torch.save(results, sys.argv[1])

@@ -1,0 +1,198 @@
+"""The Triton kernels equal the plain code in float64, interpreted without a GPU; all compile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tessera.model import MambaModel, SelectiveScan, selective_scan
+from tessera.model import scan as scan_module
+from tessera.model.convolution import causal_convolution
+from tests.model.scan_cases import (
+    CONVOLUTIONS,
+    SCANS,
+    Tensors,
+    as_float64,
+    mixer_outputs,
+    run,
+)
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+ROOT = Path(__file__).parents[2]
+
+# Of the largest element, by the dtype that goes in and comes out.
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Everything in ``scan_cases``, computed by the kernels in Triton's interpreter."""
+    path = tmp_path_factory.mktemp("kernels") / "interpreted.pt"
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.model.scan_cases", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if "0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return torch.load(path)
+
+
+def assert_close(actual: Tensors, expected: Tensors, tolerance: float) -> None:
+    """Every tensor is there, and no element is further off than a part of the largest."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert actual[name].shape == value.shape, name
+        if value.numel():
+            worst = (actual[name].to(value) - value).abs().max()
+            assert worst <= tolerance * value.abs().max(), f"{name} is off by {worst:.2e}"
+
+
+@needs_triton
+@pytest.mark.parametrize("name", SCANS)
+def test_the_interpreted_scan_and_all_gradients_are_the_plain_ones(name, interpreted) -> None:
+    case = SCANS[name]
+    expected = run(selective_scan, as_float64(case.inputs()))
+    actual = interpreted["scans"][name]
+    assert_close(actual, expected, TOLERANCES[case.dtype])
+    assert actual["output"].dtype == actual["x_BLD"].dtype == case.dtype
+    assert actual["last"].dtype == actual["A_DN"].dtype == torch.float32
+
+
+@needs_triton
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_the_interpreted_convolution_and_its_gradients_are_the_plain_ones(
+    name, interpreted
+) -> None:
+    case = CONVOLUTIONS[name]
+    expected = run(causal_convolution, as_float64(case.inputs()))
+    actual = interpreted["convolutions"][name]
+    assert_close(actual, expected, TOLERANCES[case.dtype])
+    assert actual["output"].dtype == actual["x_BLD"].dtype == case.dtype
+    assert actual["taps_DK"].dtype == torch.float32
+
+
+@needs_triton
+def test_pad_leaves_the_state_and_gets_no_gradient_bit_for_bit(interpreted) -> None:
+    case = SCANS["frozen"]
+    moves = case.length - case.pads
+    inputs = as_float64(case.inputs())
+    cut = {k: v[:, :moves] if v is not None and "BL" in k else v for k, v in inputs.items()}
+    actual = interpreted["scans"]["frozen"]
+    assert_close({"last": actual["last"]}, {"last": selective_scan(**cut)[1]}, 1e-6)
+    assert not actual["dt_BLD"][:, moves:].any() and not actual["B_BLN"][:, moves:].any()
+    assert actual["dt_BLD"][:, :moves].all()
+
+
+@needs_triton
+def test_a_mixer_of_kernels_is_the_plain_mixer(interpreted) -> None:
+    expected, actual = mixer_outputs("torch"), interpreted["mixer"]
+    assert actual["autocast"].dtype == torch.bfloat16
+    cast = {"autocast": actual.pop("autocast")}
+    assert_close(cast, {"autocast": expected.pop("autocast").float()}, 2e-2)
+    assert_close(actual, expected, 1e-5)
+
+
+@needs_triton
+def test_torch_compile_sees_one_graph_and_changes_nothing(interpreted) -> None:
+    compiled = interpreted["compiled mixer"]
+    assert all(torch.equal(compiled[k], value) for k, value in interpreted["mixer"].items())
+
+
+@needs_triton
+def test_torch_accepts_the_operators(interpreted) -> None:
+    said = interpreted["operators"]
+    assert len(said) == 12 and set(said.values()) == {"SUCCESS"}, said
+
+
+@needs_triton
+@pytest.mark.parametrize("architecture", [80, 89, 90])
+def test_every_kernel_compiles_without_a_gpu(architecture: int) -> None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("TRITON_INTERPRET=1 replaces the compiler")
+    from tests.go.compile_kernels import has_assembler
+    from tests.model.compile_kernels import compile_all
+
+    if not has_assembler():
+        pytest.skip("this Triton brings no ptxas")
+    for name, registers, spilled in compile_all(architecture):
+        if name == "scan_backward_kernel":
+            # A chunk's states and decays take half of all registers; a few more wait outside.
+            assert 0 < registers <= 255 and spilled <= 1024, f"{name} spills {spilled} bytes"
+        else:
+            assert spilled == 0, f"{name} spills {spilled} bytes of registers"
+            # With more registers a multiprocessor would hold fewer than 16 warps.
+            assert 0 < registers <= 128, f"{name} takes {registers} registers"
+
+
+@needs_triton
+@pytest.mark.parametrize("resident", [1, 2, 136, 1056])
+@pytest.mark.parametrize("num_blocks", [1, 3, 16])
+def test_the_backward_divides_all_work_over_a_full_gpu(resident: int, num_blocks: int) -> None:
+    from tessera.model.kernels.scan_operator import divide
+
+    for num_games in (1, 3, 64, 512, 1057, 4096, 16384):
+        programs, splits = divide(num_games, num_blocks, resident)
+        assert 1 <= programs <= num_games and 1 <= splits < 2 * num_blocks
+        assert programs * splits <= max(resident, splits)
+        # A split costs memory, so there is none where the games alone keep the GPU busy.
+        if num_games >= 10 * resident:
+            assert splits == 1
+        if num_games * num_blocks >= 10 * resident:
+            rounds = -(-num_games // programs)
+            assert num_games * splits >= 0.9 * rounds * resident
+
+
+def test_auto_takes_triton_then_mamba_ssm_then_the_plain_scan(monkeypatch, caplog) -> None:
+    device = torch.device("cuda", 0)
+    missing, kernel = "", object()
+    monkeypatch.setattr(scan_module, "triton_obstacle", lambda device: missing)
+    monkeypatch.setattr(scan_module, "_find_mamba_ssm", lambda: (kernel, "no mamba_ssm"))
+    scan_module._log_fallback.cache_clear()
+    assert scan_module._choose("auto", device) == "triton"
+    assert scan_module._choose("auto", torch.device("cpu")) == "torch"
+    assert not caplog.messages
+    missing = "compute capability 8.0 or above, and this GPU has 7.5"
+    assert [scan_module._choose("auto", device) for _ in range(2)] == ["mamba_ssm"] * 2
+    (message,) = caplog.messages
+    assert "mamba_ssm's kernel, slower" in message and missing in message
+    kernel = None
+    assert [scan_module._choose("auto", device) for _ in range(2)] == ["torch"] * 2
+    assert "the plain torch scan" in caplog.messages[1] and "no mamba_ssm" in caplog.messages[1]
+    assert len(caplog.messages) == 2
+    with pytest.raises(ValueError, match=r"auto or torch on cuda:0, got triton, which needs comp"):
+        scan_module._choose("triton", device)
+
+
+@needs_triton
+def test_the_kernels_refuse_tensors_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    model = MambaModel(84, 8, scan="triton")
+    with pytest.raises(ValueError, match="on cpu, got triton, which needs a CUDA device"):
+        model(torch.zeros(1, 3, dtype=torch.int64))
+
+
+def test_asking_for_a_missing_triton_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_module, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"auto or torch.*got triton.*pip install triton"):
+        SelectiveScan("triton")
+    assert SelectiveScan("auto").scan == "auto"
+
+
+@needs_triton
+def test_more_taps_or_digits_than_the_kernels_have_are_left_to_the_plain_form() -> None:
+    from tessera.model.convolution import triton_convolution
+    from tessera.model.scan import triton_scan
+
+    inputs = as_float64(SCANS["three-positions"].inputs())
+    for actual, expected in zip(triton_scan(**inputs), selective_scan(**inputs), strict=True):
+        assert actual.dtype == torch.float64 and torch.equal(actual, expected)
+    x_BLD, taps_DK = torch.randn(1, 3, 2), torch.randn(2, 9)
+    expected = causal_convolution(x_BLD, taps_DK, taps_DK[:, 0])
+    assert torch.equal(triton_convolution(x_BLD, taps_DK, taps_DK[:, 0]), expected)
