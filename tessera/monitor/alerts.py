@@ -25,6 +25,7 @@ class Threshold:
         severity: how bad that is.
         advice: what to do about it.
         judged: the metric whose value is compared, where it is another one and was measured.
+        matters: another metric and a value; where that one is below it, the limit does not hold.
     """
 
     metric: str
@@ -32,6 +33,14 @@ class Threshold:
     severity: Severity
     advice: str
     judged: str | None = None
+    matters: tuple[str, float] | None = None
+
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the limit holds, as far as what was measured says."""
+        if self.matters is None:
+            return True
+        metric, least = self.matters
+        return metrics.get(metric, math.inf) >= least
 
 
 THRESHOLDS = (
@@ -59,6 +68,8 @@ THRESHOLDS = (
         1.5,
         "medium",
         "reserved memory lies idle; defragmentation gives it back",
+        # The allocator takes 20 MiB at once: in a small model's memory that alone is a high ratio.
+        matters=("vram_reserved_mb", 256.0),
     ),
     Threshold(
         "ssm_state_norm",
@@ -143,7 +154,7 @@ class AlertRule:
         value = metrics.get(threshold.judged or threshold.metric, metrics.get(threshold.metric))
         if value is None or not math.isfinite(value):
             return None
-        if value <= threshold.limit:
+        if value <= threshold.limit or not threshold.holds(metrics):
             if value <= _RELEASE * threshold.limit:
                 self._watch(threshold.metric).is_raised = False
             return None

@@ -80,8 +80,8 @@ class Copy:
 class CopyProbe:
     """Records some steps with torch.profiler and finds the copies in them.
 
-    Starting and stopping takes a while and waits for the GPU once, so it is done seldom and outside
-    of what is timed.
+    Starting and stopping takes a while and waits for the GPU, so it is done seldom and outside of
+    what is timed.
 
     Args:
         device: a CUDA device; elsewhere there is nothing to copy.
@@ -92,6 +92,7 @@ class CopyProbe:
 
     def __init__(self, device: torch.device) -> None:
         self.why_absent: dict[str, str] = {}
+        self._device = device
         self._profile: profile | None = None
         if device.type != "cuda":
             why = f"{device.type} and host are one memory, so nothing is copied"
@@ -106,6 +107,8 @@ class CopyProbe:
         """Record from here on."""
         # Without it the recorder writes two lines to the console at each start and stop.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        # What was queued before would be recorded without the call that launched it.
+        torch.cuda.synchronize(self._device)
         recorder = profile(use_cpu=True, use_device="cuda", use_kineto=True)
         recorder.__enter__()
         self._profile = recorder

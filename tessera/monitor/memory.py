@@ -144,5 +144,5 @@ def _nvml() -> Any:
 
 def _handle(nvml: Any, device: torch.device) -> Any:
     """NVML's handle of torch's device, whatever CUDA_VISIBLE_DEVICES hides or reorders."""
-    uuid = torch.cuda.get_device_properties(device).uuid
-    return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")

@@ -188,7 +188,7 @@ _ALL = (
         "timing",
         "copies between host and device in the last recorded steps that no part of Tessera owns",
         "copies_every",
-        "torch.profiler over a few steps, which waits for the GPU once",
+        "torch's profiler over a few steps, which waits for the GPU before and after them",
         "0",
     ),
     _game(

@@ -183,6 +183,13 @@ class TesseraMonitor(Callback):
             self._log()
             self._station.close()
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let go of everything: the trainer tears nothing down after this."""
+        if self._station is not None:
+            self._station.close()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of everything, however the run ended."""
         if self._station is not None:

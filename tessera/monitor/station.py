@@ -19,6 +19,7 @@ from tessera.monitor.state import StateProbe
 from tessera.monitor.timing import TimingProbe
 from tessera.monitor.transfer import TransferProbe
 from tessera.monitor.windows import CopyWindows
+from tessera.transfers import begin_to_host, to_host
 
 _DEFERRED = ("timing", "state", "game")  # bracket a step, and are read once the GPU has got there
 
@@ -66,6 +67,9 @@ class Station:
         self._parts: dict[str, Any] = {}
         self._sampled_at: dict[str, int] = {}
         self._told: str | None = None
+        # The first copies of a process set the driver up, which is no part of a step.
+        to_host(torch.zeros(1, device=device), "monitor")
+        begin_to_host(torch.zeros(1, device=device), "monitor")
         # Listening is what makes copies known to the profiler, so it is always done.
         self.transfers = self._parts["transfer"] = TransferProbe()
         self._open("memory", MemoryProbe, device)

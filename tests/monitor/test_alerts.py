@@ -41,6 +41,13 @@ def test_the_longest_copy_is_judged_where_it_is_known() -> None:
     assert len(AlertRule().decide(1, {"time_transfer": 1.5})) == 1
 
 
+def test_little_memory_is_never_fragmented() -> None:
+    small = {"fragmentation_ratio": 4.0, "vram_reserved_mb": 60.0}
+    assert AlertRule().decide(1, small) == []
+    assert len(AlertRule().decide(1, {**small, "vram_reserved_mb": 256.0})) == 1
+    assert len(AlertRule().decide(1, {"fragmentation_ratio": 4.0})) == 1
+
+
 def test_one_fault_is_one_alert_however_long_it_lasts() -> None:
     rule = AlertRule(cool_down=10)
     found = [rule.decide(step, {"ssm_state_norm": 101.0 + step}) for step in range(100)]

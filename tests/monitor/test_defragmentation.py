@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tessera.monitor import Defragmentation, defragment
-from tests.monitor.test_monitor import run, scalars
+from tests.monitor.runs import run, scalars
 
 MIB = 2**20
 

@@ -13,59 +13,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tessera.commands.lightning_cli import TesseraCLI
-from tessera.monitor import Copy, GameProbe, StateProbe, TesseraMonitor
+from tessera.monitor import GameProbe, StateProbe
 from tessera.monitor.metrics import METRICS
 from tests.monitor.cards import NVML, OnCard, pretend_a_card
+from tests.monitor.runs import LOGS, RecordedCopies, run, scalars
 from tests.runs import SMALL, fit, tessera
 
-LOGS = Path("lightning_logs/small/version_0")
 # Every part of the monitor at work within twenty steps.
 OFTEN = ["--monitor.state_every", 2, "--monitor.game_every", 3, "--monitor.memory_every", 5]
 OFTEN += ["--monitor.summary_every", 10]
 DIVERGE = ["--model.lr", 1, "--model.warmup_steps", 0, "--model.weight_decay", 0]
 DIVERGE += ["--trainer.gradient_clip_val", "null"]
-
-
-def run(*options: object, callbacks: tuple[Callback, ...] = ()) -> TesseraMonitor:
-    """``tessera fit`` with small.yaml, which has to end well; its monitor."""
-    monitors: list[TesseraMonitor] = []
-    with pytest.MonkeyPatch.context() as patch:
-
-        def with_callbacks(self: TesseraCLI, **kwargs: Any) -> None:
-            self.trainer.callbacks.extend(callbacks)
-            monitors.extend(c for c in self.trainer.callbacks if isinstance(c, TesseraMonitor))
-            original(self, **kwargs)
-
-        original = TesseraCLI.fit
-        patch.setattr(TesseraCLI, "fit", with_callbacks)
-        assert fit(*options) == 0
-    return monitors[0]
-
-
-class RecordedCopies:
-    """Stands in for the profiler, which needs a GPU: finds the same copy in every recording."""
-
-    copy = Copy("aten::copy_", "DtoH", 4, 0.002, None, ("aten::to", "aten::copy_"))
-
-    def __init__(self, device: torch.device) -> None:
-        self.why_absent: dict[str, str] = {}
-        self.is_recording = False
-
-    def start(self) -> None:
-        self.is_recording = True
-
-    def stop(self) -> list[Copy]:
-        self.is_recording = False
-        return [self.copy]
-
-    close = start
-
-
-def scalars(logs: Path = LOGS) -> dict[str, dict[int, float]]:
-    log = EventAccumulator(str(logs), size_guidance={"scalars": 0})
-    log.Reload()
-    return {tag: {e.step: e.value for e in log.Scalars(tag)} for tag in log.Tags()["scalars"]}
 
 
 def learned() -> tuple[dict[int, float], dict[str, torch.Tensor]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tessera.monitor.windows import CopyWindows
-from tests.monitor.test_monitor import RecordedCopies
+from tests.monitor.runs import RecordedCopies
 
 
 @pytest.fixture(autouse=True)

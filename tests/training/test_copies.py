@@ -11,17 +11,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tessera.commands.lightning_cli import TesseraCLI
 from tessera.data import GameStream, StreamSettings
-from tessera.monitor import TesseraMonitor
 from tessera.training.metrics import NextMoveMetrics
-from tests.runs import fit
+from tests.monitor.runs import run
 
 # What copies on a GPU: reading a number, making a tensor of Python's, and whatever has to know how
 # many elements are True.
 COPYING = ("_local_scalar_dense", "lift_fresh", "nonzero", "masked_select", "equal")
 # Games are played in plain torch here; the optimizer keeps its count of steps on the host.
 ELSEWHERE = ("tessera/go/", "torch/optim/")
+LOG = ["--trainer.log_every_n_steps", 10]
 
 
 class Watch(TorchDispatchMode):
@@ -68,22 +67,6 @@ class Careless(Callback):
         outputs["loss"].cpu().item()
 
 
-def run(callbacks: list[Callback], *options: object) -> Trainer:
-    """``tessera fit`` with small.yaml, these callbacks and a log at every tenth step."""
-    trainers = []
-    with pytest.MonkeyPatch.context() as patch:
-
-        def with_callbacks(self: TesseraCLI, **kwargs: Any) -> None:
-            self.trainer.callbacks.extend(callbacks)
-            trainers.append(self.trainer)
-            original(self, **kwargs)
-
-        original = TesseraCLI.fit
-        patch.setattr(TesseraCLI, "fit", with_callbacks)
-        assert fit("--trainer.log_every_n_steps", 10, *options) == 0
-    return trainers[0]
-
-
 def copying(callbacks: list[Callback], *options: object) -> dict[int, set[str]]:
     """What was found at each step of a run of 30."""
     watch = Watch()
@@ -91,7 +74,7 @@ def copying(callbacks: list[Callback], *options: object) -> dict[int, set[str]]:
     # What it shows is read every few seconds, at whatever step that is.
     given += ["--checkpoint_every_n_steps", 10, "--trainer.enable_progress_bar", "false"]
     with watch:
-        run([Steps(watch), *callbacks], *given, *options)
+        run(*LOG, *given, *options, callbacks=(Steps(watch), *callbacks))
     return {step: places for step, places in watch.found.items() if step > 0}
 
 
@@ -115,11 +98,6 @@ def test_a_validation_step_copies_nothing() -> None:
     assert watch.found == {}
 
 
-def monitor_of(trainer: Trainer) -> TesseraMonitor:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next(callback for callback in callbacks if isinstance(callback, TesseraMonitor))
-
-
 RECORD_ALL = ["--monitor.copies_every", 5, "--monitor.copies_steps", 5]
 RECORD_ALL += ["--monitor.copies_time_ratio", 1, "--trainer.max_steps", 60]
 
@@ -128,7 +106,7 @@ RECORD_ALL += ["--monitor.copies_time_ratio", 1, "--trainer.max_steps", 60]
 @pytest.mark.parametrize("context", ["12", "null"])
 def test_the_gpu_sees_no_copy_that_nobody_owns(folder: Path, context: str) -> None:
     precision = ["--trainer.precision", "bf16-mixed", "--monitor.summary_every", 20]
-    monitor = monitor_of(run([], *RECORD_ALL, *precision, "--data.context", context))
+    monitor = run(*LOG, *RECORD_ALL, *precision, "--data.context", context)
     assert monitor.num_profiled_steps >= 50
     assert monitor.unowned_copies == [], [str(copy) for copy in monitor.unowned_copies]
     assert monitor.latest["unowned_copies"] == 0
@@ -138,7 +116,7 @@ def test_the_gpu_sees_no_copy_that_nobody_owns(folder: Path, context: str) -> No
 
 @pytest.mark.gpu
 def test_the_gpu_sees_a_planted_copy_and_the_monitor_names_it(folder: Path) -> None:
-    monitor = monitor_of(run([Careless()], *RECORD_ALL))
+    monitor = run(*LOG, *RECORD_ALL, callbacks=(Careless(),))
     (alert,) = [alert for alert in monitor.alerts if alert.metric == "unowned_copies"]
     assert alert.severity == "design violation" and "aten::copy_" in alert.message
     assert "4 bytes" in alert.message and "DtoH" in alert.message

@@ -1,0 +1,118 @@
+"""On a GPU: every alert for a real cause, and the two promises of a watched run.
+
+The slow ones train configs/tessera.yaml: ``pytest tests/monitor/test_gpu.py -m gpu -s``.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from tests.monitor.runs import run
+
+pytestmark = pytest.mark.gpu
+
+MIB = 2**20
+OFTEN: list[object] = ["--monitor.memory_every", 2, "--monitor.state_every", 2]
+OFTEN += ["--defragmentation.enabled", "false"]
+
+
+class Plant(Callback):
+    """Holds what ``make`` returns from the fifth step on."""
+
+    def __init__(self, make: Any) -> None:
+        self.make, self.held = make, None
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == 5:
+            self.held = self.make()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.held = None
+        torch.cuda.empty_cache()
+
+
+def fill_the_card() -> torch.Tensor:
+    free, total = torch.cuda.mem_get_info()
+    return torch.empty(int(free - 0.1 * total), dtype=torch.uint8, device="cuda")
+
+
+def leave_holes() -> list[torch.Tensor]:
+    blocks = [torch.empty(64 * MIB, dtype=torch.uint8, device="cuda") for _ in range(40)]
+    del blocks[::2]
+    return blocks
+
+
+@pytest.mark.parametrize(
+    ("plant", "metric"),
+    [(fill_the_card, "vram_used_ratio"), (leave_holes, "fragmentation_ratio")],
+)
+def test_memory_that_is_full_or_has_holes_is_one_alert(
+    folder: Path, plant: Any, metric: str
+) -> None:
+    monitor = run(*OFTEN, callbacks=(Plant(plant),))
+    assert [alert.metric for alert in monitor.alerts] == [metric], monitor.alerts
+
+
+def test_a_state_that_diverges_is_one_alert(folder: Path) -> None:
+    diverge = ["--model.lr", 1, "--model.warmup_steps", 0, "--model.weight_decay", 0]
+    monitor = run(*OFTEN, *diverge, "--trainer.gradient_clip_val", "null")
+    assert [alert.metric for alert in monitor.alerts] == ["ssm_state_norm"]
+
+
+def test_all_metrics_are_measured_and_nothing_is_wrong(folder: Path) -> None:
+    monitor = run("--monitor.memory_every", 5, "--trainer.max_steps", 60)
+    assert monitor.why_absent == {} and monitor.alerts == []
+
+
+# What configs/tessera.yaml does.
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_thousand_steps_make_no_copy_that_nobody_owns(folder: Path, repository: Path) -> None:
+    record = ["--monitor.copies_every", 20, "--monitor.copies_steps", 20]
+    monitor = run(
+        *record,
+        *["--monitor.copies_time_ratio", 1, "--trainer.max_steps", 1010],
+        *["--trainer.val_check_interval", 500],
+        config=repository / "configs" / "tessera.yaml",
+    )
+    print(f"\n{monitor.num_profiled_steps} steps, {monitor.transfers}")
+    print(*monitor.transfers_by_owner.items(), sep="\n")
+    assert monitor.num_profiled_steps >= 1000
+    assert monitor.unowned_copies == [], [str(copy) for copy in monitor.unowned_copies[:5]]
+    assert monitor.transfers.mean_ms < 0.5 and monitor.transfers.max_ms < 1.0
+    assert monitor.alerts == []
+
+
+class Speed(Callback):
+    """Milliseconds of a step, from step 100 to step 1000."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx in (100, 1000):
+            torch.cuda.synchronize()
+            self.ms = (time.perf_counter() - getattr(self, "began", 0.0)) * 1e3 / 900
+            self.began = time.perf_counter()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_watched_run_is_as_fast(folder: Path, repository: Path) -> None:
+    times: dict[str, list[float]] = {"true": [], "false": []}
+    for enabled in 3 * ["false", "true"]:
+        speed = Speed()
+        options = ["--monitor.enabled", enabled, "--defragmentation.enabled", "false"]
+        options += ["--trainer.max_steps", 1001, "--trainer.val_check_interval", 5000]
+        run(*options, callbacks=(speed,), config=repository / "configs" / "tessera.yaml")
+        times[enabled].append(speed.ms)
+    print(f"\nms a step: watched {times['true']}, unwatched {times['false']}")
+    assert statistics.median(times["false"]) / statistics.median(times["true"]) >= 0.99
