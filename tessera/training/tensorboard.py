@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 
@@ -35,9 +37,17 @@ class GroupedLogger(TensorBoardLogger):
             return writer
         return _Writer(writer, Path(self.log_dir), self.lose)
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write what has a group."""
-        super().log_metrics({tag: value for tag, value in metrics.items() if "/" in tag}, step)
+        """Write what has a group, as one event: one for each number would cost a step's time."""
+        values = [
+            Summary.Value(tag=tag, simple_value=float(value))
+            for tag, value in metrics.items()
+            if "/" in tag
+        ]
+        writer = self.experiment._get_file_writer()
+        if values and writer is not None:
+            writer.add_summary(Summary(value=values), step)
 
     def save(self) -> None:
         """Write out what is not on the disk yet."""
