@@ -71,14 +71,6 @@ def test_the_kernel_equals_the_plain_scan_in_bfloat16(lively, n_layers: int) -> 
 
 
 @LAYERS
-def test_auto_takes_the_kernel(lively, n_layers: int) -> None:
-    fused, _ = pair(lively, n_layers)
-    auto = lively(d_model=64, n_layers=n_layers).cuda()
-    tokens = random_tokens(3, 64)
-    assert torch.equal(auto(tokens), fused(tokens))
-
-
-@LAYERS
 @torch.no_grad()
 def test_stepping_equals_the_kernel_at_every_ply(lively, n_layers: int) -> None:
     fused, _ = pair(lively, n_layers)
