@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from tessera.model import MambaMixer
 from tessera.model.convolution import triton_convolution
@@ -150,23 +151,57 @@ def mixer_outputs(scan: str, compiled: bool = False) -> Tensors:
 
 
 def checked_operators(device: str = "cpu") -> dict[str, str]:
-    """What torch's own check says of each operator: schema, autograd, FakeTensor, tracing."""
-    from tessera.model.kernels.convolution_operator import causal_convolution_operator
-    from tessera.model.kernels.scan_operator import selective_scan_operator
+    """What torch's own check says of each operator: schema, autograd, FakeTensor, tracing.
+
+    Inductor relies on the strides, too, which that check leaves out.
+    """
+    from tessera.model.kernels.convolution_operator import (
+        causal_convolution_backward_operator,
+        causal_convolution_operator,
+    )
+    from tessera.model.kernels.scan_operator import (
+        selective_scan_backward_operator,
+        selective_scan_operator,
+    )
 
     said = {}
-    for name, operator, case in (
-        ("scan", selective_scan_operator, Scan(1, 2, 3, 2)),
-        ("scan-without-state", selective_scan_operator, Scan(1, 1, 2, 2, with_state=False)),
-        ("convolution", causal_convolution_operator, Convolution(1, 2, 3, 2)),
+    for name, operator, backward, case in (
+        ("scan", selective_scan_operator, selective_scan_backward_operator, Scan(2, 2, 3, 2)),
+        (
+            "scan-without-state",
+            selective_scan_operator,
+            selective_scan_backward_operator,
+            Scan(1, 1, 2, 2, with_state=False),
+        ),
+        (
+            "convolution",
+            causal_convolution_operator,
+            causal_convolution_backward_operator,
+            Convolution(2, 2, 3, 2),
+        ),
     ):
-        arguments = [
+        arguments = tuple(
             None if value is None else value.requires_grad_()
             for value in case.inputs(device).values()
-        ]
-        for test, result in torch.library.opcheck(operator, tuple(arguments)).items():
+        )
+        for test, result in torch.library.opcheck(operator, arguments).items():
             said[f"{name} {test}"] = str(result)
+        with torch.no_grad():
+            layouts = _layouts(operator, arguments)
+            gradients = (arguments[0].contiguous(), *([None] if "scan" in name else []))
+            layouts += _layouts(backward, (*arguments, *gradients))
+        said[f"{name} layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
     return said
+
+
+def _layouts(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> list[tuple[Any, Any]]:
+    """Shape, strides and dtype of every result, and the same of what FakeTensor promises."""
+    with FakeTensorMode() as mode:
+        fakes = tuple(None if a is None else mode.from_tensor(a) for a in arguments)
+        promised = operator(*fakes)
+    real = operator(*arguments)
+    pairs = [(promised, real)] if isinstance(real, Tensor) else zip(promised, real, strict=True)
+    return [tuple((t.shape, t.stride(), t.dtype) for t in pair) for pair in pairs]
 
 
 def _drawing(seed: int, device: str) -> Callable[..., Tensor]:

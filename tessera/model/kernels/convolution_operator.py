@@ -98,8 +98,8 @@ def causal_convolution_backward_operator(
             HAS_BEFORE=before_BWD is not None,
             **OPTIONS,
         )
-    grad_taps = parts_PKD.sum(0).t().to(taps_DK.dtype, memory_format=torch.contiguous_format)
-    grads = [grad_x, grad_taps, parts_PD.sum(0).to(bias_D.dtype)]
+    grad_taps = parts_PKD.sum(0).t().contiguous()
+    grads = [grad_x, grad_taps.to(taps_DK.dtype), parts_PD.sum(0).to(bias_D.dtype)]
     if before_BWD is not None and grad_before is not None:
         grads.append(grad_before.to(before_BWD.dtype))
     return grads
