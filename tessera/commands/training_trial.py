@@ -30,6 +30,7 @@ from tessera.transfers import to_host
 _READ_EVERY = 10  # steps between two looks at the losses, which wait for the GPU
 # A short training is looked at more closely than a long one; tables would hide what is found.
 _MONITOR: dict[str, Any] = {
+    "game_every": 10,
     "memory_every": 10,
     "summary_every": 0,
     "copies_every": 20,
@@ -67,14 +68,15 @@ CPU_TRAINING = TrainingSettings(
     lr=1e-2,
     warmup_steps=40,
 )
+# The design's width on the same board. On 19×19 the loss falls by 7 per cent in 1000 steps.
 GPU_TRAINING = TrainingSettings(
-    board_size=19,
+    board_size=9,
     context=None,
     batch_size=64,
     games_per_chunk=4096,
     d_model=256,
     lr=3e-3,
-    warmup_steps=50,
+    warmup_steps=40,
     precision="bf16-mixed",
 )
 

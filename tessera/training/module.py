@@ -110,7 +110,10 @@ class TesseraModule(LightningModule):
             {"params": plain, "weight_decay": 0.0},
         ]
         # One kernel for all weights; on a GPU the host hands out kernels no faster than it trains.
-        return torch.optim.AdamW(groups, lr=self.lr, fused=self.device.type == "cuda")
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=self.device.type == "cuda")
+        # It could unscale gradients itself, and Lightning would then refuse to clip them first.
+        optimizer._step_supports_amp_scaling = False
+        return optimizer
 
     def on_train_start(self) -> None:
         """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""
