@@ -115,6 +115,8 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
         )
     findings = [progress.found(judge_engine(whole))]
 
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # or the training would look as if its memory had holes
     with progress.part("2, 3 and 4: a training"):
         run = train(scale.training, device, seed, progress.move)
     for judge in (judge_progress, judge_transfers, judge_monitor):

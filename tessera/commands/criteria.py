@@ -107,9 +107,9 @@ def judge_progress(run: TrainingRun) -> Finding:
         f" {START_TOLERANCE} of ln {run.vocab_size} = {start:.3f}"
     )
     measured = (
-        f"loss {first:.3f}, and {run.last_loss:.3f} after {len(run.losses)} steps (mean of the"
-        f" last {MEAN_OF}): {run.fall:.2%} below; floor {run.floor_nats:.3f}, excess_nats"
-        f" {run.excess_nats:.3f}"
+        f"{run.name}: loss {first:.3f}, and {run.last_loss:.3f} after {len(run.losses)} steps"
+        f" (mean of the last {MEAN_OF}): {run.fall:.2%} below; floor {run.floor_nats:.3f},"
+        f" excess_nats {run.excess_nats:.3f}"
     )
     if run.fault:
         measured = f"ended by {run.fault}; {measured}" if run.losses else f"ended by {run.fault}"
@@ -118,6 +118,7 @@ def judge_progress(run: TrainingRun) -> Finding:
     fell = run.last_loss <= (1 - WANTED_FALL) * first + 1e-9
     passed = begins_well and fell and not run.fault
     details = {
+        "training": run.name,
         "ln_vocabulary": start,
         "first_loss": first,
         "last_loss": run.last_loss,

@@ -85,9 +85,10 @@ def _play(
     for _ in range(plies):
         logits, state = model.step(tokens, state)
         witness.see_model(logits, state)
-        legal = engine.get_legal_mask()
-        is_forced = ~legal[:, :num_points].any(1)
-        legal[:, num_points] = is_forced  # a pass only where nothing else is legal
+        points = engine.get_legal_mask()[:, :num_points]
+        is_forced = ~points.any(1)
+        # A pass only where nothing else is legal.
+        legal = torch.cat([points, is_forced.unsqueeze(1)], 1)
         words = random_words(seed, numbers, engine.move_number, MOVE)
         tokens = sample(logits[:, : num_points + 1], legal, words)
         engine.play_batch(tokens, check=True)

@@ -56,6 +56,7 @@ class TrainingRun:
     """A training that was made to be looked at.
 
     Attributes:
+        name: what was trained, in words.
         device: "cpu" or "cuda".
         vocab_size: tokens.
         max_steps: steps it was allowed.
@@ -66,6 +67,7 @@ class TrainingRun:
         fault: what ended it before its time; empty if nothing did.
     """
 
+    name: str
     device: str
     vocab_size: int
     max_steps: int

@@ -33,6 +33,7 @@ READING = MonitorReading(
     num_profiled_steps=3,
 )
 RUN = TrainingRun(
+    name="9×9",
     device="cuda",
     vocab_size=84,
     max_steps=1000,
