@@ -73,8 +73,8 @@ CPU_TRAINING = TrainingSettings(
     lr=1e-2,
     warmup_steps=40,
 )
-# The design's width on the same board. On 19×19 a tenth is out of reach in 1000 steps: whoever knows
-# the last 64 moves, and how likely the neighbours of the last one are, is 6 % below ln 364.
+# The design's width on the same board. On 19×19 a tenth is out of reach in 1000 steps: whoever
+# knows the last 64 moves, and how likely the neighbours of the last one are, is 6 % below ln 364.
 GPU_TRAINING = TrainingSettings(
     board_size=9,
     context=None,
