@@ -137,8 +137,10 @@ class TesseraMonitor(Callback):
         """Set up the probes."""
         if not self.enabled:
             return
-        is_first = trainer.is_global_zero
-        self._sinks = Sinks(trainer.logger if is_first else None)
+        # Every process watches its own GPU; the first one alone has the log.
+        self._is_first = trainer.is_global_zero
+        place = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""
+        self._sinks = Sinks(trainer.logger if self._is_first else None, place)
         self._rule, self._summary = AlertRule(), Summary()
         self._figures: dict[str, Sample] = {}
         folder = self.checkpoint_dir
@@ -171,7 +173,7 @@ class TesseraMonitor(Callback):
             self._take(sample)
         if self._step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._log()
-        if self.schedule.is_due("summary", self._step):
+        if self._is_first and self.schedule.is_due("summary", self._step):
             self._summarise()
         self._act(trainer)
 

@@ -33,13 +33,15 @@ class Sinks:
 
     Args:
         logger: the run's logger; None for none. Alerts go to its folder too, if it has one.
+        place: what every line begins with, to tell several processes apart.
 
     Attributes:
         failed: what failed, by the sink's name.
     """
 
-    def __init__(self, logger: Logger | None) -> None:
+    def __init__(self, logger: Logger | None, place: str = "") -> None:
         self.failed: dict[str, str] = {}
+        self._place = place
         self._logger = logger
         self._num_alerts = 0
         folder = getattr(logger, "log_dir", None)
@@ -65,7 +67,7 @@ class Sinks:
             self._use("TensorBoard", lambda: logger.log_metrics(tagged, step))
 
     def _print(self, text: Callable[[], str]) -> None:
-        self._use("the console", lambda: tqdm.write(text(), file=sys.stderr))
+        self._use("the console", lambda: tqdm.write(self._place + text(), file=sys.stderr))
 
     def _use(self, name: str, write: Callable[[], None]) -> None:
         if name in self.failed:

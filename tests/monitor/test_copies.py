@@ -68,6 +68,17 @@ def test_only_copies_between_host_and_gpu_count() -> None:
     assert find_copies([*events, kernel]) == []
 
 
+def test_of_what_begins_at_once_the_longer_holds_the_shorter() -> None:
+    events = [
+        op("aten::_local_scalar_dense", 10.0, 20.0),
+        op("aten::item", 10.0, 30.0),
+        *memcpy("Memcpy DtoH (Device -> Pageable)", 1, 10.0, 8),
+    ]
+    (copy,) = find_copies(events)
+    assert copy.path[:2] == ("aten::item", "aten::_local_scalar_dense")
+    assert copy.operator == "aten::_local_scalar_dense"
+
+
 def test_a_copy_on_another_thread_is_not_what_runs_beside_it() -> None:
     events = [
         op("tessera.transfer/logger", 0.0, 100.0),

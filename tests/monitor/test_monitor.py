@@ -77,9 +77,19 @@ def test_every_metric_is_sampled_as_often_as_was_said(folder: Path) -> None:
     assert steps["monitor/time_transfer"] == [3, 6, 9, 12, 15, 18]
 
 
-def test_with_accumulated_gradients_a_step_is_still_one_sample(folder: Path) -> None:
+def test_with_accumulated_gradients_a_step_is_still_one_sample(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, begun = StateProbe.begin, []
+
+    def begin(self: StateProbe) -> None:
+        begun.append(self)
+        original(self)
+
+    monkeypatch.setattr(StateProbe, "begin", begin)
     run("--trainer.accumulate_grad_batches", 2, "--monitor.state_every", 5)
     assert sorted(scalars()["monitor/ssm_state_norm"]) == [5, 10, 15, 20]
+    assert len(begun) == 4
 
 
 def test_what_is_not_wanted_is_absent_and_says_why(folder: Path) -> None:

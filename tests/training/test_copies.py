@@ -71,7 +71,7 @@ def copying(callbacks: list[Callback], *options: object) -> dict[int, set[str]]:
     """What was found at each step of a run of 30."""
     watch = Watch()
     given = ["--trainer.max_steps", 30, "--trainer.val_check_interval", 20]
-    # What it shows is read every few seconds, at whatever step that is.
+    # The progress line reads its figures by the clock, not by the step.
     given += ["--checkpoint_every_n_steps", 10, "--trainer.enable_progress_bar", "false"]
     with watch:
         run(*LOG, *given, *options, callbacks=(Steps(watch), *callbacks))
