@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from tessera.monitor.metrics import METRICS
 Severity = Literal["design violation", "high", "medium"]
 
 _RELEASE = 0.95  # of the limit: a fault is over when the metric has fallen this far
+_IDLE_MB, _IDLE_RATIO = 128.0, 0.005  # idle memory below which its share is no fault; of the card
 _COOL_DOWN = 500  # steps from an alert to the next one of the same metric, at least
 
 
@@ -25,7 +26,8 @@ class Threshold:
         severity: how bad that is.
         advice: what to do about it.
         judged: the metric whose value is compared, where it is another one and was measured.
-        matters: another metric and a value; where that one is below it, the limit does not hold.
+        matters: whether exceeding the limit means anything, given all that was measured; None for
+            always.
     """
 
     metric: str
@@ -33,14 +35,19 @@ class Threshold:
     severity: Severity
     advice: str
     judged: str | None = None
-    matters: tuple[str, float] | None = None
+    matters: Callable[[Mapping[str, float]], bool] | None = None
 
     def holds(self, metrics: Mapping[str, float]) -> bool:
         """Whether the limit holds, as far as what was measured says."""
-        if self.matters is None:
-            return True
-        metric, least = self.matters
-        return metrics.get(metric, math.inf) >= least
+        return self.matters is None or self.matters(metrics)
+
+
+def _much_lies_idle(metrics: Mapping[str, float]) -> bool:
+    """Whether the memory that is reserved for nothing is worth a thought on this card."""
+    reserved = metrics.get("vram_reserved_mb", math.inf)
+    idle_mb = reserved * (1 - 1 / metrics["fragmentation_ratio"])
+    card_mb = metrics.get("vram_used_mb", 0.0) / metrics.get("vram_used_ratio", 1.0)
+    return idle_mb >= max(_IDLE_MB, _IDLE_RATIO * card_mb)
 
 
 THRESHOLDS = (
@@ -68,8 +75,9 @@ THRESHOLDS = (
         1.5,
         "medium",
         "reserved memory lies idle; defragmentation gives it back",
-        # The allocator takes 20 MiB at once: in a small model's memory that alone is a high ratio.
-        matters=("vram_reserved_mb", 256.0),
+        # The allocator takes 20 MiB at once, and chunks of games come and go: with a small model or
+        # on a large card that alone is a high ratio.
+        matters=_much_lies_idle,
     ),
     Threshold(
         "ssm_state_norm",

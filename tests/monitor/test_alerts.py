@@ -46,6 +46,11 @@ def test_little_memory_is_never_fragmented() -> None:
     assert AlertRule().decide(1, small) == []
     assert len(AlertRule().decide(1, {**small, "vram_reserved_mb": 256.0})) == 1
     assert len(AlertRule().decide(1, {"fragmentation_ratio": 4.0})) == 1
+    # On a large card, 309 MiB that a chunk of games has left.
+    large = {"fragmentation_ratio": 1.595, "vram_reserved_mb": 828.0}
+    large |= {"vram_used_mb": 2600.0, "vram_used_ratio": 0.0181}
+    assert AlertRule().decide(1, large) == []
+    assert len(AlertRule().decide(1, {**large, "vram_used_ratio": 0.3})) == 1
 
 
 def test_one_fault_is_one_alert_however_long_it_lasts() -> None:
