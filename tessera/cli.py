@@ -16,6 +16,7 @@ _COMMANDS = {
     "test": ("train", "measure a model on the test games"),
     "predict": ("train", "write a model's distribution for every ply of given games"),
     "check": ("check", "measure the design's five criteria on this machine"),
+    "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
     "bench": ("bench", "measure the speed of the engine, of self-play and of training"),
 }
 _LIGHTNING = "train"  # the module of several commands, so it is given the command's name as well

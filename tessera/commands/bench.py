@@ -8,11 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
 from tessera.commands import engine_report, selfplay_speed, train_speed
+from tessera.commands.arguments import (
+    OneLineParser,
+    device_problems,
+    file_problems,
+    find_device,
+)
 from tessera.commands.engine_speed import Timing
 from tessera.commands.speed_report import Report
 from tessera.commands.train_speed import TrainReport
@@ -58,16 +63,8 @@ def _measure(arguments: argparse.Namespace, timing: Timing) -> Report | TrainRep
     return selfplay_speed.measure(arguments.board_size[0], batch, timing)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tessera bench", description=__doc__, allow_abbrev=False)
+    parser = OneLineParser(prog="tessera bench", description=__doc__, allow_abbrev=False)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay,train}")
     for kind, what in _KINDS.items():
         _add_options(kinds.add_parser(kind, allow_abbrev=False, help=what, description=what), kind)
@@ -105,24 +102,10 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
             problems.append(f"--{name} must be at least 1, got {value}.")
     if not 0 < arguments.seconds < float("inf"):
         problems.append(f"--seconds must be more than 0, got {arguments.seconds}.")
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        problems.append(f"--json: there is no folder {arguments.json.parent}.")
-    has_cuda = torch.cuda.is_available()
-    name = arguments.device
-    if name == "auto":
-        name = "cuda" if has_cuda else "cpu"
-    device = torch.device("cpu")
-    try:
-        device = torch.device(name)
-        known = device.type in ("cpu", "cuda")
-    except RuntimeError:
-        known = False
-    if not known:
-        problems.append(f"--device must be auto, cpu or cuda, got {name}.")
-    if device.type == "cuda" and not has_cuda:
-        problems.append("--device: torch finds no CUDA device here; use cpu.")
+    problems += file_problems(arguments.json) + device_problems(arguments.device)
     if problems:
         parser.error(" ".join(problems))
+    device = find_device(arguments.device, parser)
     if arguments.board_size is None:
         arguments.board_size = [19, 9] if device.type == "cuda" else [19]
     return device

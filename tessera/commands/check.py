@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import shutil
 import sys
 import time
@@ -13,10 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from tessera.commands.arguments import (
+    OneLineParser,
+    device_problems,
+    file_problems,
+    find_device,
+)
 from tessera.commands.check_report import Report
 from tessera.commands.criteria import (
     Finding,
@@ -185,16 +189,8 @@ class _Progress:
         self._bar.close()
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tessera check", description=__doc__, allow_abbrev=False)
+    parser = OneLineParser(prog="tessera check", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
     add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
@@ -207,29 +203,10 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     problems = []
     if not 0 <= arguments.seed < 2**32:
         problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
-    file: Path | None = arguments.json
-    if file is not None and not file.parent.is_dir():
-        problems.append(f"--json: there is no folder {file.parent}.")
-    elif file is not None and (file.is_dir() or not os.access(file.parent, os.W_OK)):
-        problems.append(f"--json: {file} cannot be written.")
-    name: str = arguments.device
-    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", name)
-    if not known:
-        problems.append(f"--device must be auto, cpu or cuda, got {name}.")
+    problems += file_problems(arguments.json) + device_problems(arguments.device)
     if problems:
         parser.error(" ".join(problems))
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available():
-            parser.error("--device: torch finds no CUDA device here; use cpu.")
-        if device.index is not None and device.index >= count:
-            parser.error(f"--device: torch finds {count} CUDA devices here, got {name}.")
-    return device
+    return find_device(arguments.device, parser)
 
 
 if __name__ == "__main__":

@@ -179,37 +179,47 @@ def _find_mamba_ssm() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]
 
 
 @functools.cache
-def _log_fallback(taken: str, why: str) -> None:
+def _log_fallback(taken: ScanName, why: str) -> None:
     """Say once which scan a GPU runs in place of the best one, and why."""
     _logger.warning("scan=auto runs %s: %s", taken, why)
 
 
-# torch.compile takes the answer for the tensors' device as a constant.
-@torch.compiler.assume_constant_result
-def _choose(scan: ScanName, device: torch.device) -> ScanName:
-    """Which of triton, mamba_ssm and torch runs on this device."""
-    if scan == "torch" or (scan == "auto" and device.type != "cuda"):
-        return "torch"
+def choose_scan(scan: ScanName, device: torch.device) -> tuple[ScanName, str]:
+    """Which of triton, mamba_ssm and torch runs on this device, and why.
+
+    Raises:
+        ValueError: if the kernel that was asked for cannot run there.
+    """
+    if scan == "torch":
+        return "torch", "as asked"
     missing = triton_obstacle(device)
     if scan == "mamba_ssm":
         if device.type != "cuda":
             raise ValueError(f"scan must be auto or torch on {device}, got mamba_ssm.")
-        return "mamba_ssm"
+        return "mamba_ssm", "as asked"
+    if scan == "auto" and device.type != "cuda":
+        return "torch", "the kernels need a CUDA device"
     if not missing:
-        return "triton"
+        return "triton", "made for short games in large batches, the same bits each time"
     if scan == "triton":
         raise ValueError(
             f"scan must be auto or torch on {device}, got triton, which needs {missing}."
         )
     kernel, problem = _find_mamba_ssm()
     if kernel is not None:
-        _log_fallback("mamba_ssm's kernel, slower on short games", f"Triton needs {missing}.")
-        return "mamba_ssm"
-    _log_fallback(
-        "the plain torch scan on the GPU, many times slower",
-        f"Triton needs {missing}; {problem}. {_INSTALL}",
-    )
-    return "torch"
+        return "mamba_ssm", f"slower on short games, but Triton needs {missing}"
+    why = f"many times slower than a kernel, but Triton needs {missing}; {problem}. {_INSTALL}"
+    return "torch", why
+
+
+# torch.compile takes the answer for the tensors' device as a constant.
+@torch.compiler.assume_constant_result
+def _choose(scan: ScanName, device: torch.device) -> ScanName:
+    """What ``choose_scan`` chooses; says once if a GPU runs another than the best one."""
+    taken, why = choose_scan(scan, device)
+    if scan == "auto" and device.type == "cuda" and taken != "triton":
+        _log_fallback(taken, why)
+    return taken
 
 
 _SCANS: dict[ScanName, Callable[..., tuple[Tensor, Tensor]]] = {

@@ -1,0 +1,120 @@
+"""``tessera doctor``: what this machine has, what therefore runs on it, and what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tessera.commands.arguments import OneLineParser, file_problems
+
+# Distributions that training needs, and those that only speed it up, compare or test.
+_NEEDED = ("torch", "lightning", "jsonargparse", "torchmetrics", "tensorboard", "nvidia-ml-py")
+_OPTIONAL = {
+    "triton": "pip install triton",
+    "mamba-ssm": "pip install --no-build-isolation 'tessera[cuda]'",
+    "causal-conv1d": "pip install --no-build-isolation 'tessera[cuda]'",
+    "pgx": "pip install 'tessera[rivals]'",
+    "open_spiel": "pip install 'tessera[rivals]'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        what: the part that was looked at.
+        found: a version, a device, or what runs.
+        note: why, or what to do; empty if there is nothing to say.
+        is_missing: whether training cannot do without it, and it is not there.
+    """
+
+    what: str
+    found: str
+    note: str = ""
+    is_missing: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tessera doctor`` with these arguments (those of the process if None).
+
+    Returns:
+        0 if training can run here, 1 if something that it needs is missing.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if problems := file_problems(arguments.json):
+        parser.error(" ".join(problems))
+    findings = look()
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        note = f" ({finding.note})" if finding.note else ""
+        print(f"{finding.what:{width}}  {finding.found}{note}")
+    if arguments.json is not None:
+        content = [asdict(finding) for finding in findings]
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+    return int(any(finding.is_missing for finding in findings))
+
+
+def look() -> list[Finding]:
+    """Everything that the report says."""
+    findings = [Finding("python", platform.python_version())]
+    findings += [_package(name, "pip install tessera", is_needed=True) for name in _NEEDED]
+    findings += [_package(name, how, is_needed=False) for name, how in _OPTIONAL.items()]
+    if any(finding.is_missing for finding in findings):
+        return findings
+    return findings + _devices()
+
+
+def _package(name: str, how: str, is_needed: bool) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "not installed", how, is_missing=is_needed)
+
+
+def _devices() -> list[Finding]:
+    """Every device, and which code runs on the one that training would take."""
+    import torch
+
+    from tessera.go.backend import resolve_backend
+    from tessera.model.scan import choose_scan
+
+    findings = []
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        capability = f"compute capability {card.major}.{card.minor}"
+        size = f"{card.total_memory / 2**30:.1f} GiB"
+        findings.append(Finding(f"cuda:{index}", card.name, f"{size}, {capability}"))
+    device = torch.device("cuda", 0) if findings else torch.device("cpu")
+    if not findings:
+        built = torch.version.cuda
+        why = "this torch is built without CUDA" if built is None else "torch finds no GPU"
+        findings.append(Finding("cuda", "none", f"{why}; everything runs on the CPU"))
+    scan, why = choose_scan("auto", device)
+    backend = resolve_backend("auto", device)
+    findings.append(Finding("engine", f"{backend} on {device}", _why_backend(backend, device)))
+    findings.append(Finding("selective scan", f"{scan} on {device}", why))
+    return findings
+
+
+def _why_backend(backend: str, device: object) -> str:
+    import torch
+
+    from tessera.accelerator import triton_obstacle
+
+    if backend == "triton":
+        return "the kernels are bit-identical to torch and far faster"
+    assert isinstance(device, torch.device)
+    return f"the Triton kernels need {triton_obstacle(device)}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="tessera doctor", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write it to this file")
+    return parser
