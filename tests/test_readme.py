@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tessera.commands import check
+from tests.commands.test_check import TINY
 from tests.runs import tessera
 
 
@@ -79,6 +81,8 @@ SHORT = {
     " --model.d_model 8 --checkpoint_every_n_steps 2 --picture_every_n_validations 0",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
+    "check": "--device cpu",
+    "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
 }
 
@@ -92,7 +96,9 @@ def test_commands_of_the_readme_run(
     shutil.copytree(repository / "configs", tmp_path / "configs")
     (tmp_path / "games.txt").write_text("E5 C3 G3\n")
     lines = readme_lines((repository / "README.md").read_text(), "sh")
-    assert [line.split()[1] for line in lines] == ["fit", "fit", "test", "predict", "bench"]
+    commands = ["fit", "fit", "test", "predict", "check", "doctor", "bench"]
+    assert [line.split()[1] for line in lines] == commands
+    monkeypatch.setattr(check, "scale_for", lambda device: TINY)
     for steps, line in enumerate(lines, 3):
         arguments = line.replace("max_steps 1000", f"max_steps {steps}").split()[1:]
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":

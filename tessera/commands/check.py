@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def scale_for(device: torch.device) -> Scale:
-    """The design's figures: its own model on a GPU, the quickstart's on a CPU."""
+    """The design's figures: a model of its width on a GPU, the quickstart's on a CPU."""
     from tessera.commands.training_trial import CPU_TRAINING, GPU_TRAINING
 
     if device.type == "cuda":
