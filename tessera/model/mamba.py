@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tessera.model.mixer import MambaMixer, size_problems
 from tessera.model.scan import ScanName
@@ -22,6 +23,10 @@ class MambaStack(nn.Module):
     """Pre-norm residual Mamba blocks and a final norm, with the interface of one ``MambaMixer``.
 
     Arguments and errors are those of ``MambaMixer``, with ``n_layers`` blocks.
+
+    Attributes:
+        checkpoint_activations: whether training keeps a block's input only and computes the rest
+            again in the backward pass.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class MambaStack(nn.Module):
         )
         self.norms = nn.ModuleList(nn.RMSNorm(d_model, eps=1e-5) for _ in range(n_layers))
         self.final_norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.checkpoint_activations = False
 
     def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
         """The mixed vectors, see ``MambaMixer.forward``."""
@@ -52,14 +58,32 @@ class MambaStack(nn.Module):
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
         """The mixed vectors and the state after them, see ``MambaMixer.advance``."""
         new: tuple[LayerState, ...] = ()
-        for index, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
+        saves_memory = self.checkpoint_activations and self.training and torch.is_grad_enabled()
+        for index in range(len(self.mixers)):
             own = layers[index : index + 1] if layers else None
-            assert isinstance(mixer, MambaMixer)
-            # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
-            mixed_BLH, own = mixer.advance(norm(hidden_BLH), is_pad_BL, own)
-            hidden_BLH = hidden_BLH + mixed_BLH
+            arguments = (index, hidden_BLH, is_pad_BL, own)
+            if saves_memory:
+                # A block draws no random numbers, so no generator's state has to be kept.
+                hidden_BLH, own = checkpoint(
+                    self._advance_block, *arguments, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                hidden_BLH, own = self._advance_block(*arguments)
             new += own
         return self.final_norm(hidden_BLH), new
+
+    def _advance_block(
+        self,
+        index: int,
+        hidden_BLH: Tensor,
+        is_pad_BL: Tensor | None,
+        own: tuple[LayerState, ...] | None,
+    ) -> tuple[Tensor, tuple[LayerState, ...]]:
+        mixer = self.mixers[index]
+        assert isinstance(mixer, MambaMixer)
+        # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
+        mixed_BLH, after = mixer.advance(self.norms[index](hidden_BLH), is_pad_BL, own)
+        return hidden_BLH + mixed_BLH, after
 
     def step_in_place(
         self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
@@ -94,6 +118,8 @@ class MambaModel(nn.Module):
         n_layers: 1 is a bare mixer; more are pre-norm residual blocks and a final norm.
         scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``.
         pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
+        checkpoint_activations: whether training keeps only the input of each of several blocks and
+            computes the rest again in the backward pass: less memory, more time.
 
     Raises:
         ValueError: naming every argument that is out of range, its value and what is allowed.
@@ -109,6 +135,7 @@ class MambaModel(nn.Module):
         n_layers: int = 1,
         scan: ScanName = "auto",
         pad_token: int | None = None,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         pad = vocab_size - 2 if pad_token is None else pad_token
@@ -134,6 +161,7 @@ class MambaModel(nn.Module):
             self.mamba = MambaMixer(d_model, d_state, d_conv, expand, scan)
         else:
             self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan)
+            self.mamba.checkpoint_activations = checkpoint_activations
         self.head = nn.Linear(d_model, vocab_size)
         nn.init.normal_(self.head.weight, std=_HEAD_SCALE * d_model**-0.5)
         nn.init.zeros_(self.head.bias)

@@ -37,6 +37,8 @@ class TesseraModule(LightningModule):
         warmup_steps: steps until it is reached.
         decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
         min_lr_ratio: the lowest learning rate over the highest, 0 to 1.
+        checkpoint_activations: keep only the input of each of several blocks for the backward pass
+            and compute the rest again: less memory, more time.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
 
     Raises:
@@ -57,12 +59,22 @@ class TesseraModule(LightningModule):
         decay_steps: int | None = None,
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         problems = []
         try:
-            self.model = MambaModel(vocab_size, d_model, d_state, d_conv, expand, n_layers, scan)
+            self.model = MambaModel(
+                vocab_size,
+                d_model,
+                d_state,
+                d_conv,
+                expand,
+                n_layers,
+                scan,
+                checkpoint_activations=checkpoint_activations,
+            )
         except ValueError as error:
             problems += [f"model.{line}" for line in str(error).splitlines()]
         checks = (

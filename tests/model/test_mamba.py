@@ -217,3 +217,28 @@ def test_a_step_refuses_other_shapes_and_other_games() -> None:
         model.step(torch.zeros(2, dtype=torch.int64), model.init_state(3))
     with pytest.raises(ValueError, match=r"context must be .* got 0"):
         model.predict_next(torch.zeros(2, 2, dtype=torch.int64), context=0)
+
+
+def test_checkpointed_activations_are_fewer_and_give_the_same_gradients(lively) -> None:
+    tokens = F.pad(random_tokens(3, 20), (0, 4), value=82)
+
+    def train(checkpointed: bool) -> tuple[int, list[torch.Tensor]]:
+        model, kept = lively(n_layers=3), 0
+        model.mamba.checkpoint_activations = checkpointed
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = model(tokens).square().mean()
+        loss.backward()
+        return kept, [weight.grad for weight in model.parameters()]
+
+    kept, plain = train(checkpointed=False)
+    kept_less, again = train(checkpointed=True)
+    assert kept_less < kept / 3
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+    model = MambaModel(84, 8, n_layers=2, checkpoint_activations=True)
+    assert model.mamba.checkpoint_activations
