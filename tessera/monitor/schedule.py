@@ -14,7 +14,7 @@ class Schedule:
     """
 
     timing_every: int = 1
-    game_every: int = 10
+    game_every: int = 50
     state_every: int = 10
     memory_every: int = 50
     summary_every: int = 100
