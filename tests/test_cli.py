@@ -57,7 +57,7 @@ FILES = {
             "config list.yaml must hold settings by name, such as trainer: and data:.",
         ),
         ("--config open.yaml", "config open.yaml, line 2: expected ',' or '}', but got "),
-        ("--model.scan fast", "model.scan must be one of auto, triton, mamba_ssm, torch, got fast."),
+        ("--model.scan fast", "model.scan must be one of auto, triton, mamba_ssm, torch, got"),
         ("--model.lr=-1", "model.lr must be more than 0, got -1.0."),
         ("--data.player me", "data.player must be one of uniform, rules, got me."),
         ("--checkpoint_every_n_steps 0", "checkpoint_every_n_steps must be at least 1, got 0."),
