@@ -176,15 +176,13 @@ def _fit(
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the command as elsewhere.
 
-    Lightning makes of Ctrl-C a plain exit, deaf to a second one, and of SIGTERM one with code 0.
+    Lightning makes of Ctrl-C an exit with code 1, and of SIGTERM one with code 0.
     """
-    before = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as end:
-        signal.signal(signal.SIGINT, before)
         raise KeyboardInterrupt from end
 
 
