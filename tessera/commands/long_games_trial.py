@@ -112,11 +112,10 @@ def sample(logits: Tensor, legal: Tensor, words: Tensor) -> Tensor:
     """
     shares = logits.double().nan_to_num().masked_fill(~legal, -torch.inf).softmax(1)
     through = shares.cumsum(1)
-    total = through[:, -1:]
     bits = words >> (64 - _FRACTION_BITS) & ((1 << _FRACTION_BITS) - 1)
-    drawn = bits.double().unsqueeze(1) * 2.0**-_FRACTION_BITS * total
-    # Rounding may lift a draw to the total, which no entry reaches but the last legal one.
-    return torch.minimum((through <= drawn).sum(1), (through < total).sum(1))
+    drawn = bits.double().unsqueeze(1) * 2.0**-_FRACTION_BITS * through[:, -1:]
+    # The first legal move that the draw falls to; the first legal one if rounding left none.
+    return (legal.int() + (legal & (through > drawn))).argmax(1)
 
 
 class _Witness:

@@ -132,6 +132,7 @@ def test_a_criterion_that_is_not_met_is_exit_code_1(tmp_path: Path) -> None:
     [
         (("passed", "passed"), True, "All five criteria are met. It took 01:01."),
         (("passed", "failed"), False, "Not met: 2. It took 01:01."),
+        (("passed", "not measurable here"), False, "Not met: 2. It took 01:01."),
         (("not measurable here", "failed"), False, "Not met: 1, 2. It took 01:01."),
     ],
 )

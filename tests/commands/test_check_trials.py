@@ -30,7 +30,7 @@ from tessera.commands.trials import PlayedBatch
 from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
 from tessera.go.position import no_suicide, place
 from tessera.go.randomness import MOVE, random_words
-from tessera.model import MambaModel
+from tessera.model import MambaModel, MambaState
 from tessera.training import TesseraModule
 
 CPU = torch.device("cpu")
@@ -132,7 +132,7 @@ def test_a_game_that_goes_on_after_its_end_is_found(record: GameRecord) -> None:
 
 def test_moves_beyond_a_games_end_are_found(record: GameRecord) -> None:
     game = int(record.lengths.argmin())
-    more = replaced(record, "moves", (game, int(record.lengths[game])), 25)
+    more = replaced(record, "moves", (game, int(record.lengths[game])), 3)
     assert any("does not end with two passes" in fault for fault in record_faults(more))
 
 
@@ -227,6 +227,7 @@ def test_a_model_plays_long_games() -> None:
 
 
 def test_the_same_seed_plays_the_same_games_and_leaves_torchs_generator_alone() -> None:
+    torch.manual_seed(123)
     before = torch.get_rng_state()
     first, second = long_games(), long_games()
     assert first == second
@@ -241,6 +242,30 @@ def test_a_game_with_nothing_left_to_play_makes_room_for_a_new_one() -> None:
     # They ended well, but no game has shown that it gets that far.
     (fault,) = batch.faults
     assert fault.startswith("no game got beyond move ")
+
+
+def test_a_new_game_is_another_one_and_begins_with_an_empty_state() -> None:
+    class Recording(MambaModel):
+        """Keeps what it reads and answers."""
+
+        def step(self, tokens: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+            logits, state = super().step(tokens, state)
+            seen.append((tokens, logits))
+            return logits, state
+
+    seen: list[tuple[Tensor, Tensor]] = []
+    model = Recording(7, 8).eval()
+    with torch.no_grad():
+        model.head.weight *= 1000  # so that the state can be read off the logits
+    (batch,) = long_games(model, size=2, plies=40, num_batches=1)
+    tokens, logits = (torch.stack(column, 1) for column in zip(*seen, strict=True))
+    begins = tokens == 6
+    assert int(begins.sum()) - 4 <= batch.figures["num_restarts"] <= int(begins.sum())
+    first = logits[0, 0].expand_as(logits[begins])
+    assert torch.allclose(logits[begins], first, atol=1e-5)
+    games = ["".join(map(str, row)).split("6")[1:-1] for row in tokens.tolist()]
+    for played in games:
+        assert len(set(played)) > len(played) / 2 > 1
 
 
 def test_a_nan_in_the_model_fails() -> None:
@@ -404,16 +429,22 @@ def test_a_signal_in_a_training_is_not_taken_for_a_finding(
     traces: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[BaseException]
 ) -> None:
     step = TesseraModule.training_step
-    before = signal.getsignal(number)
+    found = signal.getsignal(number)
+    # A background job of a shell is deaf to Ctrl-C.
+    before = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    signal.signal(number, before)
 
     def interrupted(self: TesseraModule, batch: Any, batch_idx: int) -> Tensor:
         os.kill(os.getpid(), number)
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(TesseraModule, "training_step", interrupted)
-    with pytest.raises(error) as ended:
-        train(SMALL, CPU, seed=0)
+    try:
+        with pytest.raises(error) as ended:
+            train(SMALL, CPU, seed=0)
+        assert signal.getsignal(number) == before
+    finally:
+        signal.signal(number, found)
     if isinstance(ended.value, SystemExit):
         assert ended.value.code == 143
-    assert signal.getsignal(number) == before
     assert list(traces.iterdir()) == []
