@@ -177,7 +177,9 @@ class SelfPlay:
         # 52 bits of the word, and a half, so that the draw lies strictly between 0 and 1.
         uniform = ((words >> 12 & 2**52 - 1).double() + 0.5) * 2.0**-52
         reached = log_probs.double().exp().cumsum(1)
-        drawn = (reached > (uniform * reached[:, -1]).unsqueeze(1)).int().argmax(1)
+        is_reached = reached > (uniform * reached[:, -1]).unsqueeze(1)
+        # The first legal move that the draw falls to; the first legal one if rounding left none.
+        drawn = (legal.int() + (legal & is_reached)).argmax(1)
         return log_probs, drawn
 
     def _take_next(self, moves: Tensor) -> None:
