@@ -70,7 +70,8 @@ def test_games_are_the_same_however_many_are_played_at_once() -> None:
         assert int(table.plies_played) == int(whole.lengths.sum())
     # The same table again, and another number first.
     table = SelfPlay(player, 9, 4)
-    table.play(torch.arange(100, 109))
+    others = table.play(torch.arange(100, 109))
+    assert not torch.equal(others.moves, whole.moves)
     again = table.play(torch.arange(9))
     assert torch.equal(again.moves, whole.moves)
     other = SelfPlay(player, 9, seed=1).play(torch.arange(9))
