@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 
 import torch
@@ -27,6 +28,14 @@ def triton_obstacle(device: torch.device) -> str:
         needed, found = (".".join(map(str, pair)) for pair in (_MIN_CAPABILITY, capability))
         return f"a CUDA device of compute capability {needed} or above, got {found}"
     return ""
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Make this the current device while a kernel is launched; nothing in the interpreter.
+
+    Triton takes the current CUDA device, whatever the tensors say.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @functools.cache

@@ -13,10 +13,8 @@ from torch import Tensor
 from tessera.commands.criteria import MAX_STATE_NORM
 from tessera.commands.trials import PlayedBatch, described
 from tessera.go import GPUGoEngine
-from tessera.go.randomness import MOVE, random_words
+from tessera.go.randomness import MOVE, draw, random_words
 from tessera.model import MambaModel, MambaState
-
-_FRACTION_BITS = 53  # of a float64
 
 
 def new_model(board_size: int, d_model: int, device: torch.device, seed: int) -> MambaModel:
@@ -111,11 +109,7 @@ def sample(logits: Tensor, legal: Tensor, words: Tensor) -> Tensor:
         (B,) int64 tokens.
     """
     shares = logits.double().nan_to_num().masked_fill(~legal, -torch.inf).softmax(1)
-    through = shares.cumsum(1)
-    bits = words >> (64 - _FRACTION_BITS) & ((1 << _FRACTION_BITS) - 1)
-    drawn = bits.double().unsqueeze(1) * 2.0**-_FRACTION_BITS * through[:, -1:]
-    # The first legal move that the draw falls to; the first legal one if rounding left none.
-    return (legal.int() + (legal & (through > drawn))).argmax(1)
+    return draw(shares, legal, words)
 
 
 class _Witness:

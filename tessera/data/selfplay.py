@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tessera.go import GameRecord, GPUGoEngine, Rules
-from tessera.go.randomness import MOVE, random_words
+from tessera.go.randomness import MOVE, draw, random_words
 from tessera.model import MambaModel
 from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
@@ -174,13 +174,7 @@ class SelfPlay:
         scores = logits[:, : self.vocabulary.num_points + 1].float() / self.temperature
         log_probs = scores.masked_fill(~legal, -torch.inf).log_softmax(1)
         words = random_words(self.seed, self._numbers[self._rows], plies, MOVE)
-        # 52 bits of the word, and a half, so that the draw lies strictly between 0 and 1.
-        uniform = ((words >> 12 & 2**52 - 1).double() + 0.5) * 2.0**-52
-        reached = log_probs.double().exp().cumsum(1)
-        is_reached = reached > (uniform * reached[:, -1]).unsqueeze(1)
-        # The first legal move that the draw falls to; the first legal one if rounding left none.
-        drawn = (legal.int() + (legal & is_reached)).argmax(1)
-        return log_probs, drawn
+        return log_probs, draw(log_probs.double().exp(), legal, words)
 
     def _take_next(self, moves: Tensor) -> None:
         """Give the slots whose games are over the next games, as long as there are any."""

@@ -13,6 +13,7 @@ _GOLDEN = -0x61C8864680B583EB  # 2^64 divided by the golden ratio, as a signed 6
 _MIX_1 = -0x40A7B892E31B1A47
 _MIX_2 = -0x6B2FB644ECCEEE15
 _LOW = 0xFFFFFFFF
+_FRACTION_BITS = 53  # of a float64
 
 # Purposes keep draws apart that share seed, game and ply.
 MOVE = 0
@@ -71,6 +72,24 @@ def below(words: Tensor, bound: Tensor) -> Tensor:
     high = _shift_right(words, 32)
     low = words & _LOW
     return _shift_right(high * bound + _shift_right(low * bound, 32), 32)
+
+
+def draw(shares: Tensor, allowed: Tensor, words: Tensor) -> Tensor:
+    """An allowed column of each row, with a probability in proportion to its share; (B,) int64.
+
+    Floating point, for distributions that are not whole numbers: another device may draw another
+    column where a draw falls within rounding of the border between two.
+
+    Args:
+        shares: (B, C) float64, not negative; 0 where not allowed.
+        allowed: (B, C) bool, True in at least one column of each row.
+        words: (B,) int64, 64 random bits each.
+    """
+    through = shares.cumsum(1)
+    bits = _shift_right(words, 64 - _FRACTION_BITS)
+    drawn = bits.double().unsqueeze(1) * 2.0**-_FRACTION_BITS * through[:, -1:]
+    # The first allowed column that the draw falls to; the first allowed one if rounding left none.
+    return (allowed.int() + (allowed & (through > drawn))).argmax(1)
 
 
 def _shift_right(words: Tensor, bits: int) -> Tensor:

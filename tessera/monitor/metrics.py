@@ -99,7 +99,7 @@ _ALL = (
         "fragmentation_ratio",
         "",
         "vram_reserved_mb over the most that was allocated at once since the last sample",
-        "1.0 to 1.3; above 1.5 a third of the reserved memory is of no use",
+        "1.0 to 1.5; above that a third of the reserved memory is of no use",
     ),
     _fragmentation(
         "num_segments",

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from tessera.accelerator import current
 from tessera.go.kernels.board import LANES, flood, neighbours, popcount
-from tessera.go.kernels.launching import current
 
 MAX_CENSUS_SIZE = 5
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tessera.go.kernels.launching import current
+from tessera.accelerator import current
 from tessera.go.kernels.playout import play_games_kernel
 from tessera.go.randomness import MOVE, seed_word
 from tessera.go.rules import Rules

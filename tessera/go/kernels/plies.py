@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tessera.accelerator import current
 from tessera.go.kernels.games import KO_CODES
-from tessera.go.kernels.launching import current
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 from tessera.go.position import Position
 from tessera.go.rules import Rules

@@ -11,11 +11,12 @@ import torch
 import triton
 from torch import Tensor
 
+from tessera.accelerator import current
 from tessera.model.kernels.convolution import (
     convolution_backward_kernel,
     convolution_forward_kernel,
 )
-from tessera.model.kernels.launching import OPTIONS, current, resident_programs, rows_of, weight
+from tessera.model.kernels.launching import OPTIONS, resident_programs, rows_of, weight
 
 CHANNELS = 64  # a warp reads whole lines of 128 bytes in bfloat16
 FORWARD_STEPS = 8

@@ -1,22 +1,12 @@
-"""How the kernels are started: on which device, with how many programs and how large blocks."""
+"""How the kernels are started: with how many programs, which options and which strides."""
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 # One warp a program; the fusion of multiply and add is not every version's default.
 OPTIONS = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True}
-
-
-def current(device: torch.device) -> AbstractContextManager[object]:
-    """Make this the current device while a kernel is launched; nothing in the interpreter.
-
-    Triton takes the current CUDA device, whatever the tensors say.
-    """
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def resident_programs(device: torch.device, per_multiprocessor: int) -> int:

@@ -11,7 +11,8 @@ import torch
 import triton
 from torch import Tensor
 
-from tessera.model.kernels.launching import OPTIONS, current, resident_programs, rows_of, weight
+from tessera.accelerator import current
+from tessera.model.kernels.launching import OPTIONS, resident_programs, rows_of, weight
 from tessera.model.kernels.scan_backward import scan_backward_kernel
 from tessera.model.kernels.scan_forward import scan_forward_kernel
 

@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from tessera.accelerator import current
+
 _CONV_BLOCK = 512
 _SCAN_BLOCK = 64
 
@@ -144,7 +146,7 @@ def conv_step(
     num_games, num_channels = x_BD.shape
     out = torch.empty(num_games, num_channels, dtype=x_BD.dtype, device=x_BD.device)
     block = min(_CONV_BLOCK, triton.next_power_of_2(num_channels))
-    with torch.cuda.device_of(x_BD):
+    with current(x_BD.device):
         conv_step_kernel[(num_games, triton.cdiv(num_channels, block))](
             x_BD,
             conv_BWD,
@@ -183,7 +185,7 @@ def scan_step(
     num_states = A_DN.shape[1]
     out = torch.empty_like(x_BD)
     block = min(_SCAN_BLOCK, triton.next_power_of_2(num_channels))
-    with torch.cuda.device_of(x_BD):
+    with current(x_BD.device):
         scan_step_kernel[(num_games, triton.cdiv(num_channels, block))](
             x_BD,
             dt_BD.contiguous(),
