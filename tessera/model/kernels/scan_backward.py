@@ -52,8 +52,7 @@ def scan_backward_kernel(
     grad_z,
     grad_state,
     parts_A,
-    parts_B,
-    parts_C,
+    parts_BC,
     parts_D,
     parts_bias,
     scratch,
@@ -92,7 +91,7 @@ def scan_backward_kernel(
         grad_x, grad_dt, grad_z: (B, L, D), contiguous, written.
         grad_state: (B, D, N) float32, contiguous, written if HAS_STATE.
         parts_A: (P, D, N) float32, added to; so are parts_D and parts_bias, (P, D).
-        parts_B, parts_C: (S, B, L, N) float32, added to.
+        parts_BC: (S, B, L, 2, N) float32, added to: the gradients of B and of C.
         scratch: float32, for each program as many states of a block as there are chunks.
         grad_game, grad_row: the strides of ``grad_y``.
     """
@@ -107,6 +106,7 @@ def scan_backward_kernel(
     lane = tl.arange(0, CHANNELS)
     index = tl.arange(0, STATES)
     is_state = index < num_states
+    column = tl.arange(0, 2 * STEPS)
     cell = lane[None, :] * STATES + index[:, None]
     scratch += (program * num_splits + split).to(tl.int64) * num_chunks * (STATES * CHANNELS)
 
@@ -123,8 +123,7 @@ def scan_backward_kernel(
         z_rows = z + game * z_game
         grad_rows = grad_y + game * grad_game
         first = (split.to(tl.int64) * num_games + game) * length * num_states
-        parts_B_rows = parts_B + first
-        parts_C_rows = parts_C + first
+        parts_rows = parts_BC + 2 * first
         for block in range(first_block, tl.minimum(first_block + share, blocks)):
             channel = block * CHANNELS + lane
             is_channel = channel < num_channels
@@ -186,52 +185,61 @@ def scan_backward_kernel(
                             load_float(C_rows + at * C_row + index, at_state, 0.0, WHOLE),
                         ),
                     )
+                sum_BC = tl.zeros([STATES, 2 * STEPS], tl.float32)
                 decays = ()
                 deltas = ()
+                grads = ()
                 for step in tl.static_range(STEPS):
+                    at = chunk * STEPS + step
                     x_now, raw, z_now, grad_now, B_now, C_now = loads[step]
                     delta = softplus(raw + bias)
                     decay = tl.exp2(delta[None, :] * rate)
-                    entered = (delta * x_now)[None, :] * B_now[:, None]
-                    states += (decay * states[step] + entered,)
+                    held = decay * states[step] + (delta * x_now)[None, :] * B_now[:, None]
+                    states += (held,)
+                    # The readout and the gate: read = C · state + D x, y = read z gate.
+                    read = tl.sum(held * C_now[:, None], 0) + skip * x_now
+                    gate = sigmoid(z_now)
+                    grad_read = grad_now * z_now * gate
+                    sum_D += grad_read * x_now
+                    out_C = tl.sum(grad_read[None, :] * held, 1)
+                    out_z = grad_now * read * gate * (1 + z_now * (1 - gate))
+                    # Side by side the sums of a chunk fill all threads, and go out in one piece.
+                    sum_BC = tl.where(column[None, :] == 2 * step + 1, out_C[:, None], sum_BC)
+                    mask = is_channel
+                    if not WHOLE:
+                        mask = inside(channel, num_channels, at, length)
+                    place = grad_z_rows + at * num_channels + channel
+                    tl.store(place, out_z.to(grad_z.dtype.element_ty), mask=mask)
                     decays += (decay,)
                     deltas += (delta,)
+                    grads += (grad_read,)
                 for step in tl.static_range(STEPS - 1, -1, -1):
                     at = chunk * STEPS + step
                     x_now, raw, z_now, grad_now, B_now, C_now = loads[step]
                     delta = deltas[step]
-                    # The gate: y = read * z * gate.
-                    gate = sigmoid(z_now)
-                    read = tl.sum(states[step + 1] * C_now[:, None], 0) + skip * x_now
-                    out_z = grad_now * read * gate * (1 + z_now * (1 - gate))
-                    grad_read = grad_now * z_now * gate
-                    # The readout: read = C · state + D x.
-                    sum_D += grad_read * x_now
-                    out_C = tl.sum(grad_read[None, :] * states[step + 1], 1)
-                    grad_held += grad_read[None, :] * C_now[:, None]
+                    grad_held += grads[step][None, :] * C_now[:, None]
                     # The recurrence: state = exp(Δ A) before + Δ x B.
                     out_B = tl.sum(grad_held * (delta * x_now)[None, :], 1)
+                    sum_BC = tl.where(column[None, :] == 2 * step, out_B[:, None], sum_BC)
                     grad_entered = tl.sum(grad_held * B_now[:, None], 0)
                     grad_held = grad_held * decays[step]
                     grad_exponent = grad_held * states[step]
                     sum_A += grad_exponent * delta[None, :]
                     grad_delta = tl.sum(grad_exponent * rate, 0) * LN_2 + x_now * grad_entered
-                    out_x = grad_read * skip + delta * grad_entered
+                    out_x = grads[step] * skip + delta * grad_entered
                     out_dt = grad_delta * sigmoid(raw + bias)
                     sum_bias += out_dt
-
                     mask = is_channel
-                    mask_sums = is_state
                     if not WHOLE:
                         mask = inside(channel, num_channels, at, length)
-                        mask_sums = inside(index, num_states, at, length)
                     place = at * num_channels + channel
-                    tl.store(grad_z_rows + place, out_z.to(grad_z.dtype.element_ty), mask=mask)
                     tl.store(grad_x_rows + place, out_x.to(grad_x.dtype.element_ty), mask=mask)
                     tl.store(grad_dt_rows + place, out_dt.to(grad_dt.dtype.element_ty), mask=mask)
-                    place = at * num_states + index
-                    _add(parts_B_rows + place, out_B, mask_sums, WHOLE)
-                    _add(parts_C_rows + place, out_C, mask_sums, WHOLE)
+                pair = 2 * STEPS * chunk + column
+                is_sum = (pair < 2 * length)[None, :] & is_state[:, None]
+                _add(
+                    parts_rows + pair[None, :] * num_states + index[:, None], sum_BC, is_sum, WHOLE
+                )
 
             if HAS_STATE:
                 tl.store(grad_state + game_element, grad_held, mask=is_element)

@@ -20,9 +20,11 @@ CHANNELS = 32  # a program's, at most: with 16 states a thread has four of four 
 _ELEMENTS = 512  # states of a program's channels, at most: 16 in a thread
 FORWARD_STEPS = 4  # positions whose loads wait together
 BACKWARD_STEPS = 4  # positions whose states and decays fit in registers
-_BUSY = 0.9  # share of its programs that a GPU shall have work for, on average
-PROGRAMS = 8  # of the backward on a multiprocessor: its registers hold so many warps
+BACKWARD_REGISTERS = 255  # of a thread, at most; fewer let a multiprocessor hold more programs
+PROGRAMS = 8  # of the backward on a multiprocessor: as many as its registers hold
 
+# Share of its programs that a GPU shall have work for, on average.
+_BUSY = 0.9
 
 _SCHEMA = """(
     Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, Tensor dt_bias,
@@ -100,7 +102,7 @@ def selective_scan_backward_operator(
     weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
     num_games, length, num_channels = x_BLD.shape
     num_states = A_DN.shape[1]
-    steps = min(BACKWARD_STEPS, length)
+    steps = min(BACKWARD_STEPS, triton.next_power_of_2(length))
     options = _shape_options(x_BLD, A_DN, steps)
     resident = resident_programs(x_BLD.device, PROGRAMS)
     blocks = triton.cdiv(num_channels, options["CHANNELS"])
@@ -115,7 +117,7 @@ def selective_scan_backward_operator(
     ]
     parts_A = zeros(num_programs, num_channels, num_states)
     parts_D, parts_bias = zeros(2, num_programs, num_channels)
-    parts_B, parts_C = zeros(2, num_splits, num_games, length, num_states)
+    parts_BC = zeros(num_splits, num_games, length, 2, num_states)
     scratch = parts_A.new_empty(num_programs * num_splits * size_of_block)
     grad_state = None
     if state_BDN is not None:
@@ -136,8 +138,7 @@ def selective_scan_backward_operator(
             *grads,
             scratch if grad_state is None else grad_state,
             parts_A,
-            parts_B,
-            parts_C,
+            parts_BC,
             parts_D,
             parts_bias,
             scratch,
@@ -149,12 +150,16 @@ def selective_scan_backward_operator(
             **options,
             HAS_STATE=state_BDN is not None,
             HAS_GRAD_LAST=grad_last_BDN is not None,
+            maxnreg=BACKWARD_REGISTERS,
             **OPTIONS,
         )
     del scratch
-    sums = [parts.sum(0) for parts in (parts_A, parts_B, parts_C, parts_D, parts_bias)]
     grad_x, grad_dt, grad_z = grads
-    result = [grad_x, grad_dt, *sums[:4], grad_z, sums[4]]
+    parts_B, parts_C = parts_BC.unbind(3)
+    grad_A, grad_B, grad_C, grad_D, grad_bias = (
+        parts.sum(0) for parts in (parts_A, parts_B, parts_C, parts_D, parts_bias)
+    )
+    result = [grad_x, grad_dt, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias]
     inputs = [x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D]
     if state_BDN is not None and grad_state is not None:
         result.append(grad_state)
