@@ -156,7 +156,7 @@ def scan_backward_kernel(
                     delta = softplus(raw + bias)
                     decay = tl.exp2(delta[None, :] * rate)
                     held = decay * held + (delta * x_now)[None, :] * B_now[:, None]
-            # One thread may read below what another wrote, here and in the block before.
+            # One thread may read below what another wrote here, and in the block before.
             tl.debug_barrier()
 
             grad_held = tl.zeros([STATES, CHANNELS], tl.float32)
@@ -247,3 +247,5 @@ def scan_backward_kernel(
             _add(parts_A + own * num_states + element, sum_A, is_element, WHOLE)
             _add(parts_D + own + channel, sum_D, is_channel, WHOLE)
             _add(parts_bias + own + channel, sum_bias, is_channel, WHOLE)
+            # The next block writes over what one thread may still be reading.
+            tl.debug_barrier()
