@@ -15,9 +15,6 @@ from tessera.model.convolution import causal_convolution, last_inputs, triton_co
 from tessera.model.scan import ScanName, SelectiveScan
 from tessera.model.state import LayerState
 
-# softplus turns this raw step size into exactly 0 in every dtype, and float16 can still hold it.
-_RAW_DT_OF_PAD = -1e4
-
 # Step sizes at the start are log-uniform in this range, as in the paper.
 _DT_MIN, _DT_MAX = 1e-3, 1e-1
 
@@ -124,8 +121,6 @@ class MambaMixer(nn.Module):
         sizes = [self.dt_rank, self.d_state, self.d_state]
         dt_BLR, B_BLN, C_BLN = self.x_proj(x_BLD).split(sizes, dim=-1)
         dt_BLD = F.linear(dt_BLR, self.dt_proj.weight)
-        if is_pad_BL is not None:
-            dt_BLD = dt_BLD.masked_fill(is_pad_BL[..., None], _RAW_DT_OF_PAD)
         y_BLD, ssm_BDN = self.scan(
             x_BLD,
             dt_BLD,
@@ -136,6 +131,7 @@ class MambaMixer(nn.Module):
             z_BLD,
             self.dt_proj.bias,
             layers[0].ssm if layers else None,
+            is_pad_BL,
         )
         # At PAD z is zero, and so is silu(z): nothing leaves the mixer there.
         return self.out_proj(y_BLD), (LayerState(conv_BWD, ssm_BDN),)

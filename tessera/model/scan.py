@@ -28,6 +28,9 @@ from tessera.accelerator import triton_obstacle
 ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
 
 _INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
+# softplus turns this raw step size into exactly 0 in every dtype, and float16 can still hold it.
+_RAW_DT_OF_PAD = -1e4
+
 _logger = logging.getLogger(__name__)
 
 
@@ -41,6 +44,7 @@ def selective_scan(
     z_BLD: Tensor,
     dt_bias_D: Tensor,
     state_BDN: Tensor | None = None,
+    is_pad_BL: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The gated output of the scan and the state after the last position, in plain torch.
 
@@ -57,6 +61,7 @@ def selective_scan(
         z_BLD: gate before silu, (B, L, D).
         dt_bias_D: added to ``dt_BLD`` before the softplus, (D,).
         state_BDN: state before the first position, (B, D, N); None means zeros.
+        is_pad_BL: (B, L) bool, True at positions that leave the state as it is; None means none.
 
     Returns:
         y, (B, L, D) in the dtype of ``x_BLD``; the last state, (B, D, N), at least float32.
@@ -65,7 +70,7 @@ def selective_scan(
     # Autocast would run the readout, and with it the gradient of the state, in bfloat16.
     with torch.autocast(x_BLD.device.type, enabled=False):
         x = x_BLD.to(dtype)
-        dt = F.softplus(dt_BLD.to(dtype) + dt_bias_D.to(dtype))
+        dt = F.softplus(_frozen(dt_BLD, is_pad_BL).to(dtype) + dt_bias_D.to(dtype))
         # Channels last: sixteen states in the last axis would leave the vector units half idle.
         A_ND = A_DN.to(dtype).t().contiguous()
         if state_BDN is None:
@@ -98,6 +103,7 @@ def triton_scan(
     z_BLD: Tensor,
     dt_bias_D: Tensor,
     state_BDN: Tensor | None = None,
+    is_pad_BL: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The same as ``selective_scan``, computed by the Triton kernels in ``tessera.model.kernels``.
 
@@ -105,7 +111,7 @@ def triton_scan(
     the inputs, and no sum depends on timing, so the bits are the same each time. float64 is left
     to the plain form.
     """
-    arguments = (x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN)
+    arguments = (x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL)
     if x_BLD.dtype == torch.float64:
         return selective_scan(*arguments)
     from tessera.model.kernels.scan_operator import selective_scan_operator
@@ -123,6 +129,7 @@ def mamba_ssm_scan(
     z_BLD: Tensor,
     dt_bias_D: Tensor,
     state_BDN: Tensor | None = None,
+    is_pad_BL: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The same as ``selective_scan``, computed by mamba_ssm's CUDA kernel.
 
@@ -134,10 +141,12 @@ def mamba_ssm_scan(
         ValueError: if mamba_ssm or its kernel is not installed.
     """
     if state_BDN is not None:
-        return selective_scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN)
+        return selective_scan(
+            x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL
+        )
     y_BDL, last_BDN = require_mamba_ssm()(
         x_BLD.transpose(1, 2),
-        dt_BLD.transpose(1, 2),
+        _frozen(dt_BLD, is_pad_BL).transpose(1, 2),
         A_DN,
         B_BLN.transpose(1, 2),
         C_BLN.transpose(1, 2),
@@ -148,6 +157,13 @@ def mamba_ssm_scan(
         return_last_state=True,
     )
     return y_BDL.transpose(1, 2), last_BDN.detach()
+
+
+def _frozen(dt_BLD: Tensor, is_pad_BL: Tensor | None) -> Tensor:
+    """Raw step sizes that softplus turns into 0 at PAD."""
+    if is_pad_BL is None:
+        return dt_BLD
+    return dt_BLD.masked_fill(is_pad_BL[..., None], _RAW_DT_OF_PAD)
 
 
 def require_mamba_ssm() -> Callable[..., tuple[Tensor, Tensor]]:
@@ -263,6 +279,7 @@ class SelectiveScan(nn.Module):
         z_BLD: Tensor,
         dt_bias_D: Tensor,
         state_BDN: Tensor | None = None,
+        is_pad_BL: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The output and last state of ``selective_scan``, with its arguments.
 
@@ -270,7 +287,7 @@ class SelectiveScan(nn.Module):
             ValueError: if the kernel that was asked for cannot run where the tensors are.
         """
         scan = _SCANS[self.choose(x_BLD)]
-        return scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN)
+        return scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL)
 
     def choose(self, x_BLD: Tensor) -> ScanName:
         """Which of ``triton``, ``mamba_ssm`` and ``torch`` runs on this tensor.

@@ -21,15 +21,16 @@ STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game"
 
 def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     """Name, registers and bytes of spilled registers of the kernels as training launches them."""
-    scan = {"CHANNELS": 32, "STATES": 16, "HAS_STATE": False}
+    scan = {"CHANNELS": 32, "STATES": 16, "HAS_STATE": False, "HAS_PADS": True}
     convolution = {"CHANNELS": convolution_operator.CHANNELS, "TAPS": 4, "HAS_BEFORE": False}
+    convolution["WHOLE"] = True
     for kernel, steps, constants in (
         (scan_forward_kernel, scan_operator.FORWARD_STEPS, scan),
         (scan_backward_kernel, scan_operator.BACKWARD_STEPS, {**scan, "HAS_GRAD_LAST": False}),
         (convolution_forward_kernel, convolution_operator.FORWARD_STEPS, convolution),
         (convolution_backward_kernel, convolution_operator.BACKWARD_STEPS, convolution),
     ):
-        yield _compile(kernel, architecture, **constants, STEPS=steps, WHOLE=True)
+        yield _compile(kernel, architecture, **constants, STEPS=steps)
 
 
 def _compile(kernel: Any, architecture: int, **constants: Any) -> tuple[str, int, int]:
@@ -47,4 +48,6 @@ def _kind(name: str, constants: dict[str, Any]) -> str:
         return "constexpr"
     if name in COUNTS or name in STRIDES:
         return "i32"
+    if name == "pads":
+        return "*u8"
     return "*bf16" if name in ROWS else "*fp32"

@@ -43,8 +43,8 @@ class Scan:
         both = draw(*rows, 2 * self.channels).to(self.dtype)
         projected = draw(*rows, 3 + 2 * self.states).to(self.dtype)
         dt = draw(*rows, self.channels).to(self.dtype)
-        if self.pads:
-            dt[:, -self.pads :] = -1e4
+        is_pad = torch.zeros(rows, dtype=torch.bool, device=device)
+        is_pad[:, self.length - self.pads :] = True
         state = draw(self.games, self.channels, self.states).float()
         return {
             "x_BLD": both[..., : self.channels],
@@ -56,6 +56,7 @@ class Scan:
             "z_BLD": both[..., self.channels :],
             "dt_bias_D": draw(self.channels).float() - 1,
             "state_BDN": state if self.with_state else None,
+            "is_pad_BL": is_pad if self.pads else None,
         }
 
 
@@ -112,7 +113,7 @@ CONVOLUTIONS = {
 def run(function: Callable[..., Any], inputs: dict[str, Tensor | None]) -> Tensors:
     """The results of a function and the gradient of a random function of them in every argument."""
     leaves = {
-        name: None if value is None else value.detach().requires_grad_()
+        name: None if value is None else value.detach().requires_grad_(value.is_floating_point())
         for name, value in inputs.items()
     }
     results = function(**leaves)
@@ -120,14 +121,21 @@ def run(function: Callable[..., Any], inputs: dict[str, Tensor | None]) -> Tenso
     draw = _drawing(0, str(results[0].device))
     total = sum((result * draw(*result.shape).to(result.dtype)).sum() for result in results)
     total.backward()
-    gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None}
+    gradients = {name: leaf.grad for name, leaf in leaves.items() if _is_float(leaf)}
     named = zip(("output", "last"), results, strict=False)
     return {**{name: result.detach() for name, result in named}, **gradients}
 
 
 def as_float64(inputs: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
     """The same numbers, for the plain form to compute with exactly."""
-    return {name: None if value is None else value.double() for name, value in inputs.items()}
+    return {
+        name: value.double() if value is not None and value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
+
+
+def _is_float(value: Tensor | None) -> bool:
+    return value is not None and value.is_floating_point()
 
 
 def mixer_outputs(scan: str, compiled: bool = False) -> Tensors:
@@ -171,7 +179,7 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
             "scan-without-state",
             selective_scan_operator,
             selective_scan_backward_operator,
-            Scan(1, 1, 2, 2, with_state=False),
+            Scan(1, 2, 2, 2, with_state=False, pads=1),
         ),
         (
             "convolution",
@@ -181,7 +189,7 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
         ),
     ):
         arguments = tuple(
-            None if value is None else value.requires_grad_()
+            value.requires_grad_() if _is_float(value) else value
             for value in case.inputs(device).values()
         )
         for test, result in torch.library.opcheck(operator, arguments).items():

@@ -29,9 +29,19 @@ def inside(index, count, at, length):
 
 
 @triton.jit
+def _reciprocal(value):
+    """1 / value to 1e-6 of itself for positive values, infinity included.
+
+    The square of the hardware's inverse root is a quarter of the instructions of a division.
+    """
+    root = tl.rsqrt(value)
+    return root * root
+
+
+@triton.jit
 def sigmoid(value):
     """1 / (1 + exp(-value)), which goes to 0 and 1 without a NaN."""
-    return 1 / (1 + tl.exp2(-value * LOG2_E))
+    return _reciprocal(1 + tl.exp2(-value * LOG2_E))
 
 
 @triton.jit
@@ -42,7 +52,7 @@ def softplus(value):
     So log(1 + e) = 2 artanh(e / (2 + e)), whose series converges fast: its argument is below 1/3.
     """
     e = tl.exp2(-tl.abs(value) * LOG2_E)
-    s = e / (2 + e)
+    s = e * _reciprocal(2 + e)
     square = s * s
     series = 1 / 15
     series = series * square + 1 / 13

@@ -7,6 +7,10 @@ the chunks in reverse: it recomputes a chunk's states and decays into registers 
 over them. The grid is as large as the GPU has room for, and a program goes from game to game:
 its scratch memory is used again and again and stays in the GPU's cache.
 
+Two warps a scheduler hide no wait for memory, and registers for more there are not. So what a
+chunk reads is on its way while the chunk before is computed, and nothing that is added to is read:
+the memory adds, without an answer.
+
 No sum depends on timing. A program alone adds its own games to its part of each weight's gradient
 and its own blocks of channels to the gradients of B and C, in order; the parts, P of the former
 and S of the latter, are added in order afterwards.
@@ -17,21 +21,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tessera.model.kernels.arithmetic import (
-    FROZEN,
-    LN_2,
-    LOG2_E,
-    inside,
-    load_float,
-    sigmoid,
-    softplus,
+from tessera.model.kernels.arithmetic import LN_2, LOG2_E, inside, sigmoid, softplus
+from tessera.model.kernels.rows import (
+    join_rows,
+    load_rows,
+    load_step_sizes,
+    load_tile,
+    split_tile,
+    store_tile,
 )
 
-
-@triton.jit
-def _add(pointers, values, mask, WHOLE: tl.constexpr):
-    """Add to memory that no other program touches."""
-    tl.store(pointers, load_float(pointers, mask, 0.0, WHOLE) + values, mask=mask)
+FIRST_STEPS = tl.constexpr(8)  # positions whose inputs are loaded together on the way forward
 
 
 @triton.jit(do_not_specialize=["length", "num_games"])
@@ -45,6 +45,7 @@ def scan_backward_kernel(
     z,
     dt_bias,
     state,
+    pads,
     grad_y,
     grad_last,
     grad_x,
@@ -75,8 +76,8 @@ def scan_backward_kernel(
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
     STEPS: tl.constexpr,
-    WHOLE: tl.constexpr,
     HAS_STATE: tl.constexpr,
+    HAS_PADS: tl.constexpr,
     HAS_GRAD_LAST: tl.constexpr,
 ):
     """Write the gradients of everything that ``selective_scan`` reads.
@@ -85,15 +86,17 @@ def scan_backward_kernel(
     share of the blocks of CHANNELS channels.
 
     Args:
-        x … state: as in ``scan_forward_kernel``.
+        x … pads: as in ``scan_forward_kernel``.
         grad_y: (B, L, D), any float dtype of at most 32 bits.
         grad_last: (B, D, N) float32, contiguous, read if HAS_GRAD_LAST.
         grad_x, grad_dt, grad_z: (B, L, D), contiguous, written.
         grad_state: (B, D, N) float32, contiguous, written if HAS_STATE.
         parts_A: (P, D, N) float32, added to; so are parts_D and parts_bias, (P, D).
         parts_BC: (S, B, L, 2, N) float32, added to: the gradients of B and of C.
-        scratch: float32, for each program as many states of a block as there are chunks.
+        scratch: float32, for each program as many states of a block as there are chunks, those of
+            L rounded up to a multiple of FIRST_STEPS.
         grad_game, grad_row: the strides of ``grad_y``.
+        STEPS: positions of a chunk; a power of two from 2 to FIRST_STEPS.
     """
     program = tl.program_id(0)
     split = tl.program_id(1)
@@ -106,9 +109,10 @@ def scan_backward_kernel(
     lane = tl.arange(0, CHANNELS)
     index = tl.arange(0, STATES)
     is_state = index < num_states
-    column = tl.arange(0, 2 * STEPS)
+    pair = tl.arange(0, 2)
     cell = lane[None, :] * STATES + index[:, None]
-    scratch += (program * num_splits + split).to(tl.int64) * num_chunks * (STATES * CHANNELS)
+    room = tl.cdiv(length, FIRST_STEPS) * (FIRST_STEPS // STEPS) * (STATES * CHANNELS)
+    scratch += (program * num_splits + split).to(tl.int64) * room
 
     for item in range(program, num_games, num_programs):
         game = tl.cast(item, tl.int64)
@@ -121,131 +125,145 @@ def scan_backward_kernel(
         B_rows = B + game * B_game
         C_rows = C + game * C_game
         z_rows = z + game * z_game
+        pads_row = pads + game * length
         grad_rows = grad_y + game * grad_game
-        first = (split.to(tl.int64) * num_games + game) * length * num_states
-        parts_rows = parts_BC + 2 * first
+        parts_rows = parts_BC + (split.to(tl.int64) * num_games + game) * length * (2 * num_states)
         for block in range(first_block, tl.minimum(first_block + share, blocks)):
             channel = block * CHANNELS + lane
             is_channel = channel < num_channels
             is_element = is_channel[None, :] & is_state[:, None]
             element = channel[None, :] * num_states + index[:, None]
             game_element = game * num_channels * num_states + element
-            rate = load_float(A + element, is_element, 0.0, WHOLE) * LOG2_E
-            skip = load_float(D + channel, is_channel, 0.0, WHOLE)
-            bias = load_float(dt_bias + channel, is_channel, 0.0, WHOLE)
+            rate = tl.load(A + element, mask=is_element, other=0.0) * LOG2_E
+            skip = tl.load(D + channel, mask=is_channel, other=0.0)[None, :]
+            bias = tl.load(dt_bias + channel, mask=is_channel, other=0.0)[None, :]
             held = tl.zeros([STATES, CHANNELS], tl.float32)
             if HAS_STATE:
-                held = load_float(state + game_element, is_element, 0.0, WHOLE)
+                held = tl.load(state + game_element, mask=is_element, other=0.0)
 
-            for chunk in range(num_chunks):
-                tl.store(scratch + chunk * (STATES * CHANNELS) + cell, held)
-                loads = ()
-                for step in tl.static_range(STEPS):
-                    at = chunk * STEPS + step
-                    at_channel = inside(channel, num_channels, at, length)
-                    at_state = inside(index, num_states, at, length)
-                    loads += (
-                        (
-                            load_float(x_rows + at * x_row + channel, at_channel, 0.0, WHOLE),
-                            load_float(dt_rows + at * dt_row + channel, at_channel, FROZEN, WHOLE),
-                            load_float(B_rows + at * B_row + index, at_state, 0.0, WHOLE),
-                        ),
-                    )
-                for step in tl.static_range(STEPS):
-                    x_now, raw, B_now = loads[step]
-                    delta = softplus(raw + bias)
-                    decay = tl.exp2(delta[None, :] * rate)
-                    held = decay * held + (delta * x_now)[None, :] * B_now[:, None]
-            # One thread may read below what another wrote here, and in the block before.
+            next_x = load_tile(x_rows, x_row, 0, channel, num_channels, length, FIRST_STEPS)
+            next_dt = load_step_sizes(
+                dt_rows, dt_row, pads_row, 0, channel, num_channels, length, FIRST_STEPS, HAS_PADS
+            )
+            next_B = load_rows(B_rows, B_row, 0, index, num_states, length, FIRST_STEPS)
+            for start in range(0, length, FIRST_STEPS):
+                x_now, raw, B_now = next_x, next_dt, next_B
+                at = start + FIRST_STEPS
+                next_x = load_tile(x_rows, x_row, at, channel, num_channels, length, FIRST_STEPS)
+                next_dt = load_step_sizes(
+                    dt_rows,
+                    dt_row,
+                    pads_row,
+                    at,
+                    channel,
+                    num_channels,
+                    length,
+                    FIRST_STEPS,
+                    HAS_PADS,
+                )
+                next_B = load_rows(B_rows, B_row, at, index, num_states, length, FIRST_STEPS)
+                delta = softplus(raw + bias)
+                deltas = split_tile(delta, FIRST_STEPS)
+                inputs = split_tile(delta * x_now, FIRST_STEPS)
+                for step in tl.static_range(FIRST_STEPS):
+                    if step % STEPS == 0:
+                        chunk = start // STEPS + step // STEPS
+                        tl.store(scratch + chunk * (STATES * CHANNELS) + cell, held)
+                    decay = tl.exp2(deltas[step][None, :] * rate)
+                    entered = inputs[step][None, :] * B_now[step].to(tl.float32)[:, None]
+                    held = decay * held + entered
+            # One thread may read below what another wrote.
             tl.debug_barrier()
 
             grad_held = tl.zeros([STATES, CHANNELS], tl.float32)
             if HAS_GRAD_LAST:
-                grad_held = load_float(grad_last + game_element, is_element, 0.0, WHOLE)
+                grad_held = tl.load(grad_last + game_element, mask=is_element, other=0.0)
             sum_A = tl.zeros([STATES, CHANNELS], tl.float32)
             sum_D = tl.zeros([CHANNELS], tl.float32)
             sum_bias = tl.zeros([CHANNELS], tl.float32)
+            at = (num_chunks - 1) * STEPS
+            next_state = tl.load(scratch + (num_chunks - 1) * (STATES * CHANNELS) + cell)
+            next_x = load_tile(x_rows, x_row, at, channel, num_channels, length, STEPS)
+            next_z = load_tile(z_rows, z_row, at, channel, num_channels, length, STEPS)
+            next_grad = load_tile(grad_rows, grad_row, at, channel, num_channels, length, STEPS)
+            next_dt = load_step_sizes(
+                dt_rows, dt_row, pads_row, at, channel, num_channels, length, STEPS, HAS_PADS
+            )
+            next_B = load_rows(B_rows, B_row, at, index, num_states, length, STEPS)
+            next_C = load_rows(C_rows, C_row, at, index, num_states, length, STEPS)
             for back in range(num_chunks):
-                chunk = num_chunks - 1 - back
-                # First of the loads: what is summed over states then takes the layout of rows, one
-                # channel a thread, and no thread repeats another's work on it.
-                states = (tl.load(scratch + chunk * (STATES * CHANNELS) + cell),)
-                loads = ()
-                for step in tl.static_range(STEPS):
-                    at = chunk * STEPS + step
-                    at_channel = inside(channel, num_channels, at, length)
-                    at_state = inside(index, num_states, at, length)
-                    loads += (
-                        (
-                            load_float(x_rows + at * x_row + channel, at_channel, 0.0, WHOLE),
-                            load_float(dt_rows + at * dt_row + channel, at_channel, FROZEN, WHOLE),
-                            load_float(z_rows + at * z_row + channel, at_channel, 0.0, WHOLE),
-                            load_float(grad_rows + at * grad_row + channel, at_channel, 0.0, WHOLE),
-                            load_float(B_rows + at * B_row + index, at_state, 0.0, WHOLE),
-                            load_float(C_rows + at * C_row + index, at_state, 0.0, WHOLE),
-                        ),
-                    )
-                sum_BC = tl.zeros([STATES, 2 * STEPS], tl.float32)
+                start = (num_chunks - 1 - back) * STEPS
+                states = (next_state,)
+                x_now, z_now, raw, grad_now = next_x, next_z, next_dt, next_grad
+                B_now, C_now = next_B, next_C
+                # Before the first chunk there is none: it is loaded once more, for nothing.
+                at = tl.maximum(start - STEPS, 0)
+                next_state = tl.load(scratch + at // STEPS * (STATES * CHANNELS) + cell)
+                next_x = load_tile(x_rows, x_row, at, channel, num_channels, length, STEPS)
+                next_z = load_tile(z_rows, z_row, at, channel, num_channels, length, STEPS)
+                next_grad = load_tile(grad_rows, grad_row, at, channel, num_channels, length, STEPS)
+                next_dt = load_step_sizes(
+                    dt_rows, dt_row, pads_row, at, channel, num_channels, length, STEPS, HAS_PADS
+                )
+                next_B = load_rows(B_rows, B_row, at, index, num_states, length, STEPS)
+                next_C = load_rows(C_rows, C_row, at, index, num_states, length, STEPS)
+
+                # The gate: y = read * z * gate; and the readout: read = C · state + D x.
+                delta = softplus(raw + bias)
+                gate = sigmoid(z_now)
+                grad_read = grad_now * z_now * gate
+                deltas = split_tile(delta, STEPS)
+                inputs = split_tile(delta * x_now, STEPS)
+                grads = split_tile(grad_read, STEPS)
                 decays = ()
-                deltas = ()
-                grads = ()
+                reads = ()
                 for step in tl.static_range(STEPS):
-                    at = chunk * STEPS + step
-                    x_now, raw, z_now, grad_now, B_now, C_now = loads[step]
-                    delta = softplus(raw + bias)
-                    decay = tl.exp2(delta[None, :] * rate)
-                    held = decay * states[step] + (delta * x_now)[None, :] * B_now[:, None]
+                    decay = tl.exp2(deltas[step][None, :] * rate)
+                    entered = inputs[step][None, :] * B_now[step].to(tl.float32)[:, None]
+                    held = decay * states[step] + entered
+                    reads += (tl.sum(held * C_now[step].to(tl.float32)[:, None], 0),)
                     states += (held,)
-                    # The readout and the gate: read = C · state + D x, y = read z gate.
-                    read = tl.sum(held * C_now[:, None], 0) + skip * x_now
-                    gate = sigmoid(z_now)
-                    grad_read = grad_now * z_now * gate
-                    sum_D += grad_read * x_now
-                    out_C = tl.sum(grad_read[None, :] * held, 1)
-                    out_z = grad_now * read * gate * (1 + z_now * (1 - gate))
-                    # Side by side the sums of a chunk fill all threads, and go out in one piece.
-                    sum_BC = tl.where(column[None, :] == 2 * step + 1, out_C[:, None], sum_BC)
-                    mask = is_channel
-                    if not WHOLE:
-                        mask = inside(channel, num_channels, at, length)
-                    place = grad_z_rows + at * num_channels + channel
-                    tl.store(place, out_z.to(grad_z.dtype.element_ty), mask=mask)
                     decays += (decay,)
-                    deltas += (delta,)
-                    grads += (grad_read,)
+                grads_entered = ()
+                grads_exponent = ()
                 for step in tl.static_range(STEPS - 1, -1, -1):
-                    at = chunk * STEPS + step
-                    x_now, raw, z_now, grad_now, B_now, C_now = loads[step]
-                    delta = deltas[step]
-                    grad_held += grads[step][None, :] * C_now[:, None]
+                    out_C = tl.sum(grads[step][None, :] * states[step + 1], 1)
+                    grad_held += grads[step][None, :] * C_now[step].to(tl.float32)[:, None]
                     # The recurrence: state = exp(Δ A) before + Δ x B.
-                    out_B = tl.sum(grad_held * (delta * x_now)[None, :], 1)
-                    sum_BC = tl.where(column[None, :] == 2 * step, out_B[:, None], sum_BC)
-                    grad_entered = tl.sum(grad_held * B_now[:, None], 0)
+                    out_B = tl.sum(grad_held * inputs[step][None, :], 1)
+                    entered = tl.sum(grad_held * B_now[step].to(tl.float32)[:, None], 0)
                     grad_held = grad_held * decays[step]
                     grad_exponent = grad_held * states[step]
-                    sum_A += grad_exponent * delta[None, :]
-                    grad_delta = tl.sum(grad_exponent * rate, 0) * LN_2 + x_now * grad_entered
-                    out_x = grads[step] * skip + delta * grad_entered
-                    out_dt = grad_delta * sigmoid(raw + bias)
-                    sum_bias += out_dt
-                    mask = is_channel
-                    if not WHOLE:
-                        mask = inside(channel, num_channels, at, length)
-                    place = at * num_channels + channel
-                    tl.store(grad_x_rows + place, out_x.to(grad_x.dtype.element_ty), mask=mask)
-                    tl.store(grad_dt_rows + place, out_dt.to(grad_dt.dtype.element_ty), mask=mask)
-                pair = 2 * STEPS * chunk + column
-                is_sum = (pair < 2 * length)[None, :] & is_state[:, None]
-                _add(
-                    parts_rows + pair[None, :] * num_states + index[:, None], sum_BC, is_sum, WHOLE
-                )
+                    sum_A += grad_exponent * deltas[step][None, :]
+                    exponent = tl.sum(grad_exponent * rate, 0)
+                    # Triton knows no starred tuple.
+                    grads_entered = (entered,) + grads_entered  # noqa: RUF005
+                    grads_exponent = (exponent,) + grads_exponent  # noqa: RUF005
+                    place = (start + step) * 2 * num_states + pair[None, :] * num_states
+                    tl.atomic_add(
+                        parts_rows + place + index[:, None],
+                        tl.join(out_B, out_C),
+                        mask=inside(index, num_states, start + step, length)[:, None],
+                        sem="relaxed",
+                    )
+                read = join_rows(reads, STEPS) + skip * x_now
+                grad_entered = join_rows(grads_entered, STEPS)
+                grad_delta = join_rows(grads_exponent, STEPS) * LN_2 + x_now * grad_entered
+                out_z = grad_now * read * gate * (1 + z_now * (1 - gate))
+                out_x = grad_read * skip + delta * grad_entered
+                out_dt = grad_delta * sigmoid(raw + bias)
+                sum_D += tl.sum(grad_read * x_now, 0)
+                sum_bias += tl.sum(out_dt, 0)
+                store_tile(grad_z_rows, start, channel, num_channels, length, out_z, STEPS)
+                store_tile(grad_x_rows, start, channel, num_channels, length, out_x, STEPS)
+                store_tile(grad_dt_rows, start, channel, num_channels, length, out_dt, STEPS)
 
             if HAS_STATE:
                 tl.store(grad_state + game_element, grad_held, mask=is_element)
             own = program.to(tl.int64) * num_channels
-            _add(parts_A + own * num_states + element, sum_A, is_element, WHOLE)
-            _add(parts_D + own + channel, sum_D, is_channel, WHOLE)
-            _add(parts_bias + own + channel, sum_bias, is_channel, WHOLE)
+            place = parts_A + own * num_states + element
+            tl.atomic_add(place, sum_A, mask=is_element, sem="relaxed")
+            tl.atomic_add(parts_D + own + channel, sum_D, mask=is_channel, sem="relaxed")
+            tl.atomic_add(parts_bias + own + channel, sum_bias, mask=is_channel, sem="relaxed")
             # The next block writes over what one thread may still be reading.
             tl.debug_barrier()

@@ -3,7 +3,8 @@
 Shapes: B games, L positions, D channels, N states of a channel. A warp holds the states of its
 channels in registers and walks through the game; with two million (game, channel) pairs in a batch
 nothing is gained by splitting time. Triton lays a tile (states, channels) of 16 × 32 over the warp
-so that a thread has four states of four channels: sums over either cost few shuffles.
+so that a thread has four states of four channels: sums over either cost few shuffles. The inputs of
+the next STEPS positions are on their way while these are computed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tessera.model.kernels.arithmetic import FROZEN, LOG2_E, inside, load_float, sigmoid, softplus
+from tessera.model.kernels.arithmetic import LOG2_E, sigmoid, softplus
+from tessera.model.kernels.rows import (
+    join_rows,
+    load_rows,
+    load_step_sizes,
+    load_tile,
+    split_tile,
+    store_tile,
+)
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -25,6 +34,7 @@ def scan_forward_kernel(
     z,
     dt_bias,
     state,
+    pads,
     y,
     last,
     length,
@@ -43,8 +53,8 @@ def scan_forward_kernel(
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
     STEPS: tl.constexpr,
-    WHOLE: tl.constexpr,
     HAS_STATE: tl.constexpr,
+    HAS_PADS: tl.constexpr,
 ):
     """Write the gated output and the last state; see ``tessera.model.scan.selective_scan``.
 
@@ -55,12 +65,12 @@ def scan_forward_kernel(
         A: (D, N) float32, contiguous.
         D, dt_bias: (D,) float32.
         state: (B, D, N) float32, contiguous, read if HAS_STATE.
+        pads: (B, L) one byte, contiguous, not 0 where the state freezes, read if HAS_PADS.
         y: (B, L, D), contiguous, written.
         last: (B, D, N) float32, contiguous, written.
         x_game, x_row, …: elements from one game and one position to the next.
         STATES: ``num_states`` rounded up to a power of two.
-        STEPS: positions whose inputs are loaded together, before the first of them is used.
-        WHOLE: L is a multiple of STEPS, D one of CHANNELS, and N is STATES.
+        STEPS: positions that are loaded together; a power of two from 2 to 8.
     """
     blocks = tl.cdiv(num_channels, CHANNELS)
     program = tl.program_id(0)
@@ -68,52 +78,50 @@ def scan_forward_kernel(
     channel = program % blocks * CHANNELS + tl.arange(0, CHANNELS)
     index = tl.arange(0, STATES)
     is_channel = channel < num_channels
-    is_state = index < num_states
-    is_element = is_channel[None, :] & is_state[:, None]
+    is_element = is_channel[None, :] & (index < num_states)[:, None]
     element = channel[None, :] * num_states + index[:, None]
 
-    rate = load_float(A + element, is_element, 0.0, WHOLE) * LOG2_E
-    skip = load_float(D + channel, is_channel, 0.0, WHOLE)
-    bias = load_float(dt_bias + channel, is_channel, 0.0, WHOLE)
+    rate = tl.load(A + element, mask=is_element, other=0.0) * LOG2_E
+    skip = tl.load(D + channel, mask=is_channel, other=0.0)[None, :]
+    bias = tl.load(dt_bias + channel, mask=is_channel, other=0.0)[None, :]
     held = tl.zeros([STATES, CHANNELS], tl.float32)
     if HAS_STATE:
         before = state + game * num_channels * num_states
-        held = load_float(before + element, is_element, 0.0, WHOLE)
+        held = tl.load(before + element, mask=is_element, other=0.0)
     x += game * x_game
     dt += game * dt_game
     B += game * B_game
     C += game * C_game
     z += game * z_game
     y += game * length * num_channels
+    pads += game * length
 
+    next_x = load_tile(x, x_row, 0, channel, num_channels, length, STEPS)
+    next_z = load_tile(z, z_row, 0, channel, num_channels, length, STEPS)
+    next_dt = load_step_sizes(dt, dt_row, pads, 0, channel, num_channels, length, STEPS, HAS_PADS)
+    next_B = load_rows(B, B_row, 0, index, num_states, length, STEPS)
+    next_C = load_rows(C, C_row, 0, index, num_states, length, STEPS)
     for start in range(0, length, STEPS):
-        loads = ()
+        x_now, z_now, raw, B_now, C_now = next_x, next_z, next_dt, next_B, next_C
+        at = start + STEPS
+        next_x = load_tile(x, x_row, at, channel, num_channels, length, STEPS)
+        next_z = load_tile(z, z_row, at, channel, num_channels, length, STEPS)
+        next_dt = load_step_sizes(
+            dt, dt_row, pads, at, channel, num_channels, length, STEPS, HAS_PADS
+        )
+        next_B = load_rows(B, B_row, at, index, num_states, length, STEPS)
+        next_C = load_rows(C, C_row, at, index, num_states, length, STEPS)
+        delta = softplus(raw + bias)
+        deltas = split_tile(delta, STEPS)
+        inputs = split_tile(delta * x_now, STEPS)
+        reads = ()
         for step in tl.static_range(STEPS):
-            at = start + step
-            at_channel = inside(channel, num_channels, at, length)
-            at_state = inside(index, num_states, at, length)
-            loads += (
-                (
-                    load_float(x + at * x_row + channel, at_channel, 0.0, WHOLE),
-                    # A position beyond the end leaves the state as it was.
-                    load_float(dt + at * dt_row + channel, at_channel, FROZEN, WHOLE),
-                    load_float(z + at * z_row + channel, at_channel, 0.0, WHOLE),
-                    load_float(B + at * B_row + index, at_state, 0.0, WHOLE),
-                    load_float(C + at * C_row + index, at_state, 0.0, WHOLE),
-                ),
-            )
-        for step in tl.static_range(STEPS):
-            at = start + step
-            x_now, raw, z_now, B_now, C_now = loads[step]
-            delta = softplus(raw + bias)
-            decay = tl.exp2(delta[None, :] * rate)
-            held = decay * held + (delta * x_now)[None, :] * B_now[:, None]
-            read = tl.sum(held * C_now[:, None], 0) + skip * x_now
-            out = (read * (z_now * sigmoid(z_now))).to(y.dtype.element_ty)
-            if WHOLE:
-                tl.store(y + at * num_channels + channel, out)
-            else:
-                mask = inside(channel, num_channels, at, length)
-                tl.store(y + at * num_channels + channel, out, mask=mask)
+            decay = tl.exp2(deltas[step][None, :] * rate)
+            entered = inputs[step][None, :] * B_now[step].to(tl.float32)[:, None]
+            held = decay * held + entered
+            reads += (tl.sum(held * C_now[step].to(tl.float32)[:, None], 0),)
+        read = join_rows(reads, STEPS) + skip * x_now
+        out = read * (z_now * sigmoid(z_now))
+        store_tile(y, start, channel, num_channels, length, out, STEPS)
 
     tl.store(last + game * num_channels * num_states + element, held, mask=is_element)

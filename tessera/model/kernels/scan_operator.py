@@ -13,14 +13,13 @@ from torch import Tensor
 
 from tessera.accelerator import current
 from tessera.model.kernels.launching import OPTIONS, resident_programs, rows_of, weight
-from tessera.model.kernels.scan_backward import scan_backward_kernel
+from tessera.model.kernels.scan_backward import FIRST_STEPS, scan_backward_kernel
 from tessera.model.kernels.scan_forward import scan_forward_kernel
 
 CHANNELS = 32  # a program's, at most: with 16 states a thread has four of four channels
 _ELEMENTS = 512  # states of a program's channels, at most: 16 in a thread
-FORWARD_STEPS = 4  # positions whose loads wait together
-BACKWARD_STEPS = 4  # positions whose states and decays fit in registers
-BACKWARD_REGISTERS = 255  # of a thread, at most; fewer let a multiprocessor hold more programs
+FORWARD_STEPS = 2  # positions that are loaded together
+BACKWARD_STEPS = 2  # positions whose states and decays fit in registers
 PROGRAMS = 8  # of the backward on a multiprocessor: as many as its registers hold
 
 # Share of its programs that a GPU shall have work for, on average.
@@ -28,7 +27,7 @@ _BUSY = 0.9
 
 _SCHEMA = """(
     Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D, Tensor z, Tensor dt_bias,
-    Tensor? state"""
+    Tensor? state, Tensor? is_pad"""
 
 
 @torch.library.custom_op(
@@ -44,6 +43,7 @@ def selective_scan_operator(
     z_BLD: Tensor,
     dt_bias_D: Tensor,
     state_BDN: Tensor | None,
+    is_pad_BL: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The output and last state of ``tessera.model.selective_scan``, which lists the arguments."""
     assert x_BLD.shape == dt_BLD.shape == z_BLD.shape and B_BLN.shape == C_BLN.shape
@@ -53,7 +53,7 @@ def selective_scan_operator(
     x, dt, B, C, z = rows
     weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
     num_games, length, num_channels = x_BLD.shape
-    options = _shape_options(x_BLD, A_DN, min(FORWARD_STEPS, length))
+    options = _shape_options(A_DN)
     num_programs = num_games * triton.cdiv(num_channels, options["CHANNELS"])
     with current(x_BLD.device):
         scan_forward_kernel[(num_programs,)](
@@ -66,13 +66,16 @@ def selective_scan_operator(
             z,
             weights[2],
             y_BLD if state_BDN is None else weight(state_BDN),
+            y_BLD if is_pad_BL is None else _bytes(is_pad_BL),
             y_BLD,
             last_BDN,
             length,
             *A_DN.shape,
             *strides,
             **options,
+            STEPS=FORWARD_STEPS,
             HAS_STATE=state_BDN is not None,
+            HAS_PADS=is_pad_BL is not None,
             **OPTIONS,
         )
     return y_BLD, last_BDN
@@ -93,21 +96,22 @@ def selective_scan_backward_operator(
     z_BLD: Tensor,
     dt_bias_D: Tensor,
     state_BDN: Tensor | None,
+    is_pad_BL: Tensor | None,
     grad_y_BLD: Tensor,
     grad_last_BDN: Tensor | None,
 ) -> list[Tensor]:
-    """The gradients of the nine arguments, or of eight without a state, in their order."""
+    """The gradients of the first nine arguments, or eight without a state, in their order."""
     rows, strides = rows_of(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD, grad_y_BLD)
     x, dt, B, C, z, grad_y = rows
     weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
     num_games, length, num_channels = x_BLD.shape
     num_states = A_DN.shape[1]
-    steps = min(BACKWARD_STEPS, triton.next_power_of_2(length))
-    options = _shape_options(x_BLD, A_DN, steps)
+    options = _shape_options(A_DN)
     resident = resident_programs(x_BLD.device, PROGRAMS)
     blocks = triton.cdiv(num_channels, options["CHANNELS"])
     num_programs, num_splits = divide(num_games, blocks, resident)
-    size_of_block = triton.cdiv(length, steps) * options["CHANNELS"] * options["STATES"]
+    num_chunks = triton.cdiv(length, FIRST_STEPS.value) * (FIRST_STEPS.value // BACKWARD_STEPS)
+    size_of_block = num_chunks * options["CHANNELS"] * options["STATES"]
 
     def zeros(*shape: int) -> Tensor:
         return x_BLD.new_zeros(shape, dtype=torch.float32)
@@ -133,6 +137,7 @@ def selective_scan_backward_operator(
             z,
             weights[2],
             scratch if state_BDN is None else weight(state_BDN),
+            scratch if is_pad_BL is None else _bytes(is_pad_BL),
             grad_y,
             scratch if grad_last_BDN is None else weight(grad_last_BDN),
             *grads,
@@ -148,9 +153,10 @@ def selective_scan_backward_operator(
             num_states,
             *strides,
             **options,
+            STEPS=BACKWARD_STEPS,
             HAS_STATE=state_BDN is not None,
+            HAS_PADS=is_pad_BL is not None,
             HAS_GRAD_LAST=grad_last_BDN is not None,
-            maxnreg=BACKWARD_REGISTERS,
             **OPTIONS,
         )
     del scratch
@@ -192,24 +198,20 @@ def _backward(
     if grad_y_BLD is None:
         grad_y_BLD = torch.zeros_like(inputs[0])
     grads = selective_scan_backward_operator(*inputs, grad_y_BLD, grad_last_BDN)
-    return (*grads, None)[:9]
+    return (*grads, None, None)[:10]
 
 
 selective_scan_operator.register_autograd(_backward, setup_context=_save)
 
 
-def _shape_options(x_BLD: Tensor, A_DN: Tensor, steps: int) -> dict[str, Any]:
-    """What the kernels' code depends on in the shapes."""
-    _, length, num_channels = x_BLD.shape
-    num_states = A_DN.shape[1]
-    padded = triton.next_power_of_2(num_states)
-    channels = max(1, min(CHANNELS, _ELEMENTS // padded))
-    return {
-        "CHANNELS": channels,
-        "STATES": padded,
-        "STEPS": steps,
-        "WHOLE": length % steps == 0 and num_channels % channels == 0 and padded == num_states,
-    }
+def _shape_options(A_DN: Tensor) -> dict[str, int]:
+    """What both kernels' code depends on in the shapes."""
+    padded = triton.next_power_of_2(A_DN.shape[1])
+    return {"CHANNELS": max(1, min(CHANNELS, _ELEMENTS // padded)), "STATES": padded}
+
+
+def _bytes(is_pad_BL: Tensor) -> Tensor:
+    return is_pad_BL.contiguous().view(torch.uint8)
 
 
 def divide(num_games: int, num_blocks: int, resident: int) -> tuple[int, int]:
