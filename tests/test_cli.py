@@ -116,16 +116,29 @@ def test_print_config_shows_every_setting_and_one_board_size(capsys: pytest.Capt
     assert "vocab_size" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["quickstart", "tessera", "full_game"])
+# Board size, context and blocks of each configuration.
+CONFIGURATIONS = {
+    "quickstart": (9, None, 1),
+    "tessera": (19, 64, 1),
+    "full_game": (19, None, 4),
+    "uniform_9x9": (9, None, 4),
+    "rules_9x9": (9, None, 4),
+}
+
+
+def test_every_configuration_is_known(repository: Path) -> None:
+    assert {file.stem for file in (repository / "configs").iterdir()} == set(CONFIGURATIONS)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_configurations_are_complete_and_belong_to_what_the_design_says(
     name: str, repository: Path, capsys: pytest.CaptureFixture
 ) -> None:
     file = repository / "configs" / f"{name}.yaml"
     assert tessera("fit", "--config", file, "--print_config") == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    expected = {"quickstart": (9, None, 1), "tessera": (19, 64, 1), "full_game": (19, None, 4)}
     found = (shown["data"]["board_size"], shown["data"]["context"], shown["model"]["n_layers"])
-    assert found == expected[name]
+    assert found == CONFIGURATIONS[name]
     assert name == "quickstart" or shown["model"]["d_model"] == 256
     # Valid in every other respect as well: everything but a checkpoint is there.
     assert tessera("fit", "--config", file, "--ckpt_path", "none.ckpt") == 2

@@ -174,7 +174,7 @@ class SelfPlay:
         scores = logits[:, : self.vocabulary.num_points + 1].float() / self.temperature
         log_probs = scores.masked_fill(~legal, -torch.inf).log_softmax(1)
         words = random_words(self.seed, self._numbers[self._rows], plies, MOVE)
-        return log_probs, draw(log_probs.double().exp(), legal, words)
+        return log_probs, draw(log_probs.exp(), legal, words)
 
     def _take_next(self, moves: Tensor) -> None:
         """Give the slots whose games are over the next games, as long as there are any."""

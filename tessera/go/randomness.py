@@ -14,6 +14,7 @@ _MIX_1 = -0x40A7B892E31B1A47
 _MIX_2 = -0x6B2FB644ECCEEE15
 _LOW = 0xFFFFFFFF
 _FRACTION_BITS = 53  # of a float64
+_SHARE_BITS = 43  # so that the shares of a thousand columns add up to fewer than 53 bits
 
 # Purposes keep draws apart that share seed, game and ply.
 MOVE = 0
@@ -77,15 +78,16 @@ def below(words: Tensor, bound: Tensor) -> Tensor:
 def draw(shares: Tensor, allowed: Tensor, words: Tensor) -> Tensor:
     """An allowed column of each row, with a probability in proportion to its share; (B,) int64.
 
-    Floating point, for distributions that are not whole numbers: another device may draw another
-    column where a draw falls within rounding of the border between two.
+    The shares come from floating point: another device may draw another column where they differ
+    in their last bits. What is drawn from given shares is the same everywhere.
 
     Args:
-        shares: (B, C) float64, not negative; 0 where not allowed.
+        shares: (B, C) floating point, 0 to 1, counted to 43 binary places; 0 where not allowed.
         allowed: (B, C) bool, True in at least one column of each row.
         words: (B,) int64, 64 random bits each.
     """
-    through = shares.cumsum(1)
+    # Whole numbers add up to the same in any order; a GPU adds others in an order of its own.
+    through = (shares * 2.0**_SHARE_BITS).long().cumsum(1)
     bits = _shift_right(words, 64 - _FRACTION_BITS)
     drawn = bits.double().unsqueeze(1) * 2.0**-_FRACTION_BITS * through[:, -1:]
     # The first allowed column that the draw falls to; the first allowed one if rounding left none.

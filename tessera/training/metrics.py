@@ -15,11 +15,13 @@ from torchmetrics import Metric
 from tessera.data import GameBatch
 from tessera.transfers import to_host
 
-# Lower bounds of the groups in which legality is also reported.
+# Lower bounds of the groups of targets in which some metrics are also reported.
 PLY_GROUPS = (0, 32, 64, 128, 256)
 CAPTURE_GROUPS = (0, 1, 5, 20)
 
 _OVERALL = ("loss", "floor_nats", "excess_nats", "top1", "top5")
+_LEGALITY = ("legal_mass", "legal_top1")
+_GROUPED = ("excess_nats", *_LEGALITY)
 
 
 class NextMoveMetrics(Metric):
@@ -36,10 +38,11 @@ class NextMoveMetrics(Metric):
     ``legal_top1``        whether the likeliest token is legal
     ====================  ==========================================================================
 
-    The two legality metrics are also given by groups of targets, ``legal_top1_by_ply/32-63`` and
-    ``legal_top1_by_captures/5-19`` (stones captured in the game so far). What could not be measured
-    is absent. Nothing waits for the GPU before ``compute``. Healthy: ``excess_nats`` falls towards
-    0, ``legal_mass`` rises towards 1, the groups with many captures come last.
+    ``excess_nats`` and the two legality metrics are also given by groups of targets,
+    ``legal_top1_by_ply/32-63`` and ``legal_top1_by_captures/5-19`` (stones captured in the game so
+    far). What could not be measured is absent. Nothing waits for the GPU before ``compute``, and
+    the same batches give the same bits. Healthy: ``excess_nats`` falls towards 0, ``legal_mass``
+    rises towards 1, the groups with many captures come last.
 
     Example:
         >>> from tessera.data import GameStream, StreamSettings
@@ -57,15 +60,13 @@ class NextMoveMetrics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        groups = {"ply": len(PLY_GROUPS), "captures": len(CAPTURE_GROUPS)}
         self._add_sums("count", 1)
         self._add_sums("sums", len(_OVERALL))
         for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
             # Here once, because making them where they are needed would copy them to the GPU.
-            self.register_buffer(f"edges_by_{name}", torch.tensor(bounds[1:]), persistent=False)
-        for name, size in groups.items():
-            for what in ("count", "legal_mass", "legal_top1"):
-                self._add_sums(f"{what}_by_{name}", size)
+            self.register_buffer(f"bounds_by_{name}", torch.tensor(bounds), persistent=False)
+            for what in ("count", "sums"):
+                self._add_sums(f"{what}_by_{name}", len(bounds) * len(_GROUPED))
 
     def _add_sums(self, name: str, size: int) -> None:
         # Double precision: a sum of millions of targets still has its sixth digit.
@@ -85,23 +86,36 @@ class NextMoveMetrics(Metric):
         loss = -log_q.gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1)
         best = logits.topk(min(5, vocab_size), -1).indices
         hits = best == batch.targets.unsqueeze(-1)
-        values = (loss, batch.entropies, loss + batch.log_probs, hits[..., 0], hits.any(-1))
+        excess = loss + batch.log_probs
+        values = (loss, batch.entropies, excess, hits[..., 0], hits.any(-1))
         self.count += counted.sum()
         # Not a product: at PAD a value may be infinite.
         sums = [torch.where(counted, value.double(), 0.0).sum() for value in values]
         self.sums += torch.stack(sums)
-        if batch.legal is None:
-            return
-        legal = batch.legal_tokens()
-        mass = (log_q.exp() * legal).sum(-1)
-        top1 = legal.gather(-1, best[..., :1]).squeeze(-1)
+        legality = self._legality(log_q, best[..., :1], batch)
         for name, by in (("ply", batch.plies), ("captures", batch.captures)):
-            edges = getattr(self, f"edges_by_{name}")
-            group = torch.bucketize(by, edges, right=True).flatten()
-            for what, value in (("count", counted), ("legal_mass", mass), ("legal_top1", top1)):
-                # Zero where nothing counts: picking out the others would wait for the GPU.
-                added = torch.where(counted, value.double(), 0.0).flatten()
-                getattr(self, f"{what}_by_{name}").scatter_add_(0, group, added)
+            self._add_groups(name, by, counted, (excess, *legality))
+
+    def _legality(self, log_q: Tensor, best: Tensor, batch: GameBatch) -> tuple[Tensor, ...]:
+        """The legality metrics of every target, (B, L) each; none without legal points."""
+        if batch.legal is None:
+            return ()
+        legal = batch.legal_tokens()
+        return (log_q.exp() * legal).sum(-1), legal.gather(-1, best).squeeze(-1)
+
+    def _add_groups(
+        self, name: str, by: Tensor, counted: Tensor, values: tuple[Tensor, ...]
+    ) -> None:
+        """Add the first of the metrics in ``_GROUPED`` to the sums of each target's group."""
+        bounds = getattr(self, f"bounds_by_{name}")
+        group = torch.bucketize(by, bounds[1:], right=True)
+        # A sum of every group over all targets: scattering would add them in any order.
+        places = torch.arange(len(bounds), device=by.device)[:, None, None]
+        member = (group == places) & counted
+        for nth, value in enumerate(values):
+            added = torch.where(member, value.double(), 0.0).sum((1, 2))
+            getattr(self, f"sums_by_{name}")[nth :: len(_GROUPED)] += added
+            getattr(self, f"count_by_{name}")[nth :: len(_GROUPED)] += member.sum((1, 2))
 
     def compute(self) -> dict[str, Tensor]:
         """The metrics that could be measured, by name; float32 scalars on the host."""
@@ -111,14 +125,16 @@ class NextMoveMetrics(Metric):
             means = (sums["sums"] / sums["count"]).float()
             results |= dict(zip(_OVERALL, means, strict=True))
         for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
-            count = sums[f"count_by_{name}"]
-            for what in ("legal_mass", "legal_top1"):
-                total = sums[f"{what}_by_{name}"]
-                if count.sum() > 0:
-                    results[what] = (total.sum() / count.sum()).float()
-                for nth, group in enumerate(group_names(bounds)):
-                    if count[nth] > 0:
-                        results[f"{what}_by_{name}/{group}"] = (total[nth] / count[nth]).float()
+            total, count = (sums[f"{what}_by_{name}"] for what in ("sums", "count"))
+            for nth, what in enumerate(_GROUPED):
+                own = slice(nth, None, len(_GROUPED))
+                if what in _LEGALITY and count[own].sum() > 0:
+                    results[what] = (total[own].sum() / count[own].sum()).float()
+                for group, part, size in zip(
+                    group_names(bounds), total[own], count[own], strict=True
+                ):
+                    if size > 0:
+                        results[f"{what}_by_{name}/{group}"] = (part / size).float()
         return results
 
     def _on_host(self) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tessera.go.randomness import MOVE, WINDOW, below, mix, random_words
+from tessera.go.randomness import MOVE, WINDOW, below, draw, mix, random_words
 
 
 def test_mix_gives_the_published_words_of_splitmix64() -> None:
@@ -41,3 +41,24 @@ def test_below_is_uniform() -> None:
     assert counts.numel() == 7
     # Chi-square with 6 degrees of freedom: 22.5 is passed once in a thousand times.
     assert float((counts - 10_000).double().square().sum() / 10_000) < 22.5
+
+
+def test_columns_are_drawn_in_proportion_to_their_shares() -> None:
+    shares = torch.tensor([0.5, 0.0, 0.25, 0.2, 0.05])
+    words = random_words(4, torch.arange(100_000), 0, MOVE)
+    rows, allowed = shares.expand(len(words), -1), (shares > 0).expand(len(words), -1)
+    counts = draw(rows, allowed, words).bincount(minlength=5)
+    expected = 100_000 * shares
+    assert int(counts[1]) == 0
+    # Chi-square with 3 degrees of freedom: 16.3 is passed once in a thousand times.
+    assert float(((counts - expected).square() / expected.clamp(min=1)).sum()) < 16.3
+    # The same shares are drawn from in the same way, whatever they are stored in.
+    assert torch.equal(draw(rows.double(), allowed, words), draw(rows, allowed, words))
+
+
+def test_a_column_that_is_allowed_is_drawn_even_if_all_shares_are_lost() -> None:
+    words = random_words(4, torch.arange(50), 0, MOVE)
+    allowed = torch.tensor([False, True, False, True]).expand(50, -1)
+    for share in (0.0, 1e-30, float("nan")):
+        drawn = draw(torch.full((50, 4), share) * allowed, allowed, words)
+        assert set(drawn.tolist()) <= {1, 3}
