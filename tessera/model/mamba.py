@@ -5,13 +5,19 @@ Shape suffixes: B games, L positions, H ``d_model``, V ``vocab_size``.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tessera.model.mamba2 import Mamba2Mixer
 from tessera.model.mixer import MambaMixer, size_problems
 from tessera.model.scan import ScanName
 from tessera.model.state import LayerState, MambaState
+
+MixerName = Literal["mamba", "mamba2"]
+Mixer = MambaMixer | Mamba2Mixer
 
 MAX_CONTEXT = 64  # moves in the window of the windowed forward
 
@@ -19,10 +25,24 @@ MAX_CONTEXT = 64  # moves in the window of the windowed forward
 _HEAD_SCALE = 0.01
 
 
+def new_mixer(
+    mixer: MixerName, d_model: int, d_state: int, d_conv: int, expand: int, scan: ScanName
+) -> Mixer:
+    """One mixer of the kind that was asked for, see ``MambaMixer`` and ``Mamba2Mixer``.
+
+    Raises:
+        ValueError: if ``mixer`` is unknown; those of the two.
+    """
+    if mixer not in get_args(MixerName):
+        raise ValueError(f"mixer must be {' or '.join(get_args(MixerName))}, got {mixer}.")
+    kind = MambaMixer if mixer == "mamba" else Mamba2Mixer
+    return kind(d_model, d_state, d_conv, expand, scan)
+
+
 class MambaStack(nn.Module):
     """Pre-norm residual Mamba blocks and a final norm, with the interface of one ``MambaMixer``.
 
-    Arguments and errors are those of ``MambaMixer``, with ``n_layers`` blocks.
+    Arguments and errors are those of ``MambaMixer``, with ``n_layers`` blocks of one kind of mixer.
 
     Attributes:
         checkpoint_activations: whether training keeps a block's input only and computes the rest
@@ -37,10 +57,11 @@ class MambaStack(nn.Module):
         d_conv: int = 4,
         expand: int = 2,
         scan: ScanName = "auto",
+        mixer: MixerName = "mamba",
     ) -> None:
         super().__init__()
         self.mixers = nn.ModuleList(
-            MambaMixer(d_model, d_state, d_conv, expand, scan) for _ in range(n_layers)
+            new_mixer(mixer, d_model, d_state, d_conv, expand, scan) for _ in range(n_layers)
         )
         self.norms = nn.ModuleList(nn.RMSNorm(d_model, eps=1e-5) for _ in range(n_layers))
         self.final_norm = nn.RMSNorm(d_model, eps=1e-5)
@@ -80,7 +101,7 @@ class MambaStack(nn.Module):
         own: tuple[LayerState, ...] | None,
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
         mixer = self.mixers[index]
-        assert isinstance(mixer, MambaMixer)
+        assert isinstance(mixer, Mixer)
         # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
         mixed_BLH, after = mixer.advance(self.norms[index](hidden_BLH), is_pad_BL, own)
         return hidden_BLH + mixed_BLH, after
@@ -90,7 +111,7 @@ class MambaStack(nn.Module):
     ) -> Tensor:
         """The mixed vectors of one more token, see ``MambaMixer.step_in_place``."""
         for index, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
-            assert isinstance(mixer, MambaMixer)
+            assert isinstance(mixer, Mixer)
             own = layers[index : index + 1]
             hidden_BH = hidden_BH + mixer.step_in_place(norm(hidden_BH), own, is_new_B)
         return self.final_norm(hidden_BH)
@@ -99,7 +120,7 @@ class MambaStack(nn.Module):
         self, batch_size: int, device: torch.device | str | None = None
     ) -> tuple[LayerState, ...]:
         """The states of new games, first layer first."""
-        mixers = [mixer for mixer in self.mixers if isinstance(mixer, MambaMixer)]
+        mixers = [mixer for mixer in self.mixers if isinstance(mixer, Mixer)]
         return tuple(layer for mixer in mixers for layer in mixer.init_layers(batch_size, device))
 
 
@@ -112,14 +133,16 @@ class MambaModel(nn.Module):
     Args:
         vocab_size: tokens, n² + 3 for an n×n board.
         d_model: width of a position's vector.
-        d_state: states of each channel.
+        d_state: states of each channel; Mamba-2 is usually run with 64 or 128.
         d_conv: positions the short convolution sees, its own included.
         expand: channels per unit of ``d_model``.
         n_layers: 1 is a bare mixer; more are pre-norm residual blocks and a final norm.
-        scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``.
+        scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``; of Mamba-2
+            without ``triton``, see ``DualScan``.
         pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
         checkpoint_activations: whether training keeps only the input of each of several blocks and
             computes the rest again in the backward pass: less memory, more time.
+        mixer: ``mamba`` or ``mamba2``, whose channels share their step sizes and decay by heads.
 
     Raises:
         ValueError: naming every argument that is out of range, its value and what is allowed.
@@ -136,6 +159,7 @@ class MambaModel(nn.Module):
         scan: ScanName = "auto",
         pad_token: int | None = None,
         checkpoint_activations: bool = False,
+        mixer: MixerName = "mamba",
     ) -> None:
         super().__init__()
         pad = vocab_size - 2 if pad_token is None else pad_token
@@ -156,11 +180,11 @@ class MambaModel(nn.Module):
         self.n_layers = n_layers
         self.pad_token = pad
         self.embedding = nn.Embedding(vocab_size, d_model, padding_idx=pad)
-        self.mamba: MambaMixer | MambaStack
+        self.mamba: Mixer | MambaStack
         if n_layers == 1:
-            self.mamba = MambaMixer(d_model, d_state, d_conv, expand, scan)
+            self.mamba = new_mixer(mixer, d_model, d_state, d_conv, expand, scan)
         else:
-            self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan)
+            self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan, mixer)
             self.mamba.checkpoint_activations = checkpoint_activations
         self.head = nn.Linear(d_model, vocab_size)
         nn.init.normal_(self.head.weight, std=_HEAD_SCALE * d_model**-0.5)

@@ -16,7 +16,7 @@ from tessera.model.scan import ScanName, SelectiveScan
 from tessera.model.state import LayerState
 
 # softplus turns this raw step size into exactly 0 in every dtype, and float16 can still hold it.
-_RAW_DT_OF_PAD = -1e4
+RAW_DT_OF_PAD = -1e4
 
 # Step sizes at the start are log-uniform in this range, as in the paper.
 _DT_MIN, _DT_MAX = 1e-3, 1e-1
@@ -29,6 +29,13 @@ def size_problems(**sizes: int) -> list[str]:
         for name, size in sizes.items()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1
     ]
+
+
+def initial_dt_bias(count: int) -> Tensor:
+    """Step sizes (count,) drawn log-uniformly, as the softplus of what is returned."""
+    span = math.log(_DT_MAX) - math.log(_DT_MIN)
+    dt = torch.exp(torch.rand(count) * span + math.log(_DT_MIN))
+    return dt + torch.log(-torch.expm1(-dt))
 
 
 class MambaMixer(nn.Module):
@@ -86,10 +93,8 @@ class MambaMixer(nn.Module):
         """Draw step sizes log-uniformly and store them through the inverse of softplus."""
         bound = self.dt_rank**-0.5
         nn.init.uniform_(self.dt_proj.weight, -bound, bound)
-        span = math.log(_DT_MAX) - math.log(_DT_MIN)
-        dt = torch.exp(torch.rand(self.d_inner) * span + math.log(_DT_MIN))
         with torch.no_grad():
-            self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+            self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
         self.dt_proj.bias._no_reinit = True  # type: ignore[attr-defined]
 
     def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
@@ -125,7 +130,7 @@ class MambaMixer(nn.Module):
         dt_BLR, B_BLN, C_BLN = self.x_proj(x_BLD).split(sizes, dim=-1)
         dt_BLD = F.linear(dt_BLR, self.dt_proj.weight)
         if is_pad_BL is not None:
-            dt_BLD = dt_BLD.masked_fill(is_pad_BL[..., None], _RAW_DT_OF_PAD)
+            dt_BLD = dt_BLD.masked_fill(is_pad_BL[..., None], RAW_DT_OF_PAD)
         y_BLD, ssm_BDN = self.scan(
             x_BLD,
             dt_BLD,

@@ -9,7 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tessera.model.dual_scan import DualScan
 from tessera.model.scan import SelectiveScan
+
+_SCANS = (SelectiveScan, DualScan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +21,9 @@ class LayerState:
 
     Args:
         conv: inputs of the convolution at the last ``d_conv - 1`` moves, oldest first, zeros before
-            the first move; (batch, d_conv - 1, d_inner) float32.
-        ssm: state of the selective scan, (batch, d_inner, d_state) float32.
+            the first move; (batch, d_conv - 1, channels) float32, with ``d_inner`` channels, of
+            Mamba-2 ``d_inner + 2 * d_state``.
+        ssm: state of the scan, (batch, d_inner, d_state) float32; of Mamba-2 head by head.
     """
 
     conv: Tensor
@@ -95,7 +99,7 @@ class MambaStateCapture:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        scans = [module for module in model.modules() if isinstance(module, SelectiveScan)]
+        scans = [module for module in model.modules() if isinstance(module, _SCANS)]
         if not scans:
             raise ValueError(f"model must hold a Mamba mixer, got {type(model).__name__}.")
         self.enabled = True

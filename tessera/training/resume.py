@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 # Settings that the weights, or the games already seen, depend on.
-_WEIGHTS = ("d_model", "d_state", "d_conv", "expand", "n_layers")
+_WEIGHTS = ("d_model", "d_state", "d_conv", "expand", "n_layers", "mixer")
 _GAMES = ("rules", "komi", "ko", "suicide", "max_moves", "player", "seed")
 
 
