@@ -1,6 +1,6 @@
 """Sequence models that read a game and predict its next token."""
 
-from tessera.model.dual_scan import DualScan, dual_scan
+from tessera.model.dual import DualScan, dual_scan
 from tessera.model.mamba import MAX_CONTEXT, MambaModel
 from tessera.model.mamba2 import Mamba2Mixer
 from tessera.model.mixer import MambaMixer

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.convolution import causal_convolution, last_inputs, triton_convolution
-from tessera.model.dual_scan import DualScan
+from tessera.model.dual import DualScan
 from tessera.model.mixer import RAW_DT_OF_PAD, initial_dt_bias, size_problems
 from tessera.model.scan import ScanName
 from tessera.model.state import LayerState

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tessera.model.dual_scan import DualScan
+from tessera.model.dual import DualScan
 from tessera.model.scan import SelectiveScan
 
 _SCANS = (SelectiveScan, DualScan)

@@ -14,6 +14,7 @@ import torch
 from tests.model.conftest import Lively
 from tests.model.step_cases import compare
 
+MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
 ROOT = Path(__file__).parents[2]
 
 
