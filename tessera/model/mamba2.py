@@ -133,6 +133,10 @@ class Mamba2Mixer(nn.Module):
             layers: this mixer's state before the first position, alone in a tuple; None means the
                 start of a game.
         """
+        if is_pad_BL is not None:
+            # Zero already. But the norm of zero enlarges its gradient three hundred times, twice in
+            # a block, and many blocks would make it infinite where nobody needs it.
+            hidden_BLH = hidden_BLH.masked_fill(is_pad_BL[..., None], 0.0)
         z_BLD, x_BLE, dt_BLK = self._project(hidden_BLH)
         before_BWE = layers[0].conv if layers else None
         conv_BWE = last_inputs(x_BLE, self.conv1d.kernel_size[0] - 1, is_pad_BL, before_BWE)
