@@ -85,14 +85,17 @@ def dual_scan(
         dt_BSQK, B_BSQN, C_BSQN = cut(dt_BLK), cut(B_BLN), cut(C_BLN)
         x_BSQKP = cut(x_BLD).unflatten(3, (len(A_K), -1))
         dt_x_BSQKP = dt_BSQK.unsqueeze(4) * x_BSQKP
-        # Logarithms of what is left, after each position, of the state before the chunk.
-        log_BSQK = (dt_BSQK * A_K.to(dtype)).cumsum(2)
+        # Logarithms of what a position leaves, and of what all since the chunk began have left.
+        fade_BSQK = dt_BSQK * A_K.to(dtype)
+        log_BSQK = fade_BSQK.cumsum(2)
 
         weight_BSKQQ = _decay_between(log_BSQK) * (C_BSQN @ B_BSQN.mT).unsqueeze(2)
         y_BSQKP = (weight_BSKQQ @ dt_x_BSQKP.transpose(2, 3)).transpose(2, 3)
+        own_BSQK = (C_BSQN * B_BSQN).sum(3, keepdim=True) * dt_BSQK + D_K.to(dtype)
+        y_BSQKP = torch.addcmul(y_BSQKP, own_BSQK.unsqueeze(4), x_BSQKP)
 
-        left_BSQK = torch.exp(log_BSQK[:, :, -1:] - log_BSQK)
-        gain_BSDN = (left_BSQK.unsqueeze(4) * dt_x_BSQKP).flatten(3).mT @ B_BSQN
+        left_BSQK1 = _sum_of_later(fade_BSQK).exp().unsqueeze(4)
+        gain_BSDN = (left_BSQK1 * dt_x_BSQKP).flatten(3).mT @ B_BSQN
         kept_BSK1 = log_BSQK[:, :, -1].exp().unsqueeze(3)
         kept_BSD1 = kept_BSK1.expand(-1, -1, -1, x_BSQKP.shape[4]).flatten(2).unsqueeze(3)
         if state_BDN is None:
@@ -105,18 +108,26 @@ def dual_scan(
             state = torch.addcmul(gain_BDN, kept_BD1, state)
         read_BSQKP = (C_BSQN @ torch.stack(before, 1).mT).unflatten(3, (len(A_K), -1))
         y_BSQKP = torch.addcmul(y_BSQKP, log_BSQK.exp().unsqueeze(4), read_BSQKP)
-        y_BSQKP = torch.addcmul(y_BSQKP, D_K.to(dtype).unsqueeze(1), x_BSQKP)
         return y_BSQKP.flatten(3).flatten(1, 2)[:, :length].to(x_BLD.dtype), state
 
 
 def _decay_between(log_BSQK: Tensor) -> Tensor:
-    """What is left at a position (row) of what an earlier one (column) gave, (B, S, K, Q, Q)."""
+    """What is left at a position (row) of what an earlier one (column) gave, (B, S, K, Q, Q).
+
+    Zero for a position and itself: it would enter the gradients of A and Δ twice, with both signs,
+    and of the difference, where memories are short, float32 would keep three digits.
+    """
     log_BSKQ = log_BSQK.transpose(2, 3)
     gap_BSKQQ = log_BSKQ.unsqueeze(4) - log_BSKQ.unsqueeze(3)
     size = gap_BSKQQ.shape[-1]
-    is_later_QQ = torch.ones(size, size, dtype=torch.bool, device=log_BSQK.device).triu(1)
+    is_earlier_QQ = torch.ones(size, size, dtype=torch.bool, device=log_BSQK.device).tril(-1)
     # Before the exponential: of a later position it is large, and 0 times infinity is no gradient.
-    return gap_BSKQQ.masked_fill(is_later_QQ, -torch.inf).exp()
+    return gap_BSKQQ.masked_fill(~is_earlier_QQ, -torch.inf).exp()
+
+
+def _sum_of_later(fade_BSQK: Tensor) -> Tensor:
+    """The sum over the later positions of the chunk, again without a difference."""
+    return F.pad(fade_BSQK[:, :, 1:], (0, 0, 0, 1)).flip(2).cumsum(2).flip(2)
 
 
 def dual_step(
