@@ -62,6 +62,15 @@ def test_extreme_decays_leave_finite_gradients() -> None:
     assert all(tensor.isfinite().all() for tensor in found.values())
 
 
+def test_gradients_keep_their_digits_where_memories_are_short() -> None:
+    given = arguments(129, with_state=True)
+    given[1] = given[1].clamp(-1, 1) + 1.0
+    given[2] = given[2] - 3.0
+    found = results(dual_scan, [tensor.float() for tensor in given])
+    errors = relative_errors(found, results(one_by_one, given))
+    assert max(errors.values()) < 3e-5, errors
+
+
 def test_inside_autocast_it_computes_in_float32_and_answers_in_the_dtype_of_x() -> None:
     x, *others = (tensor.float() for tensor in arguments(70, with_state=True))
     y, last = dual_scan(x.bfloat16(), *others)
