@@ -58,6 +58,11 @@ FILES = {
         ),
         ("--config open.yaml", "config open.yaml, line 2: expected ',' or '}', but got "),
         ("--model.scan fast", "model.scan must be one of auto, triton, mamba_ssm, torch, got"),
+        ("--model.mixer mamba3", "model.mixer must be one of mamba, mamba2, got mamba3."),
+        (
+            "--model.mixer mamba2 --model.scan triton",
+            "model.scan must be auto, mamba_ssm or torch with mixer mamba2, got triton.",
+        ),
         ("--model.lr=-1", "model.lr must be more than 0, got -1.0."),
         ("--data.player me", "data.player must be one of uniform, rules, got me."),
         ("--checkpoint_every_n_steps 0", "checkpoint_every_n_steps must be at least 1, got 0."),

@@ -83,6 +83,7 @@ def _devices() -> list[Finding]:
     import torch
 
     from tessera.go.backend import resolve_backend
+    from tessera.model.dual import choose_dual_scan
     from tessera.model.scan import choose_scan
 
     findings = []
@@ -100,6 +101,8 @@ def _devices() -> list[Finding]:
     backend = resolve_backend("auto", device)
     findings.append(Finding("engine", f"{backend} on {device}", _why_backend(backend, device)))
     findings.append(Finding("selective scan", f"{scan} on {device}", why))
+    scan, why = choose_dual_scan("auto", device)
+    findings.append(Finding("mamba2 scan", f"{scan} on {device}", why))
     return findings
 
 

@@ -5,13 +5,19 @@ Shape suffixes: B games, L positions, H ``d_model``, V ``vocab_size``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tessera.model.mixer import MambaMixer, size_problems
+from tessera.model.mamba2 import Mamba2Mixer
+from tessera.model.mixer import MambaMixer, Mixer, size_problems
 from tessera.model.scan import ScanName
 from tessera.model.state import LayerState, MambaState
+
+MixerName = Literal["mamba", "mamba2"]
 
 MAX_CONTEXT = 64  # moves in the window of the windowed forward
 
@@ -19,10 +25,24 @@ MAX_CONTEXT = 64  # moves in the window of the windowed forward
 _HEAD_SCALE = 0.01
 
 
-class MambaStack(nn.Module):
-    """Pre-norm residual Mamba blocks and a final norm, with the interface of one ``MambaMixer``.
+def new_mixer(
+    mixer: MixerName, d_model: int, d_state: int, d_conv: int, expand: int, scan: ScanName
+) -> Mixer:
+    """One mixer of the kind that was asked for, see ``MambaMixer`` and ``Mamba2Mixer``.
 
-    Arguments and errors are those of ``MambaMixer``, with ``n_layers`` blocks.
+    Raises:
+        ValueError: if ``mixer`` is unknown; those of the two.
+    """
+    if mixer not in get_args(MixerName):
+        raise ValueError(f"mixer must be {' or '.join(get_args(MixerName))}, got {mixer}.")
+    kind = MambaMixer if mixer == "mamba" else Mamba2Mixer
+    return kind(d_model, d_state, d_conv, expand, scan)
+
+
+class MambaStack(nn.Module):
+    """Pre-norm residual Mamba blocks and a final norm, with the interface of one ``Mixer``.
+
+    Arguments and errors are those of ``MambaMixer``, with ``n_layers`` blocks of one kind of mixer.
 
     Attributes:
         checkpoint_activations: whether training keeps a block's input only and computes the rest
@@ -37,18 +57,56 @@ class MambaStack(nn.Module):
         d_conv: int = 4,
         expand: int = 2,
         scan: ScanName = "auto",
+        mixer: MixerName = "mamba",
     ) -> None:
         super().__init__()
         self.mixers = nn.ModuleList(
-            MambaMixer(d_model, d_state, d_conv, expand, scan) for _ in range(n_layers)
+            new_mixer(mixer, d_model, d_state, d_conv, expand, scan) for _ in range(n_layers)
         )
         self.norms = nn.ModuleList(nn.RMSNorm(d_model, eps=1e-5) for _ in range(n_layers))
         self.final_norm = nn.RMSNorm(d_model, eps=1e-5)
         self.checkpoint_activations = False
 
     def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
-        """The mixed vectors, see ``MambaMixer.forward``."""
-        return self.advance(hidden_BLH, is_pad_BL)[0]
+        """The mixed vectors, see ``Mixer.forward``."""
+        mixed_BLH, states = self.mix(hidden_BLH, is_pad_BL)
+        self.show(states)
+        return mixed_BLH
+
+    def mix(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The mixed vectors and every block's last SSM state, see ``Mixer.mix``."""
+        states: tuple[Tensor, ...] = ()
+        saves_memory = self.checkpoint_activations and self.training and torch.is_grad_enabled()
+        for index in range(len(self.mixers)):
+            arguments = (index, hidden_BLH, is_pad_BL)
+            if saves_memory:
+                # A block draws no random numbers, so no generator's state has to be kept.
+                hidden_BLH, own = checkpoint(
+                    self._mix_block, *arguments, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                hidden_BLH, own = self._mix_block(*arguments)
+            states += own
+        return self.final_norm(hidden_BLH), states
+
+    def _mix_block(
+        self, index: int, hidden_BLH: Tensor, is_pad_BL: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
+        mixed_BLH, own = self._mixer(index).mix(self.norms[index](hidden_BLH), is_pad_BL)
+        return hidden_BLH + mixed_BLH, own
+
+    def _mixer(self, index: int) -> Mixer:
+        mixer = self.mixers[index]
+        assert isinstance(mixer, Mixer)
+        return mixer
+
+    def show(self, states: tuple[Tensor, ...]) -> None:
+        """Pass every block's last SSM state on to the hooks of ``MambaStateCapture``."""
+        for index, state_BDN in enumerate(states):
+            self._mixer(index).show((state_BDN,))
 
     def advance(
         self,
@@ -56,50 +114,30 @@ class MambaStack(nn.Module):
         is_pad_BL: Tensor | None = None,
         layers: tuple[LayerState, ...] | None = None,
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
-        """The mixed vectors and the state after them, see ``MambaMixer.advance``."""
+        """The mixed vectors and the state after them, see ``Mixer.advance``."""
         new: tuple[LayerState, ...] = ()
-        saves_memory = self.checkpoint_activations and self.training and torch.is_grad_enabled()
-        for index in range(len(self.mixers)):
+        for index, norm in enumerate(self.norms):
             own = layers[index : index + 1] if layers else None
-            arguments = (index, hidden_BLH, is_pad_BL, own)
-            if saves_memory:
-                # A block draws no random numbers, so no generator's state has to be kept.
-                hidden_BLH, own = checkpoint(
-                    self._advance_block, *arguments, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                hidden_BLH, own = self._advance_block(*arguments)
-            new += own
+            mixed_BLH, after = self._mixer(index).advance(norm(hidden_BLH), is_pad_BL, own)
+            hidden_BLH = hidden_BLH + mixed_BLH
+            new += after
         return self.final_norm(hidden_BLH), new
-
-    def _advance_block(
-        self,
-        index: int,
-        hidden_BLH: Tensor,
-        is_pad_BL: Tensor | None,
-        own: tuple[LayerState, ...] | None,
-    ) -> tuple[Tensor, tuple[LayerState, ...]]:
-        mixer = self.mixers[index]
-        assert isinstance(mixer, MambaMixer)
-        # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
-        mixed_BLH, after = mixer.advance(self.norms[index](hidden_BLH), is_pad_BL, own)
-        return hidden_BLH + mixed_BLH, after
 
     def step_in_place(
         self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
     ) -> Tensor:
-        """The mixed vectors of one more token, see ``MambaMixer.step_in_place``."""
-        for index, (norm, mixer) in enumerate(zip(self.norms, self.mixers, strict=True)):
-            assert isinstance(mixer, MambaMixer)
+        """The mixed vectors of one more token, see ``Mixer.step_in_place``."""
+        for index, norm in enumerate(self.norms):
             own = layers[index : index + 1]
-            hidden_BH = hidden_BH + mixer.step_in_place(norm(hidden_BH), own, is_new_B)
+            mixed_BH = self._mixer(index).step_in_place(norm(hidden_BH), own, is_new_B)
+            hidden_BH = hidden_BH + mixed_BH
         return self.final_norm(hidden_BH)
 
     def init_layers(
         self, batch_size: int, device: torch.device | str | None = None
     ) -> tuple[LayerState, ...]:
         """The states of new games, first layer first."""
-        mixers = [mixer for mixer in self.mixers if isinstance(mixer, MambaMixer)]
+        mixers = [self._mixer(index) for index in range(len(self.mixers))]
         return tuple(layer for mixer in mixers for layer in mixer.init_layers(batch_size, device))
 
 
@@ -112,14 +150,16 @@ class MambaModel(nn.Module):
     Args:
         vocab_size: tokens, n² + 3 for an n×n board.
         d_model: width of a position's vector.
-        d_state: states of each channel.
+        d_state: states of each channel; Mamba-2 is usually run with 64 or 128.
         d_conv: positions the short convolution sees, its own included.
         expand: channels per unit of ``d_model``.
         n_layers: 1 is a bare mixer; more are pre-norm residual blocks and a final norm.
-        scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``.
+        scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``; of Mamba-2
+            without ``triton``, see ``DualScan``.
         pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
         checkpoint_activations: whether training keeps only the input of each of several blocks and
             computes the rest again in the backward pass: less memory, more time.
+        mixer: ``mamba`` or ``mamba2``, whose channels share their step sizes and decay by heads.
 
     Raises:
         ValueError: naming every argument that is out of range, its value and what is allowed.
@@ -136,6 +176,7 @@ class MambaModel(nn.Module):
         scan: ScanName = "auto",
         pad_token: int | None = None,
         checkpoint_activations: bool = False,
+        mixer: MixerName = "mamba",
     ) -> None:
         super().__init__()
         pad = vocab_size - 2 if pad_token is None else pad_token
@@ -156,13 +197,14 @@ class MambaModel(nn.Module):
         self.n_layers = n_layers
         self.pad_token = pad
         self.embedding = nn.Embedding(vocab_size, d_model, padding_idx=pad)
-        self.mamba: MambaMixer | MambaStack
+        self.mamba: Mixer | MambaStack
         if n_layers == 1:
-            self.mamba = MambaMixer(d_model, d_state, d_conv, expand, scan)
+            self.mamba = new_mixer(mixer, d_model, d_state, d_conv, expand, scan)
         else:
-            self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan)
+            self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan, mixer)
             self.mamba.checkpoint_activations = checkpoint_activations
         self.head = nn.Linear(d_model, vocab_size)
+        self._compiled: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]] | None = None
         nn.init.normal_(self.head.weight, std=_HEAD_SCALE * d_model**-0.5)
         nn.init.zeros_(self.head.bias)
 
@@ -176,7 +218,26 @@ class MambaModel(nn.Module):
             ValueError: if ``tokens`` has another shape or dtype.
         """
         _check_tokens(tokens, "batch", "length")
-        return self.head(self.mamba(self.embedding(tokens), tokens == self.pad_token))
+        predict = self._compiled if self.training and self._compiled else self._predict
+        logits, states = predict(tokens)
+        self.mamba.show(states)
+        return logits
+
+    def _predict(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits and every block's last SSM state, without a side effect."""
+        hidden_BLH, states = self.mamba.mix(self.embedding(tokens), tokens == self.pad_token)
+        return self.head(hidden_BLH), states
+
+    def compile_training(self, same_length: bool) -> None:
+        """Let torch.compile fuse what lies between the kernels, in training.
+
+        The parameters, the state_dict and what hooks see stay as they are. The first batch waits
+        for the compiler, some seconds.
+
+        Args:
+            same_length: every batch of training has the same shape, as windows have.
+        """
+        self._compiled = torch.compile(self._predict, fullgraph=True, dynamic=not same_length)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
         """The state of ``batch_size`` new games; ``device`` None means that of the parameters."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tessera.model.convolution import causal_convolution, last_inputs, triton_convolution
 from tessera.model.scan import ScanName, SelectiveScan
-from tessera.model.state import LayerState
+from tessera.model.state import LastState, LayerState
 
 # Step sizes at the start are log-uniform in this range, as in the paper.
 _DT_MIN, _DT_MAX = 1e-3, 1e-1
@@ -28,7 +28,125 @@ def size_problems(**sizes: int) -> list[str]:
     ]
 
 
-class MambaMixer(nn.Module):
+def initial_dt_bias(count: int) -> Tensor:
+    """Step sizes (count,) drawn log-uniformly, as the softplus of what is returned."""
+    span = math.log(_DT_MAX) - math.log(_DT_MIN)
+    dt = torch.exp(torch.rand(count) * span + math.log(_DT_MIN))
+    return dt + torch.log(-torch.expm1(-dt))
+
+
+class Mixer(nn.Module):
+    """What ``MambaMixer`` and ``Mamba2Mixer`` share: all but their arithmetic.
+
+    Attributes:
+        d_inner: channels.
+        d_state: states of each channel.
+    """
+
+    d_inner: int
+    d_state: int
+    conv1d: nn.Conv1d
+    last_state: LastState
+
+    def _mix(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None, before: LayerState | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixed vectors, what the convolution saw, and the last SSM state."""
+        raise NotImplementedError
+
+    def _steps_in_kernel(self, hidden_BH: Tensor) -> bool:
+        """Whether ``_step`` can take a step where these vectors are."""
+        raise NotImplementedError
+
+    def _step(self, hidden_BH: Tensor, own: LayerState, is_new_B: Tensor) -> Tensor:
+        """``step_in_place`` by Triton, which reads and writes the state once."""
+        raise NotImplementedError
+
+    def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
+        """The mixed vectors (B, L, H) of sequences that start from an empty state.
+
+        Args:
+            hidden_BLH: (B, L, H), zero at PAD.
+            is_pad_BL: (B, L) bool, True at PAD, which may stand at either end of a row; None means
+                there is none.
+        """
+        mixed_BLH, states = self.mix(hidden_BLH, is_pad_BL)
+        self.show(states)
+        return mixed_BLH
+
+    def mix(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What ``forward`` returns, and the last SSM state, alone in a tuple; nobody is shown it.
+
+        Without a side effect, so that torch.compile may take it as a whole.
+        """
+        mixed_BLH, _, ssm_BDN = self._mix(hidden_BLH, is_pad_BL, None)
+        return mixed_BLH, (ssm_BDN,)
+
+    def show(self, states: tuple[Tensor, ...]) -> None:
+        """Pass the last SSM state on to the hooks of ``MambaStateCapture``."""
+        self.last_state(states[0])
+
+    def advance(
+        self,
+        hidden_BLH: Tensor,
+        is_pad_BL: Tensor | None = None,
+        layers: tuple[LayerState, ...] | None = None,
+    ) -> tuple[Tensor, tuple[LayerState, ...]]:
+        """The mixed vectors (B, L, H), zero at PAD, and the state after them.
+
+        Args:
+            hidden_BLH: (B, L, H), zero at PAD.
+            is_pad_BL: (B, L) bool, True at PAD, after the moves of its row; None means there is
+                none. PAD before the moves is harmless to the vectors and to the SSM state only.
+            layers: this mixer's state before the first position, alone in a tuple; None means the
+                start of a game.
+        """
+        before = layers[0] if layers else None
+        mixed_BLH, x_BLD, ssm_BDN = self._mix(hidden_BLH, is_pad_BL, before)
+        self.show((ssm_BDN,))
+        width = self.conv1d.kernel_size[0] - 1
+        conv_BWD = last_inputs(x_BLD, width, is_pad_BL, before.conv if before else None)
+        return mixed_BLH, (LayerState(conv_BWD, ssm_BDN),)
+
+    def step_in_place(
+        self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
+    ) -> Tensor:
+        """The mixed vectors (B, H) of one more token in each game; ``layers`` are moved on.
+
+        Without gradients. On a GPU with Triton the state is read and written once.
+
+        Args:
+            hidden_BH: (B, H).
+            layers: this mixer's state, alone in a tuple, changed in place.
+            is_new_B: (B,) bool, True where a game begins with this token.
+        """
+        (own,) = layers
+        if self._steps_in_kernel(hidden_BH):
+            return self._step(hidden_BH, own, is_new_B)
+        mask = is_new_B[:, None, None]
+        before = LayerState(own.conv.masked_fill(mask, 0), own.ssm.masked_fill(mask, 0))
+        mixed_BLH, (after,) = self.advance(hidden_BH[:, None], None, (before,))
+        own.conv.copy_(after.conv)
+        own.ssm.copy_(after.ssm)
+        return mixed_BLH[:, 0]
+
+    def init_layers(
+        self, batch_size: int, device: torch.device | str | None = None
+    ) -> tuple[LayerState, ...]:
+        """The state of new games, alone in a tuple; ``device`` None is that of the parameters."""
+        zeros = self.conv1d.weight.new_zeros((), device=device, dtype=torch.float32)
+        width = self.conv1d.kernel_size[0] - 1
+        return (
+            LayerState(
+                zeros.new_zeros(batch_size, width, self.conv1d.in_channels),
+                zeros.new_zeros(batch_size, self.d_inner, self.d_state),
+            ),
+        )
+
+
+class MambaMixer(Mixer):
     """Mixes positions with one selective state space: d_model in, d_model out.
 
     Parameters have the names, shapes, initial distribution and order of drawing of
@@ -78,84 +196,42 @@ class MambaMixer(nn.Module):
             parameter._no_weight_decay = True  # type: ignore[attr-defined]
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.scan = SelectiveScan(scan)
+        self.last_state = LastState()
 
     def _init_dt(self) -> None:
         """Draw step sizes log-uniformly and store them through the inverse of softplus."""
         bound = self.dt_rank**-0.5
         nn.init.uniform_(self.dt_proj.weight, -bound, bound)
-        span = math.log(_DT_MAX) - math.log(_DT_MIN)
-        dt = torch.exp(torch.rand(self.d_inner) * span + math.log(_DT_MIN))
         with torch.no_grad():
-            self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+            self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
         self.dt_proj.bias._no_reinit = True  # type: ignore[attr-defined]
 
-    def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
-        """The mixed vectors (B, L, H) of sequences that start from an empty state.
-
-        Args:
-            hidden_BLH: (B, L, H), zero at PAD.
-            is_pad_BL: (B, L) bool, True at PAD, which may stand at either end of a row; None means
-                there is none.
-        """
-        return self.advance(hidden_BLH, is_pad_BL)[0]
-
-    def advance(
-        self,
-        hidden_BLH: Tensor,
-        is_pad_BL: Tensor | None = None,
-        layers: tuple[LayerState, ...] | None = None,
-    ) -> tuple[Tensor, tuple[LayerState, ...]]:
-        """The mixed vectors (B, L, H), zero at PAD, and the state after them.
-
-        Args:
-            hidden_BLH: (B, L, H), zero at PAD.
-            is_pad_BL: (B, L) bool, True at PAD, after the moves of its row; None means there is
-                none. PAD before the moves is harmless to the vectors and to the SSM state only.
-            layers: this mixer's state before the first position, alone in a tuple; None means the
-                start of a game.
-        """
-        x_BLD, z_BLD = self.in_proj(hidden_BLH).chunk(2, dim=-1)
-        before_BWD = layers[0].conv if layers else None
-        conv_BWD = last_inputs(x_BLD, self.conv1d.kernel_size[0] - 1, is_pad_BL, before_BWD)
-        x_BLD = self._convolve(x_BLD, before_BWD)
+    def _mix(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None, before: LayerState | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        seen_BLD, z_BLD = self.in_proj(hidden_BLH).chunk(2, dim=-1)
+        x_BLD = self._convolve(seen_BLD, before.conv if before else None)
         sizes = [self.dt_rank, self.d_state, self.d_state]
         dt_BLR, B_BLN, C_BLN = self.x_proj(x_BLD).split(sizes, dim=-1)
-        dt_BLD = F.linear(dt_BLR, self.dt_proj.weight)
         y_BLD, ssm_BDN = self.scan(
             x_BLD,
-            dt_BLD,
+            F.linear(dt_BLR, self.dt_proj.weight),
             -torch.exp(self.A_log.float()),
             B_BLN,
             C_BLN,
             self.D,
             z_BLD,
             self.dt_proj.bias,
-            layers[0].ssm if layers else None,
+            before.ssm if before else None,
             is_pad_BL,
         )
         # At PAD z is zero, and so is silu(z): nothing leaves the mixer there.
-        return self.out_proj(y_BLD), (LayerState(conv_BWD, ssm_BDN),)
+        return self.out_proj(y_BLD), seen_BLD, ssm_BDN
 
-    def step_in_place(
-        self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
-    ) -> Tensor:
-        """The mixed vectors (B, H) of one more token in each game; ``layers`` are moved on.
+    def _steps_in_kernel(self, hidden_BH: Tensor) -> bool:
+        return self.scan.steps_in_kernel(hidden_BH)
 
-        Without gradients. On a GPU with Triton the state is read and written once.
-
-        Args:
-            hidden_BH: (B, H).
-            layers: this mixer's state, alone in a tuple, changed in place.
-            is_new_B: (B,) bool, True where a game begins with this token.
-        """
-        (own,) = layers
-        if not self.scan.steps_in_kernel(hidden_BH):
-            mask = is_new_B[:, None, None]
-            before = LayerState(own.conv.masked_fill(mask, 0), own.ssm.masked_fill(mask, 0))
-            mixed_BLH, (after,) = self.advance(hidden_BH[:, None], None, (before,))
-            own.conv.copy_(after.conv)
-            own.ssm.copy_(after.ssm)
-            return mixed_BLH[:, 0]
+    def _step(self, hidden_BH: Tensor, own: LayerState, is_new_B: Tensor) -> Tensor:
         from tessera.model.kernels.step import conv_step, scan_step
 
         assert self.conv1d.bias is not None
@@ -168,19 +244,6 @@ class MambaMixer(nn.Module):
         bias_D = self.dt_proj.bias
         y_BD = scan_step(x_BD, dt_BD, A_DN, B_BN, C_BN, self.D, z_BD, bias_D, own.ssm, is_new_B)
         return self.out_proj(y_BD)
-
-    def init_layers(
-        self, batch_size: int, device: torch.device | str | None = None
-    ) -> tuple[LayerState, ...]:
-        """The state of new games, alone in a tuple; ``device`` None is that of the parameters."""
-        zeros = self.D.new_zeros((), device=device, dtype=torch.float32)
-        width = self.conv1d.kernel_size[0] - 1
-        return (
-            LayerState(
-                zeros.new_zeros(batch_size, width, self.d_inner),
-                zeros.new_zeros(batch_size, self.d_inner, self.d_state),
-            ),
-        )
 
     def _convolve(self, x_BLD: Tensor, before_BWD: Tensor | None) -> Tensor:
         """The causal convolution through silu, by Triton's kernel where the scan is Triton's."""

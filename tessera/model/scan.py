@@ -29,7 +29,7 @@ ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
 
 _INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
 # softplus turns this raw step size into exactly 0 in every dtype, and float16 can still hold it.
-_RAW_DT_OF_PAD = -1e4
+RAW_DT_OF_PAD = -1e4
 
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def selective_scan(
     # Autocast would run the readout, and with it the gradient of the state, in bfloat16.
     with torch.autocast(x_BLD.device.type, enabled=False):
         x = x_BLD.to(dtype)
-        dt = F.softplus(_frozen(dt_BLD, is_pad_BL).to(dtype) + dt_bias_D.to(dtype))
+        dt = F.softplus(frozen(dt_BLD, is_pad_BL).to(dtype) + dt_bias_D.to(dtype))
         # Channels last: sixteen states in the last axis would leave the vector units half idle.
         A_ND = A_DN.to(dtype).t().contiguous()
         if state_BDN is None:
@@ -146,7 +146,7 @@ def mamba_ssm_scan(
         )
     y_BDL, last_BDN = require_mamba_ssm()(
         x_BLD.transpose(1, 2),
-        _frozen(dt_BLD, is_pad_BL).transpose(1, 2),
+        frozen(dt_BLD, is_pad_BL).transpose(1, 2),
         A_DN,
         B_BLN.transpose(1, 2),
         C_BLN.transpose(1, 2),
@@ -159,11 +159,11 @@ def mamba_ssm_scan(
     return y_BDL.transpose(1, 2), last_BDN.detach()
 
 
-def _frozen(dt_BLD: Tensor, is_pad_BL: Tensor | None) -> Tensor:
+def frozen(dt_BLD: Tensor, is_pad_BL: Tensor | None) -> Tensor:
     """Raw step sizes that softplus turns into 0 at PAD."""
     if is_pad_BL is None:
         return dt_BLD
-    return dt_BLD.masked_fill(is_pad_BL[..., None], _RAW_DT_OF_PAD)
+    return dt_BLD.masked_fill(is_pad_BL[..., None], RAW_DT_OF_PAD)
 
 
 def require_mamba_ssm() -> Callable[..., tuple[Tensor, Tensor]]:

@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tessera.model.scan import SelectiveScan
-
 
 @dataclass(frozen=True, slots=True)
 class LayerState:
@@ -18,8 +16,9 @@ class LayerState:
 
     Args:
         conv: inputs of the convolution at the last ``d_conv - 1`` moves, oldest first, zeros before
-            the first move; (batch, d_conv - 1, d_inner) float32.
-        ssm: state of the selective scan, (batch, d_inner, d_state) float32.
+            the first move; (batch, d_conv - 1, channels) float32, with ``d_inner`` channels, of
+            Mamba-2 ``d_inner + 2 * d_state``.
+        ssm: state of the scan, (batch, d_inner, d_state) float32; of Mamba-2 head by head.
     """
 
     conv: Tensor
@@ -69,11 +68,15 @@ class MambaState:
         return self.map(lambda tensor: tensor.masked_fill(mask[:, None, None], 0.0))
 
 
+class LastState(nn.Identity):
+    """Where a mixer's last SSM state passes, (batch, d_inner, d_state); to be hooked."""
+
+
 class MambaStateCapture:
     """Keeps the last SSM state of every layer whenever the model runs.
 
-    Works with any entry point of the model (forward, prefill, step) and with any scan, the fused
-    kernel's included. A context manager; leaving it removes the hooks.
+    Works with any entry point of the model (forward, prefill, step), with any scan, the fused
+    kernel's included, and with a compiled model. A context manager; leaving it removes the hooks.
 
     Args:
         model: holds one mixer or more, in the order in which they run.
@@ -95,13 +98,13 @@ class MambaStateCapture:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        scans = [module for module in model.modules() if isinstance(module, SelectiveScan)]
-        if not scans:
+        places = [module for module in model.modules() if isinstance(module, LastState)]
+        if not places:
             raise ValueError(f"model must hold a Mamba mixer, got {type(model).__name__}.")
         self.enabled = True
-        self._layers: dict[nn.Module, int] = {scan: layer for layer, scan in enumerate(scans)}
-        self._states: list[Tensor | None] = [None] * len(scans)
-        self._handles = [scan.register_forward_hook(self._keep) for scan in scans]
+        self._layers: dict[nn.Module, int] = {place: layer for layer, place in enumerate(places)}
+        self._states: list[Tensor | None] = [None] * len(places)
+        self._handles = [place.register_forward_hook(self._keep) for place in places]
 
     @property
     def states(self) -> list[Tensor]:
@@ -118,9 +121,9 @@ class MambaStateCapture:
         for handle in self._handles:
             handle.remove()
 
-    def _keep(self, scan: nn.Module, args: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def _keep(self, place: nn.Module, args: tuple[Any, ...], state: Tensor) -> None:
         if self.enabled:
-            self._states[self._layers[scan]] = output[1].detach().float()
+            self._states[self._layers[place]] = state.detach().float()
 
     def __enter__(self) -> MambaStateCapture:
         return self

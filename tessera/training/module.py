@@ -28,11 +28,11 @@ class TesseraModule(LightningModule):
     Args:
         vocab_size: tokens; follows from data.board_size.
         d_model: width of a position's vector.
-        d_state: states of each channel.
+        d_state: states of each channel; Mamba-2 is usually run with 64 or 128.
         d_conv: positions the short convolution sees, its own included.
         expand: channels per unit of d_model.
         n_layers: 1 is a bare mixer; more are pre-norm residual blocks.
-        scan: auto, triton, mamba_ssm or torch.
+        scan: auto, triton, mamba_ssm or torch; with mixer mamba2 not triton.
         lr: highest learning rate.
         warmup_steps: steps until it is reached.
         decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
@@ -40,6 +40,7 @@ class TesseraModule(LightningModule):
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
             and compute the rest again: less memory, more time.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
+        mixer: mamba or mamba2.
 
     Raises:
         ValueError: one line for every argument that is out of range.
@@ -60,6 +61,7 @@ class TesseraModule(LightningModule):
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
         checkpoint_activations: bool = False,
+        mixer: Literal["mamba", "mamba2"] = "mamba",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -74,6 +76,7 @@ class TesseraModule(LightningModule):
                 n_layers,
                 scan,
                 checkpoint_activations=checkpoint_activations,
+                mixer=mixer,
             )
         except ValueError as error:
             problems += [f"model.{line}" for line in str(error).splitlines()]

@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 # Settings that the weights, or the games already seen, depend on.
-_WEIGHTS = ("d_model", "d_state", "d_conv", "expand", "n_layers")
+_WEIGHTS = ("d_model", "d_state", "d_conv", "expand", "n_layers", "mixer")
 _GAMES = ("rules", "komi", "ko", "suicide", "max_moves", "player", "seed")
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the checkpoint's run had, by the names of the command line."""
-    parts = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters"}
-    return {
+    # There was a time when no checkpoint named its mixer, because there was one.
+    model = {"mixer": "mamba", **checkpoint.get("hyper_parameters", {})}
+    data = checkpoint.get("datamodule_hyper_parameters", {})
+    settings = {
         f"{part}.{name}": value
-        for part, key in parts.items()
-        for name, value in checkpoint.get(key, {}).items()
-        if f"{part}.{name}" != "model.vocab_size"  # follows from data.board_size
+        for part, values in (("model", model), ("data", data))
+        for name, value in values.items()
     }
+    settings.pop("model.vocab_size", None)  # follows from data.board_size
+    return settings
 
 
 def conflicts(

@@ -34,7 +34,8 @@ def test_without_a_gpu_it_says_why_the_plain_code_runs(
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "everything runs on the CPU" in lines["cuda"]
     assert "torch on cpu" in lines["engine"] and "need" in lines["engine"]
-    assert "torch on cpu" in lines["selective scan"] and "CUDA" in lines["selective scan"]
+    for scan in ("selective scan", "mamba2 scan"):
+        assert "torch on cpu" in lines[scan] and "CUDA" in lines[scan]
 
 
 @pytest.mark.gpu

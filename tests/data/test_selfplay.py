@@ -17,10 +17,10 @@ SIZE = 4
 WORDS = Vocabulary(SIZE)
 
 
-def model(seed: int = 0, size: int = SIZE, loud: float = 60.0) -> MambaModel:
+def model(seed: int = 0, size: int = SIZE, loud: float = 60.0, mixer: str = "mamba") -> MambaModel:
     """A model whose logits are of size 1, so that its games are far from uniform."""
     torch.manual_seed(seed)
-    model = MambaModel(size**2 + 3, d_model=12, n_layers=2)
+    model = MambaModel(size**2 + 3, d_model=12, n_layers=2, mixer=mixer)
     with torch.no_grad():
         model.head.weight *= loud
     return model
@@ -33,8 +33,9 @@ def assert_same_games(a: GameRecord, b: GameRecord) -> None:
             assert torch.allclose(one.float(), other.float(), atol=1e-5), field.name
 
 
-def test_a_record_says_what_was_played_and_how_likely_it_was() -> None:
-    player = model()
+@pytest.mark.parametrize("mixer", ["mamba", "mamba2"])
+def test_a_record_says_what_was_played_and_how_likely_it_was(mixer: str) -> None:
+    player = model(mixer=mixer)
     record = SelfPlay(player, 12, seed=3, temperature=0.8, with_legal=True).play(torch.arange(12))
     assert record.legal is not None
     engine = GPUGoEngine(12, "cpu", SIZE)

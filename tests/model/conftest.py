@@ -21,21 +21,34 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs what builds a lively model for every mixer that the test's module names in MIXERS."""
+    mixers = getattr(metafunc.module, "MIXERS", None)
+    if mixers and "lively" in metafunc.fixturenames:
+        metafunc.parametrize("mixer", mixers)
+
+
 @pytest.fixture
-def lively() -> Lively:
+def mixer() -> str:
+    """The kind of mixer that lively models have."""
+    return "mamba"
+
+
+@pytest.fixture
+def lively(mixer: str) -> Lively:
     """Builds a MambaModel with logits of size 1 and a state that both remembers and forgets."""
 
     def build(
         vocab_size: int = 84, d_model: int = 24, n_layers: int = 1, scan: str = "auto"
     ) -> MambaModel:
         torch.manual_seed(d_model + n_layers)
-        model = MambaModel(vocab_size, d_model, n_layers=n_layers, scan=scan)
+        model = MambaModel(vocab_size, d_model, n_layers=n_layers, scan=scan, mixer=mixer)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 noise = torch.randn_like(parameter)
                 if name.endswith(("A_log", ".D", "norm.weight")) or ".norms." in name:
                     parameter += 0.3 * noise
-                elif name.endswith("dt_proj.bias"):
+                elif name.endswith(("dt_proj.bias", "dt_bias")):
                     parameter += 2 + 0.3 * noise
                 elif name.endswith(("x_proj.weight", "conv1d.weight")):
                     parameter *= 3

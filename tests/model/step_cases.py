@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from tessera.model import Mamba2Mixer
 from tessera.model.scan import selective_scan
 
 
@@ -46,11 +47,41 @@ def compare(device: str, dtype: torch.dtype, games: int, channels: int, states: 
     )
 
 
+@torch.no_grad()
+def compare_mamba2(device: str, games: int, d_model: int, headdim: int) -> float:
+    """The largest difference between a Mamba-2 mixer's steps in kernels and in plain torch."""
+    torch.manual_seed(d_model)
+    mixer = Mamba2Mixer(d_model, d_state=5, headdim=headdim).to(device)
+    for parameter in mixer.parameters():
+        parameter += 0.3 * torch.randn_like(parameter)
+    plain = Mamba2Mixer(d_model, d_state=5, headdim=headdim, scan="torch").to(device)
+    plain.load_state_dict(mixer.state_dict())
+    # Triton's interpreter runs on a CPU, where nobody else wants its steps.
+    mixer.scan.steps_in_kernel = lambda x: True
+    state, other = mixer.init_layers(games), plain.init_layers(games)
+    differences = []
+    for ply in range(6):
+        hidden = torch.randn(games, d_model).to(device)
+        is_new = (torch.arange(games) % 3 == ply % 5).to(device)
+        pairs = [
+            (
+                mixer.step_in_place(hidden, state, is_new),
+                plain.step_in_place(hidden, other, is_new),
+            ),
+            (state[0].conv, other[0].conv),
+            (state[0].ssm, other[0].ssm),
+        ]
+        differences += [float(((a - b).abs() / (1 + b.abs())).max()) for a, b in pairs]
+    return max(differences)
+
+
 def main() -> None:
-    """Print the difference of some shapes, none of them a power of two."""
+    """Print the difference of some shapes, none of them a power of two, and of two mixers."""
     torch.set_num_threads(1)
     for channels, states in ((40, 12), (6, 16), (70, 3)):
         print(compare("cpu", torch.float32, games=4, channels=channels, states=states))
+    for d_model, headdim in ((12, 8), (5, 1)):
+        print(compare_mamba2("cpu", games=4, d_model=d_model, headdim=headdim))
 
 
 if __name__ == "__main__":

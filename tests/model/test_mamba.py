@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tessera.model import MAX_CONTEXT, MambaMixer, MambaModel
+from tessera.model import MAX_CONTEXT, Mamba2Mixer, MambaMixer, MambaModel
 
+MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
 VOCABULARIES = [7, 84, 364]  # 2×2, 9×9, 19×19
 
 
@@ -168,9 +169,9 @@ def test_bfloat16_autocast_stays_near_float32(lively, n_layers: int) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_one_layer_is_head_of_mixer_of_embedding(lively) -> None:
+def test_one_layer_is_head_of_mixer_of_embedding(lively, mixer: str) -> None:
     model, tokens = lively(), random_tokens(2, 6)
-    assert isinstance(model.mamba, MambaMixer)
+    assert isinstance(model.mamba, MambaMixer if mixer == "mamba" else Mamba2Mixer)
     expected = model.head(model.mamba(model.embedding(tokens)))
     torch.testing.assert_close(model(tokens), expected)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from tessera.model import LayerState, MambaModel, MambaState, MambaStateCapture
 
+MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
 LAYERS = pytest.mark.parametrize("n_layers", [1, 3])
 
 
@@ -140,10 +141,13 @@ def test_padding_changes_no_gradient(lively, n_layers: int) -> None:
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_layer_states_hold_the_last_inputs_oldest_first(lively) -> None:
+def test_layer_states_hold_the_last_inputs_oldest_first(lively, mixer: str) -> None:
     model, tokens = lively(), random_tokens(1, 6)
     with torch.no_grad():
         _, state = model.prefill(tokens)
-        inputs = model.mamba.in_proj(model.embedding(tokens))[..., : model.mamba.d_inner]
+        # Of Mamba-2 the gate comes first, and the step sizes last.
+        first = 0 if mixer == "mamba" else model.mamba.d_inner
+        inputs = model.mamba.in_proj(model.embedding(tokens))[..., first:]
+        inputs = inputs[..., : model.mamba.conv1d.in_channels]
     assert isinstance(state.layers[0], LayerState)
     torch.testing.assert_close(state.layers[0].conv, inputs[:, -3:])

@@ -11,6 +11,8 @@ from torch import nn
 from tessera.model import MambaModel, MambaStateCapture
 from tessera.model import state as state_module
 
+MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
+
 
 def random_tokens(games: int, length: int) -> torch.Tensor:
     return torch.randint(0, 82, (games, length), generator=torch.Generator().manual_seed(3))

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from tests.model.conftest import Lively
-from tests.model.step_cases import compare
+from tests.model.step_cases import compare, compare_mamba2
 
+MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,7 +53,7 @@ def test_interpreted_steps_are_those_of_the_plain_code() -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     differences = [float(line) for line in done.stdout.split()]
-    assert len(differences) == 3 and max(differences) < 1e-5
+    assert len(differences) == 5 and max(differences) < 1e-5
 
 
 @pytest.mark.gpu
@@ -60,6 +61,12 @@ def test_interpreted_steps_are_those_of_the_plain_code() -> None:
 def test_compiled_steps_are_those_of_the_plain_code(dtype: torch.dtype, bound: float) -> None:
     for channels, states in ((512, 16), (40, 12), (70, 3)):
         assert compare("cuda", dtype, games=100, channels=channels, states=states) < bound
+
+
+@pytest.mark.gpu
+def test_compiled_steps_of_mamba2_are_those_of_the_plain_code() -> None:
+    for d_model, headdim in ((256, 64), (12, 8), (5, 1)):
+        assert compare_mamba2("cuda", games=100, d_model=d_model, headdim=headdim) < 1e-4
 
 
 @pytest.mark.gpu

@@ -12,10 +12,10 @@ from tessera.model import MambaModel, MambaStateCapture
 from tessera.monitor import StateProbe
 
 
-@pytest.fixture
-def model() -> MambaModel:
+@pytest.fixture(params=["mamba", "mamba2"])
+def model(request: pytest.FixtureRequest) -> MambaModel:
     torch.manual_seed(0)
-    return MambaModel(vocab_size=28, d_model=8, d_state=4, n_layers=2)
+    return MambaModel(vocab_size=28, d_model=8, d_state=4, n_layers=2, mixer=request.param)
 
 
 def tokens(num_games: int, seed: int) -> torch.Tensor:

@@ -1,0 +1,85 @@
+"""``--model.mixer mamba2`` through the real commands: training, resuming, measuring."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tessera.training.resume import conflicts, settings_of
+from tests.runs import fit, tessera
+
+MAMBA2 = ("--model.mixer", "mamba2", "--model.n_layers", 2)
+
+
+def last(name: str = "small") -> Path:
+    return Path(f"checkpoints/{name}/version_0/last.ckpt")
+
+
+def state(name: str = "small") -> dict:
+    return torch.load(last(name), weights_only=True)
+
+
+def weights(checkpoint: dict) -> dict[str, torch.Tensor]:
+    return checkpoint["state_dict"]
+
+
+def test_a_resumed_run_is_the_one_that_was_not_interrupted_whatever_it_keeps(folder: Path) -> None:
+    assert fit(*MAMBA2, "--run_name", "whole") == 0
+    # The first half computes its activations again, the second keeps them.
+    kept = "--model.checkpoint_activations"
+    assert fit(*MAMBA2, kept, "true", "--trainer.max_steps", 9) == 0
+    assert state()["hyper_parameters"]["mixer"] == "mamba2"
+    # What is not said is as in the checkpoint, the mixer included.
+    assert fit(kept, "false", "--ckpt_path", "last") == 0
+    whole, resumed = weights(state("whole")), weights(state())
+    assert {"model.mamba.mixers.1.dt_bias", "model.mamba.mixers.0.norm.weight"} <= set(whole)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert state()["global_step"] == 20
+
+
+def test_its_games_against_itself_are_trained_on(folder: Path) -> None:
+    share = ["--data.selfplay_share", 0.5, "--trainer.max_steps", 9]
+    assert fit(*MAMBA2, *share) == 0
+    assert state()["GameDataModule"]["selfplay_weights"]
+    assert all(tensor.isfinite().all() for tensor in weights(state()).values())
+
+
+@pytest.mark.parametrize(("had", "wanted"), [("mamba", "mamba2"), ("mamba2", "mamba")])
+def test_another_mixer_cannot_go_on_from_a_checkpoint(
+    folder: Path, had: str, wanted: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert fit("--model.mixer", had, "--trainer.max_steps", 2) == 0
+    before = last().read_bytes()
+    capsys.readouterr()
+    assert fit("--model.mixer", wanted, "--ckpt_path", "last") == 2
+    told = capsys.readouterr().err
+    assert told == (f"tessera: model.mixer must be {had} to go on from {last()}, got {wanted}.\n")
+    assert last().read_bytes() == before
+
+
+def test_a_checkpoint_that_names_no_mixer_has_mamba() -> None:
+    checkpoint = {"hyper_parameters": {"d_model": 8}, "datamodule_hyper_parameters": {"seed": 1}}
+    settings = {"model.mixer": "mamba", "model.d_model": 8, "data.seed": 1}
+    assert settings_of(checkpoint) == settings
+    wanted = {**settings, "model.mixer": "mamba2"}
+    assert conflicts(Path("a.ckpt"), checkpoint, wanted, is_fit=True) == [
+        "model.mixer must be mamba to go on from a.ckpt, got mamba2."
+    ]
+
+
+def test_a_checkpoint_of_mamba2_is_measured_and_predicts(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert fit(*MAMBA2, "--trainer.max_steps", 5) == 0
+    assert tessera("test", "--config", "small.yaml", "--ckpt_path", "last") == 0
+    assert "excess_nats" in capsys.readouterr().out
+    Path("games.txt").write_text("B2 A1\n")
+    asked = ["--config", "small.yaml", "--ckpt_path", "last", "--games", "games.txt"]
+    assert tessera("predict", *asked) == 0
+    plies = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(plies) == 3
+    assert all(sum(ply["probabilities"].values()) == pytest.approx(1, abs=1e-4) for ply in plies)
