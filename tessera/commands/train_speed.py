@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from tessera.accelerator import triton_obstacle
 from tessera.commands.engine_speed import Timing, now
 from tessera.commands.rivals import NotMeasuredError, mamba_ssm
 from tessera.commands.speed_report import machine_name, say
@@ -32,6 +33,7 @@ D_MODEL = 256
 SHAPES_ON_A_GPU = ((512, 64), (4096, 64), (512, 512))
 SHAPES_ON_A_CPU = ((16, 64), (8, 128))
 NUM_BLOCKS = (1, 4)
+OURS, COMPILED = "Tessera", "Tessera compiled"
 
 _WARM_UP_STEPS = 3
 _STEPS_AT_ONCE = 4
@@ -113,9 +115,9 @@ class TrainReport:
             *said,
             "",
             *(
-                f"{blocks} block{'s' if blocks > 1 else ''}, {shape}: {ratio:.2f} times as fast as"
-                f" {rival}, with {memory:.2f} times its memory."
-                for blocks, shape, rival, ratio, memory in self._comparisons()
+                f"{name}, {blocks} block{'s' if blocks > 1 else ''}, {shape}: {ratio:.2f} times as"
+                f" fast as {rival}, with {memory:.2f} times its memory."
+                for name, blocks, shape, rival, ratio, memory in self._comparisons()
             ),
             f"FLOP/s and bytes/s are shares of what this device reached in the same run:"
             f" {ceilings.flops_per_s / 1e12:,.3g} TFLOP/s in a matrix product,"
@@ -124,7 +126,7 @@ class TrainReport:
             " reads or writes; generation is the games' share of generation and step.",
         ]
 
-    def _comparisons(self) -> list[tuple[int, str, str, float, float]]:
+    def _comparisons(self) -> list[tuple[str, int, str, str, float, float]]:
         found = []
         for ours in self.speeds:
             for theirs in self.speeds:
@@ -133,12 +135,12 @@ class TrainReport:
                     theirs.sequences,
                     theirs.length,
                 )
-                if ours.name == "Tessera" != theirs.name and same:
+                if ours.name in (OURS, COMPILED) and theirs.name not in (OURS, COMPILED) and same:
                     assert ours.peak_mb is not None and theirs.peak_mb is not None
                     ratio = ours.tokens_per_s / theirs.tokens_per_s
                     shape = f"{ours.sequences}×{ours.length}"
                     memory = ours.peak_mb / theirs.peak_mb
-                    found.append((ours.num_blocks, shape, theirs.name, ratio, memory))
+                    found.append((ours.name, ours.num_blocks, shape, theirs.name, ratio, memory))
         return found
 
     def as_json(self) -> dict[str, object]:
@@ -156,7 +158,9 @@ def measure(board_size: int, timing: Timing) -> TrainReport:
     for sequences, length in SHAPES_ON_A_GPU if is_gpu else SHAPES_ON_A_CPU:
         for blocks in NUM_BLOCKS:
             say(f"{sequences}×{length}, {blocks} blocks")
-            speeds.append(_time(board_size, blocks, sequences, length, timing, None))
+            speeds.append(_time(board_size, blocks, sequences, length, timing))
+            if not triton_obstacle(timing.device):
+                speeds.append(_time(board_size, blocks, sequences, length, timing, compiled=True))
             try:
                 rival = mamba_ssm(timing.device, D_MODEL)
             except NotMeasuredError as error:
@@ -194,7 +198,8 @@ def _time(
     sequences: int,
     length: int,
     timing: Timing,
-    rival: tuple[str, Callable[[int], nn.Module]] | None,
+    rival: tuple[str, Callable[[int], nn.Module]] | None = None,
+    compiled: bool = False,
 ) -> TrainSpeed:
     device, vocab_size = timing.device, Vocabulary(board_size).size
     torch.manual_seed(0)
@@ -208,6 +213,14 @@ def _time(
     tokens = torch.randint(
         board_size**2, (sequences, length + 1), generator=generator, device=device
     )
+    flops, moved = FlopCounterMode(display=False), _BytesMoved()
+    with flops:
+        step(tokens)
+    with moved:
+        step(tokens)
+    if compiled:
+        assert isinstance(model, MambaModel)
+        model.compile_training(same_length=True)
     for _ in range(_WARM_UP_STEPS):
         step(tokens)
     peak_mb = None
@@ -223,18 +236,13 @@ def _time(
 
     runs = timing.repeat(some)
     rates = [run.plies / run.seconds for run in runs]
-    flops, moved = FlopCounterMode(display=False), _BytesMoved()
-    with flops:
-        step(tokens)
-    with moved:
-        step(tokens)
     generation = None
-    if rival is None:
+    if rival is None and not compiled:
         generation_s = seconds_of_generation(board_size, sequences, length, device)
         step_s = sequences * length / statistics.median(rates)
         generation = generation_s / (generation_s + step_s)
     return TrainSpeed(
-        name="Tessera" if rival is None else rival[0],
+        name=rival[0] if rival else COMPILED if compiled else OURS,
         num_blocks=num_blocks,
         sequences=sequences,
         length=length,
@@ -243,7 +251,7 @@ def _time(
         fastest=max(rates),
         peak_mb=peak_mb,
         flops=flops.get_total_flops(),
-        bytes_moved=moved.total if rival is None else None,
+        bytes_moved=moved.total if rival is None and not compiled else None,
         generation_ratio=generation,
     )
 
@@ -256,7 +264,10 @@ def training_step(model: nn.Module, device: torch.device) -> Callable[[Tensor], 
     def step(tokens: Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16, is_gpu):
             logits = model(tokens[:, :-1])
-        F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten()).backward()
+        losses = F.cross_entropy(
+            logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none"
+        )
+        losses.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 

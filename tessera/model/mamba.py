@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tessera.model.mamba2 import Mamba2Mixer
 from tessera.model.mixer import MambaMixer, Mixer, size_problems
-from tessera.model.scan import ScanName
+from tessera.model.scan import ScanName, SelectiveScan
 from tessera.model.state import LayerState, MambaState
 
 MixerName = Literal["mamba", "mamba2"]
@@ -227,6 +227,16 @@ class MambaModel(nn.Module):
         """Logits and every block's last SSM state, without a side effect."""
         hidden_BLH, states = self.mamba.mix(self.embedding(tokens), tokens == self.pad_token)
         return self.head(hidden_BLH), states
+
+    def can_be_compiled(self) -> bool:
+        """Whether the parameters are on a GPU, and every scan there is Triton's."""
+        weight = self.head.weight
+        scans = [module for module in self.modules() if isinstance(module, SelectiveScan)]
+        return (
+            weight.is_cuda
+            and bool(scans)
+            and all(scan.choose(weight) == "triton" for scan in scans)
+        )
 
     def compile_training(self, same_length: bool) -> None:
         """Let torch.compile fuse what lies between the kernels, in training.

@@ -41,6 +41,8 @@ class TesseraModule(LightningModule):
             and compute the rest again: less memory, more time.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         mixer: mamba or mamba2.
+        compile: let torch.compile fuse what lies between the kernels, in training on a GPU that
+            runs the Triton scan; elsewhere it changes nothing.
 
     Raises:
         ValueError: one line for every argument that is out of range.
@@ -62,6 +64,7 @@ class TesseraModule(LightningModule):
         weight_decay: float = 0.1,
         checkpoint_activations: bool = False,
         mixer: Literal["mamba", "mamba2"] = "mamba",
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -97,6 +100,7 @@ class TesseraModule(LightningModule):
         self.pad_token = self.model.pad_token
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
+        self._is_to_be_compiled = compile
         self.held_out_metrics = NextMoveMetrics()
         # Of the newest batch: (3,) on the device, in the order of _FIGURES; its step and rate.
         self._figures: Tensor | None = None
@@ -134,6 +138,10 @@ class TesseraModule(LightningModule):
         """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""
         for optimizer in self.trainer.optimizers:
             optimizer.param_groups[0]["weight_decay"] = self.weight_decay
+        if self._is_to_be_compiled and self.model.can_be_compiled():
+            settings = getattr(getattr(self.trainer, "datamodule", None), "settings", None)
+            # Windows are all of one length, whole games of any.
+            self.model.compile_training(getattr(settings, "context", None) is not None)
 
     def on_train_batch_start(self, batch: GameBatch, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""
@@ -145,11 +153,16 @@ class TesseraModule(LightningModule):
     def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
         """The mean cross-entropy of the batch's targets in nats."""
         logits = self.model(batch.inputs)
-        loss = F.cross_entropy(
-            logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=self.pad_token
-        )
-        # Log-probabilities and entropies are 0 at PAD.
+        # Log-probabilities and entropies are 0 at PAD, and so is the loss.
         count = (batch.targets != self.pad_token).sum()
+        # The mean that torch takes itself is one block's work on a GPU, forward and backward.
+        losses = F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            batch.targets.flatten(),
+            ignore_index=self.pad_token,
+            reduction="none",
+        )
+        loss = losses.sum() / count
         floor = batch.entropies.sum() / count
         excess = loss.detach() + batch.log_probs.sum() / count
         # Kept on the device: Lightning's log would copy every number to or from it at every step.
