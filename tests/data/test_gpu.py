@@ -18,7 +18,7 @@ from tests.waiting import no_waiting
 pytestmark = pytest.mark.gpu
 
 # configs/tessera.yaml.
-DESIGN = StreamSettings(batch_size=512, games_per_chunk=4096)
+DESIGN = StreamSettings(batch_size=4096, games_per_chunk=4096)
 
 
 def trainer_of(model: MambaModel) -> Callable[[GameBatch], None]:

@@ -27,7 +27,7 @@ SHORT: list[object] = ["--trainer.max_steps", 200, "--model.decay_steps", 200]
 SHORT += ["--trainer.val_check_interval", 50, "--data.val_batches", 2]
 SHORT += ["--trainer.log_every_n_steps", 1, "--model.warmup_steps", 20]
 SHORT += ["--checkpoint_every_n_steps", 1000, "--picture_every_n_validations", 0]
-SHORT += ["--model.scan", "triton"]
+SHORT += ["--model.scan", "triton", "--data.batch_size", 512]
 
 # Some of deterministic mode's time goes into filling what nobody will read.
 UNFILLED = "import torch; torch.utils.deterministic.fill_uninitialized_memory = False; "
