@@ -180,7 +180,6 @@ def mamba_ssm_dual_scan(
         return dual_scan(x_BLD, dt_BLK, A_K, B_BLN, C_BLN, D_K, dt_bias_K, state_BDN)
     kernel = require_dual_kernel()
     heads = (len(A_K), x_BLD.shape[2] // len(A_K))
-    # The kernels read x, B and C in one dtype.
     arguments = [x_BLD.unflatten(2, heads), dt_BLK, B_BLN.unsqueeze(2), C_BLN.unsqueeze(2)]
     before = None if state_BDN is None else state_BDN.float().unflatten(1, heads)
     most_games = max(1, _MOST_CHUNKS // -(-x_BLD.shape[1] // _KERNEL_CHUNK))

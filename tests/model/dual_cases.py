@@ -61,18 +61,21 @@ def one_by_one(
     return torch.cat(outputs, 2), torch.cat(states, 1)
 
 
-def results(scan: Callable[..., tuple[Tensor, Tensor]], given: list[Tensor]) -> dict[str, Tensor]:
+def results(
+    scan: Callable[..., tuple[Tensor, Tensor]], given: list[Tensor], y_weight: float = 1.0
+) -> dict[str, Tensor]:
     """Output, last state and the gradients of all arguments, with random weights on the first two.
 
-    Computed in the dtype and on the device of ``given``; returned in float64 on the CPU.
+    Computed in the dtype and on the device of ``given``; returned in float64 on the CPU. Those of
+    the output are multiplied by ``y_weight``.
     """
     leaves = [tensor.detach().requires_grad_() for tensor in given]
     y, last = scan(*leaves)
     generator = torch.Generator().manual_seed(7)
-    total = sum(
-        (out * torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)).sum()
-        for out in (y, last)
-    )
+    total = y.new_zeros(())
+    for out, weight in ((y, y_weight), (last, 1.0)):
+        random = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+        total = total + (out * weight * random.to(out)).sum()
     grads = torch.autograd.grad(total, leaves)
     found = {"y": y, "last": last} | dict(zip(NAMES, grads, strict=False))
     return {name: tensor.detach().double().cpu() for name, tensor in found.items()}
