@@ -48,20 +48,21 @@ class MambaStack(nn.Module):
 
     def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
         """The mixed vectors, see ``MambaMixer.forward``."""
-        return self.advance(hidden_BLH, is_pad_BL)[0]
+        return self.advance(hidden_BLH, is_pad_BL, is_last=True)[0]
 
     def advance(
         self,
         hidden_BLH: Tensor,
         is_pad_BL: Tensor | None = None,
         layers: tuple[LayerState, ...] | None = None,
+        is_last: bool = False,
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
         """The mixed vectors and the state after them, see ``MambaMixer.advance``."""
         new: tuple[LayerState, ...] = ()
         saves_memory = self.checkpoint_activations and self.training and torch.is_grad_enabled()
         for index in range(len(self.mixers)):
             own = layers[index : index + 1] if layers else None
-            arguments = (index, hidden_BLH, is_pad_BL, own)
+            arguments = (index, hidden_BLH, is_pad_BL, own, is_last)
             if saves_memory:
                 # A block draws no random numbers, so no generator's state has to be kept.
                 hidden_BLH, own = checkpoint(
@@ -78,11 +79,12 @@ class MambaStack(nn.Module):
         hidden_BLH: Tensor,
         is_pad_BL: Tensor | None,
         own: tuple[LayerState, ...] | None,
+        is_last: bool,
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
         mixer = self.mixers[index]
         assert isinstance(mixer, MambaMixer)
         # Zero at PAD stays zero: so does its norm, and so does what a mixer makes of it.
-        mixed_BLH, after = mixer.advance(self.norms[index](hidden_BLH), is_pad_BL, own)
+        mixed_BLH, after = mixer.advance(self.norms[index](hidden_BLH), is_pad_BL, own, is_last)
         return hidden_BLH + mixed_BLH, after
 
     def step_in_place(

@@ -100,13 +100,14 @@ class MambaMixer(nn.Module):
             is_pad_BL: (B, L) bool, True at PAD, which may stand at either end of a row; None means
                 there is none.
         """
-        return self.advance(hidden_BLH, is_pad_BL)[0]
+        return self.advance(hidden_BLH, is_pad_BL, is_last=True)[0]
 
     def advance(
         self,
         hidden_BLH: Tensor,
         is_pad_BL: Tensor | None = None,
         layers: tuple[LayerState, ...] | None = None,
+        is_last: bool = False,
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
         """The mixed vectors (B, L, H), zero at PAD, and the state after them.
 
@@ -116,11 +117,11 @@ class MambaMixer(nn.Module):
                 none. PAD before the moves is harmless to the vectors and to the SSM state only.
             layers: this mixer's state before the first position, alone in a tuple; None means the
                 start of a game.
+            is_last: whether nothing follows; then there is no state after them, an empty tuple.
         """
-        x_BLD, z_BLD = self.in_proj(hidden_BLH).chunk(2, dim=-1)
+        input_BLD, z_BLD = self.in_proj(hidden_BLH).chunk(2, dim=-1)
         before_BWD = layers[0].conv if layers else None
-        conv_BWD = last_inputs(x_BLD, self.conv1d.kernel_size[0] - 1, is_pad_BL, before_BWD)
-        x_BLD = self._convolve(x_BLD, before_BWD)
+        x_BLD = self._convolve(input_BLD, before_BWD)
         sizes = [self.dt_rank, self.d_state, self.d_state]
         dt_BLR, B_BLN, C_BLN = self.x_proj(x_BLD).split(sizes, dim=-1)
         dt_BLD = F.linear(dt_BLR, self.dt_proj.weight)
@@ -138,7 +139,12 @@ class MambaMixer(nn.Module):
             layers[0].ssm if layers else None,
         )
         # At PAD z is zero, and so is silu(z): nothing leaves the mixer there.
-        return self.out_proj(y_BLD), (LayerState(conv_BWD, ssm_BDN),)
+        mixed_BLH = self.out_proj(y_BLD)
+        if is_last:
+            return mixed_BLH, ()
+        # A dozen small operations: training has no use for them.
+        conv_BWD = last_inputs(input_BLD, self.conv1d.kernel_size[0] - 1, is_pad_BL, before_BWD)
+        return mixed_BLH, (LayerState(conv_BWD, ssm_BDN),)
 
     def step_in_place(
         self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
