@@ -23,7 +23,7 @@ def triton_obstacle(device: torch.device) -> str:
         return ""
     if device.type != "cuda" or torch.version.cuda is None:
         return f"a CUDA device, got {device}"
-    capability = torch.cuda.get_device_capability(device)
+    capability = _capability(device)
     if capability < _MIN_CAPABILITY:
         needed, found = (".".join(map(str, pair)) for pair in (_MIN_CAPABILITY, capability))
         return f"a CUDA device of compute capability {needed} or above, got {found}"
@@ -36,6 +36,12 @@ def current(device: torch.device) -> AbstractContextManager[object]:
     Triton takes the current CUDA device, whatever the tensors say.
     """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@functools.cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    """Asked once of each device, not for each kernel."""
+    return torch.cuda.get_device_capability(device)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ from tessera.training.run_folder import (
 )
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
+from tessera.training.unprofiled import Unprofiled
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 10_000,
@@ -220,6 +221,7 @@ class TesseraCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins]
         config = {**settings, "plugins": [*filter(None, plugins), AtomicCheckpointIO()], **kwargs}
+        config["profiler"] = settings.profiler or Unprofiled()
         callbacks: list[Any] = [] if settings.enable_progress_bar is False else [RunProgress()]
         if self.subcommand != "fit":
             self.save_config_callback = None

@@ -143,6 +143,12 @@ class GameDataModule(LightningDataModule):
         """The test batches, with legal points."""
         return self._held_out(TEST_NUMBERS, self.test_batches)
 
+    def transfer_batch_to_device(
+        self, batch: GameBatch, device: torch.device, dataloader_idx: int
+    ) -> GameBatch:
+        """The batch as it is: its games were played on the device."""
+        return batch
+
     def on_after_batch_transfer(self, batch: GameBatch, dataloader_idx: int) -> GameBatch:
         """Count a batch as trained on, when the trainer takes it up: loaders take some early."""
         if self._train_stream is not None and self.trainer is not None and self.trainer.training:

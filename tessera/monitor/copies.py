@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,9 @@ class CopyProbe:
         """Record from here on."""
         # Without it the recorder writes two lines to the console at each start and stop.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        # Without it CUPTI, which records, stays in the process, and all later launches are slower.
+        # Kineto reads it at each start and stop. Leaving and coming back cost a recording some ms.
+        os.environ.setdefault("TEARDOWN_CUPTI", "1")
         # What was queued before would be recorded without the call that launched it.
         torch.cuda.synchronize(self._device)
         recorder = profile(use_cpu=True, use_device="cuda", use_kineto=True)
@@ -127,6 +131,11 @@ class CopyProbe:
             path = Path(folder) / "trace.json"
             recorder.export_chrome_trace(str(path))
             events = read_trace(json.loads(path.read_text(errors="replace")))
+        # A thread of Kineto's waits for a call of CUDA to let CUPTI go in, and tidies up after it.
+        # In the middle of a recording that were to begin at once, nothing of it would be seen.
+        for _ in range(3):
+            time.sleep(0.005)
+            torch.cuda.synchronize(self._device)
         if not any(event.category in _ON_GPU for event in events):
             raise RuntimeError("torch.profiler recorded no activity of the GPU")
         return find_copies(events)

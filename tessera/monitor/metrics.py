@@ -41,7 +41,7 @@ class Metric:
 
 _COUNTERS = "reads counters on the host, no wait"
 _DRIVER = "one question to the driver, below 0.1 ms of the host, no wait"
-_STATE = "reductions on the GPU and one copy of 16 bytes that is read a sample later, no wait"
+_STATE = "reductions on the GPU and one copy of a few numbers that is read a sample later, no wait"
 _EVENTS = "two CUDA events that are read a sample later, no wait; on a CPU two looks at the clock"
 _GAME = "one ply of 64 games of the monitor's own, read a sample later, no wait"
 

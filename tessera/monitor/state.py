@@ -18,9 +18,9 @@ class StateProbe:
     """Measures the true final SSM state of single runs of a model; see ``METRICS`` for formulas.
 
     ``begin`` hooks the model, ``end`` takes the hooks off and reduces the states on the device to
-    one number a metric, ``read`` returns them once they have arrived on the host. Between samples
-    there is no hook on the model, and of a sample nothing is kept but the mean state (D, N) of each
-    layer, from which the next sample's drift is taken.
+    one number a layer and metric, ``read`` returns what they come to once they have arrived on the
+    host. Between samples there is no hook on the model, and of a sample nothing is kept but the
+    mean state (D, N) of each layer, from which the next sample's drift is taken.
 
     Args:
         model: holds a Mamba mixer or more.
@@ -53,16 +53,19 @@ class StateProbe:
         if not self.why_absent and self._capture is None:
             self._capture = MambaStateCapture(self._model)
 
-    @torch.no_grad()
     def end(self) -> None:
         """Look no longer, and begin to measure what was seen; does not wait for the GPU."""
         if self._capture is None:
             return
         self._capture.remove()
         states, self._capture = self._capture.states, None
-        if states:
+        if not states:
+            return
+        with torch.no_grad():
             means = [state_BDN.mean(0) for state_BDN in states]
-            self._copy = begin_to_host(_measure(states, means, self._means), "monitor")
+            drifts = [(now - then).norm() for now, then in zip(means, self._means, strict=False)]
+            norms, entropies = zip(*map(_norm_and_entropy, states), strict=True)
+            self._copy = begin_to_host(torch.stack([*norms, *entropies, *drifts]), "monitor")
             self._means = means
 
     def read(self) -> dict[str, float]:
@@ -71,8 +74,13 @@ class StateProbe:
         if values is None:
             return {}
         self._copy = None
+        # The layers are compared here: on a GPU each of these small steps would be a kernel.
+        norms, entropies, *drifts = values.split(len(self._means))
+        most = torch.tensor([math.log(max(2, mean_DN.numel())) for mean_DN in self._means])
+        found = [norms.amax(), entropies.amin(), (entropies / most).amin()]
         # The first sample has no drift, and is one value shorter.
-        return dict(zip(self.metrics, values.tolist(), strict=False))
+        found += [drift.amax() for drift in drifts]
+        return dict(zip(self.metrics, map(float, found), strict=False))
 
     def close(self) -> None:
         """Take the hooks off the model."""
@@ -81,22 +89,10 @@ class StateProbe:
             self._capture = None
 
 
-def _measure(states: list[Tensor], means: list[Tensor], before: list[Tensor]) -> Tensor:
-    """(3,) float32 in the order of ``StateProbe.metrics``; (4,) where there are earlier means."""
-    by_layer = [_layer(state_BDN) for state_BDN in states]
-    norms, entropies, ratios = torch.stack(by_layer).unbind(1)
-    values = [norms.amax(), entropies.amin(), ratios.amin()]
-    if before:
-        drifts = [(now - then).norm() for now, then in zip(means, before, strict=True)]
-        values.append(torch.stack(drifts).amax())
-    return torch.stack(values)
-
-
-def _layer(state_BDN: Tensor) -> Tensor:
-    """Norm, entropy in nats and entropy over its highest value of one layer, (3,)."""
+def _norm_and_entropy(state_BDN: Tensor) -> tuple[Tensor, Tensor]:
+    """Norm, and entropy in nats, of one layer; means over the games."""
     squares = state_BDN.flatten(1).square()
     total = squares.sum(1, keepdim=True)
     # An empty state has no distribution; its entropy counts as 0.
     shares = squares / total.clamp(min=torch.finfo(total.dtype).tiny)
-    entropy = torch.special.entr(shares).sum(1).mean()
-    return torch.stack([total.sqrt().mean(), entropy, entropy / math.log(max(2, squares.shape[1]))])
+    return total.sqrt().mean(), torch.special.entr(shares).sum(1).mean()

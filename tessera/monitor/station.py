@@ -108,8 +108,7 @@ class Station:
     def end_batch(self) -> None:
         """After a batch: with accumulated gradients the first batch of a step is the sample."""
         self._use("timing", "end")
-        if self._sampled_at.get("state"):
-            self._use("state", "end")
+        self._use("state", "end")
 
     def end_step(self, step: int) -> list[Sample]:
         """After a step: what was measured by now; never waits for the GPU."""

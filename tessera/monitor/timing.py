@@ -13,7 +13,8 @@ from torch import nn
 class Stopwatch:
     """Times what runs in a ``with`` block; ``ms`` is known once the device has done it.
 
-    On a CUDA device a pair of events in the current stream, on any other the host's clock.
+    On a CUDA device a pair of events in the stream that is current when it is made, on any other
+    the host's clock. May be started again.
 
     Args:
         device: where the work is done.
@@ -30,6 +31,7 @@ class Stopwatch:
 
     def start(self) -> None:
         """Begin."""
+        self._is_over = False
         if self._stream is None:
             self._began_s = time.perf_counter()
         else:
@@ -80,10 +82,10 @@ class TimingProbe:
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.why_absent: dict[str, str] = {}
-        self._device = device
         self._is_looking = False
-        self._running: Stopwatch | None = None
-        self._newest: Stopwatch | None = None
+        # One for all samples: making events takes as long as recording them.
+        self._watch = Stopwatch(device)
+        self._is_running = self._is_new = False
         self._handles = [
             model.register_forward_pre_hook(self._start),
             model.register_forward_hook(self._stop),
@@ -99,10 +101,10 @@ class TimingProbe:
 
     def read(self) -> dict[str, float]:
         """The newest forward that the device has finished since the last call."""
-        ms = None if self._newest is None else self._newest.ms()
+        ms = self._watch.ms() if self._is_new else None
         if ms is None:
             return {}
-        self._newest = None
+        self._is_new = False
         return {"time_forward": ms}
 
     def close(self) -> None:
@@ -112,11 +114,11 @@ class TimingProbe:
 
     def _start(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         # While one is still under way no second one is begun, or none would ever be read.
-        if self._is_looking and self._newest is None:
-            self._running = Stopwatch(self._device)
-            self._running.start()
+        if self._is_looking and not self._is_new:
+            self._watch.start()
+            self._is_running = True
 
     def _stop(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self._running is not None:
-            self._running.stop()
-            self._newest, self._running = self._running, None
+        if self._is_running:
+            self._watch.stop()
+            self._is_running, self._is_new = False, True

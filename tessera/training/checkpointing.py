@@ -22,6 +22,7 @@ from tessera.training.interruption import Interruption
 from tessera.transfers import to_host
 
 LAST = "last.ckpt"
+_MOST_LOSSES = 100  # that wait to be looked at, however seldom there is a log
 
 
 class CheckpointError(ValueError):
@@ -115,12 +116,13 @@ class TrainingCheckpoint(Checkpoint):
         self._interruption = Interruption()
         self._last_step = 0
         self._is_stopping = False
-        self._first_bad_step: Tensor | None = None
+        # Of the batches since the last look at them, each with its step.
+        self._losses: list[tuple[int, Tensor]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals: Lightning would end the run without saving."""
         self._last_step = trainer.global_step
-        self._first_bad_step = torch.full((), -1, device=pl_module.device)
+        self._losses = []
         self._interruption.listen()
 
     def on_train_batch_start(
@@ -140,12 +142,13 @@ class TrainingCheckpoint(Checkpoint):
     ) -> None:
         """Save if it is time to, or a signal was received."""
         step = trainer.global_step
-        self._note_loss(outputs["loss"], step)
+        self._losses.append((step, outputs["loss"]))
         if step == self._last_step:  # gradients are still being accumulated
             return
         self._last_step = step
-        if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._check_loss(trainer)
+        log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step % log_every == 0 or len(self._losses) >= _MOST_LOSSES:
+            self._check_losses(trainer)
         self._is_stopping = self._interruption.is_due(trainer)
         if self._is_stopping or step % self.every_n_steps == 0:
             self.save(trainer, pl_module)
@@ -161,24 +164,22 @@ class TrainingCheckpoint(Checkpoint):
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``last.ckpt``, unless training has diverged."""
-        self._check_loss(trainer)
+        self._check_losses(trainer)
         finite = torch.stack([weight.isfinite().all() for weight in pl_module.parameters()])
         if not to_host(finite.all(), "finite check"):
             self._fail(trainer, f"a weight is not finite after step {trainer.global_step}")
         trainer.save_checkpoint(self.path)
         self.last_saved_step = trainer.global_step
 
-    def _note_loss(self, loss: Tensor, step: int) -> None:
-        """Remember the first step with a loss that is not finite, without waiting for the GPU."""
-        assert self._first_bad_step is not None
-        first = (self._first_bad_step < 0) & ~loss.detach().isfinite()
-        self._first_bad_step = torch.where(first, step, self._first_bad_step)
-
-    def _check_loss(self, trainer: Trainer) -> None:
-        assert self._first_bad_step is not None
-        step = int(to_host(self._first_bad_step, "finite check"))
-        if step >= 0:
-            self._fail(trainer, f"train/loss is not finite since step {step}")
+    def _check_losses(self, trainer: Trainer) -> None:
+        """Look at all losses since the last time at once: one by one each would be a copy."""
+        if not self._losses:
+            return
+        steps, losses = zip(*self._losses, strict=True)
+        self._losses = []
+        for step, loss in zip(steps, to_host(torch.stack(losses), "finite check"), strict=True):
+            if not loss.isfinite():
+                self._fail(trainer, f"train/loss is not finite since step {step}")
 
     def _fail(self, trainer: Trainer, what: str) -> None:
         kept = f"{self.path} is as it was" if self.path.exists() else "nothing was saved"

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from tessera.data import GameBatch
 from tessera.model import MambaModel
+from tessera.training import curves
 from tessera.training.metrics import NextMoveMetrics
 from tessera.transfers import owned, to_host
 
@@ -102,9 +103,17 @@ class TesseraModule(LightningModule):
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
         self._is_to_be_compiled = compile
         self.held_out_metrics = NextMoveMetrics()
-        # Of the newest batch: (3,) on the device, in the order of _FIGURES; its step and rate.
-        self._figures: Tensor | None = None
-        self._step, self._lr = 0, 0.0
+        # The newest batch and its loss, and the step that they belong to.
+        self._newest: tuple[GameBatch, Tensor] | None = None
+        self._step = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As in every module; but what Lightning notes down at each hook is no parameter."""
+        if name == "_current_fx_name":
+            # Fifty times a step; torch's own way looks first whether it is one.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
@@ -152,9 +161,8 @@ class TesseraModule(LightningModule):
 
     def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
         """The mean cross-entropy of the batch's targets in nats."""
+        self._newest = None  # the batch before this one may hold on to games that are over
         logits = self.model(batch.inputs)
-        # Log-probabilities and entropies are 0 at PAD, and so is the loss.
-        count = (batch.targets != self.pad_token).sum()
         # The mean that torch takes itself is one block's work on a GPU, forward and backward.
         losses = F.cross_entropy(
             logits.flatten(0, 1).float(),
@@ -162,42 +170,40 @@ class TesseraModule(LightningModule):
             ignore_index=self.pad_token,
             reduction="none",
         )
-        loss = losses.sum() / count
-        floor = batch.entropies.sum() / count
-        excess = loss.detach() + batch.log_probs.sum() / count
-        # Kept on the device: Lightning's log would copy every number to or from it at every step.
-        self._figures = torch.stack([loss.detach(), floor, excess])
+        loss = losses.sum() / (batch.targets != self.pad_token).sum()
+        self._newest = batch, loss.detach()
         # The step that is being made: Lightning's own count slips by one when a run is resumed.
         self._step = self.trainer.global_step + 1
-        self._lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         return loss
 
     def figures(self, owner: str) -> dict[str, Tensor]:
         """The newest training batch's loss, floor_nats and excess_nats, as scalars on the host.
 
-        One copy, which waits for the GPU; none before the first batch.
+        Computed when they are asked for. One copy, which waits for the GPU; none before the first
+        batch.
 
         Args:
             owner: for whom the copy is made, see ``tessera.transfers``.
         """
-        if self._figures is None:
+        if self._newest is None:
             return {}
-        return dict(zip(_FIGURES, to_host(self._figures, owner), strict=True))
+        batch, loss = self._newest
+        # Log-probabilities and entropies are 0 at PAD.
+        count = (batch.targets != self.pad_token).sum()
+        floor = batch.entropies.sum() / count
+        excess = loss + batch.log_probs.sum() / count
+        return dict(zip(_FIGURES, to_host(torch.stack([loss, floor, excess]), owner), strict=True))
 
     def on_train_batch_end(self, outputs: Any, batch: GameBatch, batch_idx: int) -> None:
-        """Log the step's figures, if it is one at which Lightning writes its log."""
+        """Log the step's figures every ``log_every_n_steps``."""
         trainer = self.trainer
         # Of several batches whose gradients one step accumulates, the last one is logged.
-        if trainer.global_step < self._step:
+        log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.global_step < self._step or self._step % log_every:
             return
-        # Lightning's own decision, whose count of steps slips by one when a run is resumed.
-        connector = trainer._logger_connector
-        if not (connector.should_update_logs or trainer.fast_dev_run):  # type: ignore[attr-defined]
-            return
-        # Numbers on the host stay there; a Python float would be copied to the GPU and back.
         values = {f"train/{name}": value for name, value in self.figures("logger").items()}
-        values |= {"train/lr": torch.tensor(self._lr), "step": torch.tensor(float(self._step))}
-        self.log_dict(values)
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        curves.write(trainer, {**values, "train/lr": torch.tensor(lr)})
 
     def validation_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the validation's metrics."""

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.data import GameBatch
+from tessera.training import curves
 from tessera.transfers import to_host
 
 
@@ -55,8 +56,7 @@ class Throughput(Callback):
             self._samples.append((self._clock(), int(to_host(self._tokens, "throughput"))))
             (since, before), (now, tokens) = self._samples[0], self._samples[-1]
             rate = trainer.world_size * (tokens - before) / max(now - since, 1e-9)
-            # A Python float would be copied to the GPU, and back when it is written.
-            pl_module.log("train/tokens_per_s", torch.tensor(rate), batch_size=1)
+            curves.write(trainer, {"train/tokens_per_s": torch.tensor(rate)})
 
     def _clock(self) -> float:
         """Seconds of training, without validation."""

@@ -103,3 +103,10 @@ def test_less_free_memory_means_fewer_games_at_once(monkeypatch: pytest.MonkeyPa
     # The windows of so many games make whole batches, and they fit.
     assert all(games % 512 == 0 for games in found)
     assert found[1] * 40 * 722 < 2**30 / 8
+
+
+def test_a_batch_is_handed_over_as_it_is() -> None:
+    module = data()
+    batch = next(iter(module.train_dataloader()))
+    # Lightning's own way moves each tensor to where it is, and makes a new tuple of them.
+    assert module.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch

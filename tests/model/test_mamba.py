@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.model import MAX_CONTEXT, Mamba2Mixer, MambaMixer, MambaModel
 
@@ -243,3 +244,25 @@ def test_checkpointed_activations_are_fewer_and_give_the_same_gradients(lively) 
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
     model = MambaModel(84, 8, n_layers=2, checkpoint_activations=True)
     assert model.mamba.checkpoint_activations
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_the_last_run_over_a_game_makes_no_state_and_the_same_vectors(
+    lively, n_layers: int
+) -> None:
+    model, hidden = lively(n_layers=n_layers), torch.randn(2, 9, 24)
+    is_pad = torch.zeros(2, 9, dtype=torch.bool)
+    mixed, layers = model.mamba.advance(hidden, is_pad)
+    assert len(layers) == n_layers
+    last, none = model.mamba.advance(hidden, is_pad, is_last=True)
+    assert none == () and torch.equal(last, mixed)
+    operators: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            operators.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        assert torch.equal(model.mamba(hidden, is_pad), mixed)
+    assert "index" not in operators  # the last inputs of each game, which the state would hold

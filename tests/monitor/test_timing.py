@@ -30,6 +30,8 @@ def test_a_forward_is_timed_and_each_time_is_read_once() -> None:
     model(0.02)
     assert 20 <= probe.read()["time_forward"] < 200
     assert probe.read() == {}
+    model(0.0)
+    assert probe.read()["time_forward"] < 20
     probe.close()
     model(0.0)
     assert probe.read() == {}

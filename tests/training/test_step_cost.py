@@ -1,0 +1,143 @@
+"""What a training step costs the host beyond the model's own work."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tessera.data import GameStream, StreamSettings
+from tessera.model import MambaModel
+from tessera.training import TrainingCheckpoint, curves
+from tessera.training.checkpointing import DivergedError
+from tessera.training.unprofiled import Unprofiled
+from tests.monitor.runs import run, scalars
+
+# Lightning's division by the accumulated batches, with its gradient, and its copy of the loss; the
+# count of tokens.
+OF_FIT = Counter({"div": 2, "clone": 1, "ne": 1, "sum": 1, "add_": 1})
+
+
+class Operators(TorchDispatchMode):
+    """Counts operators that are a kernel on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view and func.namespace == "aten":
+            self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Steps(Callback):
+    """Counts the operators of one step, from its first hook to that of the next one."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.operators = step, Operators()
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step + 1 == self.step:
+            self.operators.__enter__()
+        if trainer.global_step == self.step:
+            self.operators.__exit__(None, None, None)
+
+
+def bare_loop() -> Counter[str]:
+    """The operators of a step that does nothing but train."""
+    settings = StreamSettings(
+        board_size=3, batch_size=4, context=12, games_per_chunk=8, windows_per_game=1
+    )
+    model, stream, operators = MambaModel(12, 8, 4), GameStream(settings), Operators()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for index in range(2):
+        batch = stream.batch(index)
+        with operators if index else torch.enable_grad():
+            logits = model(batch.inputs).flatten(0, 1).float()
+            losses = F.cross_entropy(
+                logits, batch.targets.flatten(), ignore_index=10, reduction="none"
+            )
+            loss = losses.sum() / (batch.targets != 10).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    return operators.counts
+
+
+def test_a_step_runs_hardly_more_operators_than_a_bare_loop(folder: Path) -> None:
+    steps = Steps(15)
+    options = ["--trainer.val_check_interval", 100, "--data.games_per_chunk", 400]
+    run("--trainer.log_every_n_steps", 10, *options, callbacks=(steps,))
+    added = steps.operators.counts - bare_loop()
+    assert added == OF_FIT
+
+
+class Seen(Callback):
+    """What callbacks can read of a step's figures."""
+
+    def __init__(self) -> None:
+        self.loss: dict[int, float] = {}
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if "train/loss" in trainer.callback_metrics:
+            self.loss[trainer.global_step] = float(trainer.callback_metrics["train/loss"])
+
+
+def test_callbacks_read_the_same_figures_as_are_logged(folder: Path) -> None:
+    seen = Seen()
+    run("--trainer.log_every_n_steps", 6, callbacks=(seen,))
+    logged = scalars()
+    assert list(logged["train/loss"]) == list(logged["train/tokens_per_s"]) == [6, 12, 18]
+    assert {step: seen.loss[step] for step in (6, 12, 18)} == pytest.approx(logged["train/loss"])
+    assert seen.loss[7] == seen.loss[6] and 5 not in seen.loss
+
+
+def test_every_logger_gets_the_figures(tmp_path: Path) -> None:
+    loggers = [CSVLogger(tmp_path, name) for name in ("one", "other")]
+    trainer = SimpleNamespace(loggers=loggers, global_step=7, callback_metrics={})
+    curves.write(trainer, {"train/loss": torch.tensor(0.5)})
+    for logger in loggers:
+        logger.save()
+        rows = Path(logger.log_dir, "metrics.csv").read_text().split()
+        assert rows == ["step,train/loss", "7,0.5"]
+    assert trainer.callback_metrics == {"train/loss": 0.5}
+
+
+def test_losses_are_looked_at_now_and_then_even_if_nothing_is_logged(tmp_path: Path) -> None:
+    checkpoint = TrainingCheckpoint(tmp_path, every_n_steps=10**6)
+    trainer = SimpleNamespace(log_every_n_steps=10**6, global_step=0, world_size=1)
+    with pytest.raises(DivergedError, match="not finite since step 3;"):
+        for step in range(1, 1000):
+            trainer.global_step = step
+            loss = torch.tensor(float("nan") if step == 3 else 1.0)
+            checkpoint.on_train_batch_end(trainer, None, {"loss": loss}, None, 0)
+    assert trainer.global_step == 100
+
+
+def test_a_run_that_nobody_profiles_makes_no_generators(folder: Path) -> None:
+    profilers = []
+
+    class Look(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            profilers.append(trainer.profiler)
+
+    run("--trainer.max_steps", 1, callbacks=(Look(),))
+    assert isinstance(profilers[0], Unprofiled)
+    with profilers[0].profile("a hook") as profile:
+        assert not inspect.isgenerator(getattr(profile, "gen", None))
+    run("--trainer.max_steps", 1, "--trainer.profiler", "simple", callbacks=(Look(),))
+    assert "run_training_batch" in profilers[1].recorded_durations
