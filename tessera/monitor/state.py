@@ -19,8 +19,8 @@ class StateProbe:
 
     ``begin`` hooks the model, ``end`` takes the hooks off and reduces the states on the device to
     one number a layer and metric, ``read`` returns what they come to once they have arrived on the
-    host. Between samples there is no hook on the model, and of a sample nothing is kept but the mean
-    state (D, N) of each layer, from which the next sample's drift is taken.
+    host. Between samples there is no hook on the model, and of a sample nothing is kept but the
+    mean state (D, N) of each layer, from which the next sample's drift is taken.
 
     Args:
         model: holds a Mamba mixer or more.

@@ -182,7 +182,8 @@ class TesseraModule(LightningModule):
         """Log the step's figures every ``log_every_n_steps``."""
         trainer = self.trainer
         # Of several batches whose gradients one step accumulates, the last one is logged.
-        if trainer.global_step < self._step or self._step % trainer.log_every_n_steps:
+        log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.global_step < self._step or self._step % log_every:
             return
         values = {f"train/{name}": value for name, value in self.figures("logger").items()}
         lr = trainer.optimizers[0].param_groups[0]["lr"]
