@@ -5,7 +5,10 @@ The slow ones train configs/tessera.yaml: ``pytest tests/monitor/test_gpu.py -m 
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,45 @@ def test_a_state_that_diverges_is_one_alert(folder: Path) -> None:
 def test_all_metrics_are_measured_and_nothing_is_wrong(folder: Path) -> None:
     monitor = run("--monitor.memory_every", 5, "--trainer.max_steps", 60)
     assert monitor.why_absent == {} and monitor.alerts == []
+
+
+LAUNCHES = """
+import os, statistics, time, torch
+from tessera.monitor import CopyProbe
+
+numbers = torch.zeros(1, device="cuda")
+
+def us_of_a_launch():
+    times = []
+    for _ in range(20):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(500):
+            numbers.add_(1)
+        times.append((time.perf_counter() - began) / 500 * 1e6)
+    return statistics.median(times)
+
+us_of_a_launch()
+before, probe = us_of_a_launch(), CopyProbe(numbers.device)
+for _ in range(3):
+    probe.start()
+    numbers.cpu()
+    assert len(probe.stop()) == 1
+print(us_of_a_launch() / before)
+"""
+
+
+@pytest.mark.parametrize("stays", ["0", None])
+def test_a_recording_leaves_launches_as_fast_as_they_were(stays: str | None) -> None:
+    """In a process of its own: what recorded before would have slowed this one down already."""
+    environment = {**os.environ, **({} if stays is None else {"TEARDOWN_CUPTI": stays})}
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHES], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    print(f"\nTEARDOWN_CUPTI={stays}: a launch takes {float(done.stdout):.2f} times as long")
+    if stays is None:
+        assert float(done.stdout) < 1.1
 
 
 # What configs/tessera.yaml does.
