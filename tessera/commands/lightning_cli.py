@@ -49,6 +49,9 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
+# Seconds until what was logged is on the disk, for a person who looks on.
+_FLUSH_S = 10
+
 # What the monitor is told of the other settings.
 _FILLED_IN = {"checkpoint_dir", "board_size", "rules"}
 
@@ -236,7 +239,11 @@ class TesseraCLI(LightningCLI):
         callbacks += self._monitor(run.checkpoints)
         if settings.logger in (None, True):
             config["logger"] = GroupedLogger(
-                run.logs.parent.parent, run.name, run.logs.name, default_hp_metric=False
+                run.logs.parent.parent,
+                run.name,
+                run.logs.name,
+                default_hp_metric=False,
+                flush_secs=_FLUSH_S,
             )
         try:
             return self._instantiate_trainer(config, callbacks)

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from tessera.data import GameBatch
 from tessera.model import MambaModel
-from tessera.training import curves
 from tessera.training.metrics import NextMoveMetrics
 from tessera.transfers import owned, to_host
 
@@ -106,6 +105,7 @@ class TesseraModule(LightningModule):
         # The newest batch and its loss, and the step that they belong to.
         self._newest: tuple[GameBatch, Tensor] | None = None
         self._step = 0
+        self._noted: dict[str, Tensor] = {}  # what others measured, by tag
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As in every module; but what Lightning notes down at each hook is no parameter."""
@@ -194,16 +194,29 @@ class TesseraModule(LightningModule):
         excess = loss + batch.log_probs.sum() / count
         return dict(zip(_FIGURES, to_host(torch.stack([loss, floor, excess]), owner), strict=True))
 
+    def note(self, tag: str, value: Tensor) -> None:
+        """Have a scalar on the host written with the next figures: each event takes time."""
+        self._noted[tag] = value
+
     def on_train_batch_end(self, outputs: Any, batch: GameBatch, batch_idx: int) -> None:
-        """Log the step's figures every ``log_every_n_steps``."""
+        """Log the step's figures every ``log_every_n_steps``; callbacks can read them too.
+
+        Lightning's own ``log`` does the same, but takes a good part of a small step for each value,
+        and goes through all of them again at every step.
+        """
         trainer = self.trainer
         # Of several batches whose gradients one step accumulates, the last one is logged.
         log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.global_step < self._step or self._step % log_every:
             return
         values = {f"train/{name}": value for name, value in self.figures("logger").items()}
-        lr = trainer.optimizers[0].param_groups[0]["lr"]
-        curves.write(trainer, {**values, "train/lr": torch.tensor(lr)})
+        values["train/lr"] = torch.tensor(trainer.optimizers[0].param_groups[0]["lr"])
+        values |= self._noted
+        self._noted = {}
+        numbers = {tag: float(value) for tag, value in values.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, self._step)
+        trainer.callback_metrics.update(values)
 
     def validation_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the validation's metrics."""

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.data import GameBatch
-from tessera.training import curves
+from tessera.training.module import TesseraModule
 from tessera.transfers import to_host
 
 
@@ -49,14 +49,14 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Count the batch, and log when it is time to."""
-        assert self._tokens is not None and isinstance(pl_module.pad_token, int)
+        assert self._tokens is not None and isinstance(pl_module, TesseraModule)
         self._tokens += batch.targets.ne(pl_module.pad_token).sum()
         log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (batch_idx + 1) % (log_every * trainer.accumulate_grad_batches) == 0:
             self._samples.append((self._clock(), int(to_host(self._tokens, "throughput"))))
             (since, before), (now, tokens) = self._samples[0], self._samples[-1]
             rate = trainer.world_size * (tokens - before) / max(now - since, 1e-9)
-            curves.write(trainer, {"train/tokens_per_s": torch.tensor(rate)})
+            pl_module.note("train/tokens_per_s", torch.tensor(rate))
 
     def _clock(self) -> float:
         """Seconds of training, without validation."""

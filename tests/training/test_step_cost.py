@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.data import GameStream, StreamSettings
 from tessera.model import MambaModel
-from tessera.training import TrainingCheckpoint, curves
+from tessera.training import TrainingCheckpoint
 from tessera.training.checkpointing import DivergedError
 from tessera.training.unprofiled import Unprofiled
 from tests.monitor.runs import run, scalars
@@ -106,15 +107,22 @@ def test_callbacks_read_the_same_figures_as_are_logged(folder: Path) -> None:
     assert seen.loss[7] == seen.loss[6] and 5 not in seen.loss
 
 
-def test_every_logger_gets_the_figures(tmp_path: Path) -> None:
-    loggers = [CSVLogger(tmp_path, name) for name in ("one", "other")]
-    trainer = SimpleNamespace(loggers=loggers, global_step=7, callback_metrics={})
-    curves.write(trainer, {"train/loss": torch.tensor(0.5)})
-    for logger in loggers:
-        logger.save()
-        rows = Path(logger.log_dir, "metrics.csv").read_text().split()
-        assert rows == ["step,train/loss", "7,0.5"]
-    assert trainer.callback_metrics == {"train/loss": 0.5}
+class AnotherLogger(Callback):
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.loggers = [*trainer.loggers, CSVLogger("csv")]
+
+
+def test_every_logger_gets_all_figures_of_a_step_at_once(folder: Path) -> None:
+    run("--trainer.log_every_n_steps", 6, callbacks=(AnotherLogger(),))
+    (file,) = folder.glob("csv/**/metrics.csv")
+    with open(file) as table:
+        rows = [row for row in csv.DictReader(table) if row["train/loss"]]
+    assert [row["step"] for row in rows] == ["6", "12", "18"]
+    assert all(float(row["train/tokens_per_s"]) > 0 for row in rows)
+    logged = scalars()
+    assert [float(row["train/loss"]) for row in rows] == pytest.approx(
+        list(logged["train/loss"].values())
+    )
 
 
 def test_losses_are_looked_at_now_and_then_even_if_nothing_is_logged(tmp_path: Path) -> None:
