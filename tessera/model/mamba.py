@@ -204,7 +204,7 @@ class MambaModel(nn.Module):
             self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan, mixer)
             self.mamba.checkpoint_activations = checkpoint_activations
         self.head = nn.Linear(d_model, vocab_size)
-        self._compiled: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]] | None = None
+        self._compiled: Callable[[Tensor, Tensor], tuple[Tensor, tuple[Tensor, ...]]] | None = None
         nn.init.normal_(self.head.weight, std=_HEAD_SCALE * d_model**-0.5)
         nn.init.zeros_(self.head.bias)
 
@@ -219,13 +219,14 @@ class MambaModel(nn.Module):
         """
         _check_tokens(tokens, "batch", "length")
         predict = self._compiled if self.training and self._compiled else self._predict
-        logits, states = predict(tokens)
+        # Compiled, the gradient of the embedding would be added with atomics, in any order.
+        logits, states = predict(self.embedding(tokens), tokens == self.pad_token)
         self.mamba.show(states)
         return logits
 
-    def _predict(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _predict(self, hidden_BLH: Tensor, is_pad_BL: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits and every block's last SSM state, without a side effect."""
-        hidden_BLH, states = self.mamba.mix(self.embedding(tokens), tokens == self.pad_token)
+        hidden_BLH, states = self.mamba.mix(hidden_BLH, is_pad_BL)
         return self.head(hidden_BLH), states
 
     def can_be_compiled(self) -> bool:

@@ -57,7 +57,7 @@ def test_a_compiled_model_is_the_model_and_shows_its_states(
 def test_only_training_is_compiled(lively, monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = lively(d_model=8, scan="torch"), []
     predict = model._predict
-    monkeypatch.setattr(torch, "compile", lambda f, **_: lambda t: calls.append(1) or predict(t))
+    monkeypatch.setattr(torch, "compile", lambda f, **_: lambda *t: calls.append(1) or predict(*t))
     model.compile_training(same_length=False)
     tokens = torch.zeros(1, 3, dtype=torch.int64)
     model.eval()(tokens)
@@ -86,4 +86,4 @@ def test_the_compiled_kernels_are_the_kernels(
         for name, value in wanted.items():
             error = (first[name] - value).norm() / value.norm().clamp(min=1e-12)
             assert error < 1e-4, (name, tokens.shape)
-            assert torch.equal(first[name], second[name]) or name == "embedding.weight"
+            assert torch.equal(first[name], second[name]), name

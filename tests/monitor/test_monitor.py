@@ -306,6 +306,8 @@ class Spoil(Callback):
             (LOGS / "alerts.jsonl").mkdir()
 
 
+# TensorBoard's writer fails in a thread of its own before it fails in ours.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("how", ["deleted", "read-only"])
 def test_a_log_folder_that_is_gone_or_cannot_be_written_is_one_line_each(
     folder: Path, capsys: pytest.CaptureFixture, how: str
