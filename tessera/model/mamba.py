@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tessera.model.embedding import TokenEmbedding
 from tessera.model.mamba2 import Mamba2Mixer
 from tessera.model.mixer import MambaMixer, Mixer, size_problems
 from tessera.model.scan import ScanName, SelectiveScan
@@ -196,7 +197,7 @@ class MambaModel(nn.Module):
         self.d_model = d_model
         self.n_layers = n_layers
         self.pad_token = pad
-        self.embedding = nn.Embedding(vocab_size, d_model, padding_idx=pad)
+        self.embedding = TokenEmbedding(vocab_size, d_model, padding_idx=pad)
         self.mamba: Mixer | MambaStack
         if n_layers == 1:
             self.mamba = new_mixer(mixer, d_model, d_state, d_conv, expand, scan)
@@ -219,7 +220,7 @@ class MambaModel(nn.Module):
         """
         _check_tokens(tokens, "batch", "length")
         predict = self._compiled if self.training and self._compiled else self._predict
-        # Compiled, the gradient of the embedding would be added with atomics, in any order.
+        # Compiled, the embedding's gradient would be added with atomics, in any order.
         logits, states = predict(self.embedding(tokens), tokens == self.pad_token)
         self.mamba.show(states)
         return logits

@@ -1,6 +1,7 @@
 """What the monitor measures: one name, unit and definition for each metric.
 
-Letters: B games, D channels, N states of a channel; h is the SSM state after each game's last move.
+Letters: B games, of a batch at most its first 512; D channels, N states of a channel; h is the SSM
+state after each game's last move.
 A step is an optimizer step in training; a ply where games are played.
 """
 

@@ -68,7 +68,7 @@ class TesseraMonitor(Callback):
         summary_every: int = 100,
         copies_every: int = 1000,
         copies_steps: int = 3,
-        copies_time_ratio: float = 0.005,
+        copies_time_ratio: float = 0.002,
         on_design_violation: Action = "warn",
         on_high: Action = "warn",
         on_medium: Action = "warn",

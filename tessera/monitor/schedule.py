@@ -20,7 +20,7 @@ class Schedule:
     summary_every: int = 100
     copies_every: int = 1000
     copies_steps: int = 3
-    copies_time_ratio: float = 0.005
+    copies_time_ratio: float = 0.002
 
     def __post_init__(self) -> None:
         least = {field.name: 0 for field in fields(self) if field.name.endswith("_every")}
