@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tessera.model import MambaStateCapture
 from tessera.transfers import HostCopy, begin_to_host
 
-
 # Of a batch, its first; their mean is steady, and reading thousands would take time that shows.
 _MOST_GAMES = 512
 
