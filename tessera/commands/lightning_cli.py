@@ -231,12 +231,13 @@ class TesseraCLI(LightningCLI):
             # A measurement is printed; it has no curve.
             config["logger"] = settings.logger if settings.logger not in (None, True) else False
             return self._instantiate_trainer(config, callbacks)
-        callbacks += [Throughput(), GamePicture(self._setting("picture_every_n_validations"))]
         run = self.run_folder = self._open_run()
+        # The others wait for the GPU where they log; what the monitor does before is hidden by it.
+        callbacks = [*self._monitor(run.checkpoints), *callbacks, Throughput()]
+        callbacks.append(GamePicture(self._setting("picture_every_n_validations")))
         if settings.enable_checkpointing is not False:
             every = self._setting("checkpoint_every_n_steps")
             callbacks.append(TrainingCheckpoint(run.checkpoints, every))
-        callbacks += self._monitor(run.checkpoints)
         if settings.logger in (None, True):
             config["logger"] = GroupedLogger(
                 run.logs.parent.parent,

@@ -107,14 +107,6 @@ class TesseraModule(LightningModule):
         self._step = 0
         self._noted: dict[str, Tensor] = {}  # what others measured, by tag
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """As in every module; but what Lightning notes down at each hook is no parameter."""
-        if name == "_current_fx_name":
-            # Fifty times a step; torch's own way looks first whether it is one.
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
         return self.model(tokens)
