@@ -67,6 +67,20 @@ def test_losses_and_weights_are_bit_for_bit_those_without_a_monitor(
     assert monitor.why_absent["vram_used_mb"] == "cpu has no GPU memory"
 
 
+class Order(Callback):
+    """The names of the run's callbacks, in the order in which they are called."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.names = [type(callback).__name__ for callback in trainer.callbacks]
+
+
+def test_the_monitor_works_before_those_that_wait_for_the_gpu(folder: Path) -> None:
+    order = Order()
+    run("--trainer.max_steps", 1, callbacks=(order,))
+    waiting = ("RunProgress", "Throughput", "TrainingCheckpoint")
+    assert all(order.names.index("TesseraMonitor") < order.names.index(name) for name in waiting)
+
+
 def test_every_metric_is_sampled_as_often_as_was_said(folder: Path) -> None:
     run("--monitor.state_every", 4, "--monitor.game_every", 5, "--monitor.timing_every", 3)
     steps = {tag: sorted(found) for tag, found in scalars().items()}

@@ -72,6 +72,15 @@ def test_drift_is_the_change_of_the_mean_state_whatever_the_batch_sizes(model: M
     assert sample(probe, model, tokens(5, 2))["ssm_state_delta_norm"] == 0
 
 
+def test_of_a_large_batch_the_first_512_games_are_looked_at(model: MambaModel) -> None:
+    games = tokens(520, 1)
+    games[512:] = games[0]
+    found = sample(StateProbe(model), model, games)
+    assert found == sample(StateProbe(model), model, games[:512])
+    norms = [float(layer.flatten(1).norm(dim=1).mean()) for layer in states(model, games)]
+    assert found["ssm_state_norm"] != pytest.approx(max(norms), rel=1e-6)
+
+
 def hooks(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) for module in model.modules())
 
