@@ -1,8 +1,8 @@
 """The model's own kernels in Triton, made for short games in large batches.
 
 ``scan_forward``, ``scan_backward`` and ``convolution`` are what runs on the GPU, ``arithmetic`` and
-``rows`` are what they share; ``launching`` says how large their blocks are, and ``scan_operator`` and
-``convolution_operator`` start them, as operators of torch. ``step`` takes one token of many games.
-Beside them stand the plain forms, ``tessera.model.scan`` and ``tessera.model.convolution``. None of
-these modules is imported before a device asks for it, because Triton may be missing.
+``rows`` are what they share; ``launching`` says how large their blocks are, and ``scan_operator``
+and ``convolution_operator`` start them, as operators of torch. ``step`` takes one token of many
+games. Beside them stand the plain forms, ``tessera.model.scan`` and ``tessera.model.convolution``.
+None of these modules is imported before a device asks for it, because Triton may be missing.
 """
