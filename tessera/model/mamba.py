@@ -5,6 +5,7 @@ Shape suffixes: B games, L positions, H ``d_model``, V ``vocab_size``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -249,6 +250,8 @@ class MambaModel(nn.Module):
         Args:
             same_length: every batch of training has the same shape, as windows have.
         """
+        # The compiler looks at the gradients of what goes in, and embedded tokens are no leaves.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
         self._compiled = torch.compile(self._predict, fullgraph=True, dynamic=not same_length)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
