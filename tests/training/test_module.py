@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch.nn import functional as F
 
+from tessera.data import GameStream, StreamSettings
 from tessera.model import MambaModel
 from tessera.training import TesseraModule
 from tessera.training.module import decay_groups
@@ -45,6 +47,19 @@ def test_learning_rate_warms_up_and_follows_a_cosine_to_max_steps() -> None:
     assert trained.lr_at(110) == trained.lr_at(500) == pytest.approx(0.5)
     trained.decay_steps = 60
     assert trained.lr_at(60) == pytest.approx(0.5)
+
+
+def test_the_loss_is_the_mean_over_moves_and_leaves_pad_out() -> None:
+    trained = module().train()
+    trained.trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False)
+    torch.nn.init.normal_(trained.model.head.weight)
+    settings = StreamSettings(board_size=3, batch_size=8, context=None, games_per_chunk=8)
+    batch = GameStream(settings).batch(0)
+    assert (batch.targets == trained.pad_token).any()
+    logits = trained(batch.inputs)
+    is_move = batch.targets != trained.pad_token
+    expected = F.cross_entropy(logits[is_move], batch.targets[is_move])
+    torch.testing.assert_close(trained.training_step(batch, 0), expected)
 
 
 def test_windowed_logits_read_each_position_through_its_own_window() -> None:
