@@ -41,8 +41,8 @@ class TesseraModule(LightningModule):
             and compute the rest again: less memory, more time.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         mixer: mamba or mamba2.
-        compile: let torch.compile fuse what lies between the kernels, in training on a GPU that
-            runs the Triton scan; elsewhere it changes nothing.
+        compile: let torch.compile fuse what lies between the kernels of Mamba-1, in training on a
+            GPU that runs the Triton scan; elsewhere it changes nothing.
 
     Raises:
         ValueError: one line for every argument that is out of range.
