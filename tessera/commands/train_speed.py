@@ -182,14 +182,16 @@ class RivalModel(nn.Module):
         self.final_norm = nn.RMSNorm(D_MODEL, eps=1e-5)
         self.head = nn.Linear(D_MODEL, vocab_size)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, L, V)."""
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The cross-entropy of each target, (B * L,)."""
         hidden = self.embedding(tokens)
         if len(self.mixers) == 1:
-            return self.head(self.mixers[0](hidden))
-        for norm, mixer in zip(self.norms, self.mixers, strict=True):
-            hidden = hidden + mixer(norm(hidden))
-        return self.head(self.final_norm(hidden))
+            logits = self.head(self.mixers[0](hidden))
+        else:
+            for norm, mixer in zip(self.norms, self.mixers, strict=True):
+                hidden = hidden + mixer(norm(hidden))
+            logits = self.head(self.final_norm(hidden))
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
 
 
 def _time(
@@ -263,10 +265,7 @@ def training_step(model: nn.Module, device: torch.device) -> Callable[[Tensor], 
 
     def step(tokens: Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16, is_gpu):
-            logits = model(tokens[:, :-1])
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none"
-        )
+            losses = model(tokens[:, :-1], tokens[:, 1:])
         losses.mean().backward()
         optimizer.step()
         optimizer.zero_grad()

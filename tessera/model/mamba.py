@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tessera.model.embedding import TokenEmbedding
@@ -206,30 +207,57 @@ class MambaModel(nn.Module):
             self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan, mixer)
             self.mamba.checkpoint_activations = checkpoint_activations
         self.head = nn.Linear(d_model, vocab_size)
-        self._compiled: Callable[[Tensor, Tensor], tuple[Tensor, tuple[Tensor, ...]]] | None = None
+        self._compiled: Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None = None
         nn.init.normal_(self.head.weight, std=_HEAD_SCALE * d_model**-0.5)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """Logits (B, L, V) of the token after each position, from the start of each game.
 
         Args:
             tokens: (B, L) int64, L at least 1. PAD may stand at either end of a row.
+            targets: (B, L) int64, what came after each position. If they are given, the result is
+                the cross-entropy of each, (B, L) float32 in nats, 0 where the target is PAD. The
+                logits then need not be kept, and compiled training makes one pass over them.
 
         Raises:
-            ValueError: if ``tokens`` has another shape or dtype.
+            ValueError: if ``tokens`` or ``targets`` have another shape or dtype.
         """
         _check_tokens(tokens, "batch", "length")
-        predict = self._compiled if self.training and self._compiled else self._predict
+        is_pad = tokens == self.pad_token
         # Compiled, the embedding's gradient would be added with atomics, in any order.
-        logits, states = predict(self.embedding(tokens), tokens == self.pad_token)
+        hidden_BLH = self.embedding(tokens)
+        if targets is None:
+            result, states = self._predict(hidden_BLH, is_pad)
+        else:
+            if targets.shape != tokens.shape or targets.dtype != torch.int64:
+                raise ValueError(
+                    f"targets must be {tuple(tokens.shape)} int64, like tokens, "
+                    f"got {_looks(targets)}."
+                )
+            losses = self._compiled if self.training and self._compiled else self._losses
+            result, states = losses(hidden_BLH, is_pad, targets)
         self.mamba.show(states)
-        return logits
+        return result
 
     def _predict(self, hidden_BLH: Tensor, is_pad_BL: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits and every block's last SSM state, without a side effect."""
         hidden_BLH, states = self.mamba.mix(hidden_BLH, is_pad_BL)
         return self.head(hidden_BLH), states
+
+    def _losses(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor, targets: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Cross-entropies and every block's last SSM state, without a side effect."""
+        logits, states = self._predict(hidden_BLH, is_pad_BL)
+        # The mean that torch takes itself is one block's work on a GPU, forward and backward.
+        losses = F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            targets.flatten(),
+            ignore_index=self.pad_token,
+            reduction="none",
+        )
+        return losses.view_as(targets), states
 
     def can_be_compiled(self) -> bool:
         """Whether the parameters are on a GPU, and every scan there is Triton's."""
@@ -242,7 +270,7 @@ class MambaModel(nn.Module):
         )
 
     def compile_training(self, same_length: bool) -> None:
-        """Let torch.compile fuse what lies between the kernels, in training.
+        """Let torch.compile fuse what lies between the kernels where losses are asked in training.
 
         The parameters, the state_dict and what hooks see stay as they are. The first batch waits
         for the compiler, some seconds.
@@ -252,7 +280,7 @@ class MambaModel(nn.Module):
         """
         # The compiler looks at the gradients of what goes in, and embedded tokens are no leaves.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-        self._compiled = torch.compile(self._predict, fullgraph=True, dynamic=not same_length)
+        self._compiled = torch.compile(self._losses, fullgraph=True, dynamic=not same_length)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
         """The state of ``batch_size`` new games; ``device`` None means that of the parameters."""
@@ -355,6 +383,9 @@ def _check_tokens(tokens: Tensor, *axes: str) -> None:
     is_integer = tokens.dtype in (torch.int64, torch.int32)
     if tokens.dim() != len(axes) or tokens.numel() == 0 or not is_integer:
         raise ValueError(
-            f"tokens must be ({', '.join(axes)}) int64 and not empty, "
-            f"got {tuple(tokens.shape)} {str(tokens.dtype).removeprefix('torch.')}."
+            f"tokens must be ({', '.join(axes)}) int64 and not empty, got {_looks(tokens)}."
         )
+
+
+def _looks(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tessera.data import GameBatch
 from tessera.model import MambaModel
@@ -154,14 +153,7 @@ class TesseraModule(LightningModule):
     def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
         """The mean cross-entropy of the batch's targets in nats."""
         self._newest = None  # the batch before this one may hold on to games that are over
-        logits = self.model(batch.inputs)
-        # The mean that torch takes itself is one block's work on a GPU, forward and backward.
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            batch.targets.flatten(),
-            ignore_index=self.pad_token,
-            reduction="none",
-        )
+        losses = self.model(batch.inputs, batch.targets)
         loss = losses.sum() / (batch.targets != self.pad_token).sum()
         self._newest = batch, loss.detach()
         # The step that is being made: Lightning's own count slips by one when a run is resumed.

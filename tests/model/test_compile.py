@@ -7,20 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from tessera.model import MambaModel, MambaStateCapture
 
 
 def train_once(model: MambaModel, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Logits, last states and gradients of one training step without an update."""
+    """Losses, last states and gradients of one training step without an update."""
     model.train().zero_grad(set_to_none=True)
     with MambaStateCapture(model) as capture:
-        logits = model(tokens)
-    F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten()).backward()
+        losses = model(tokens, tokens.flip(1))
+    losses.mean().backward()
     states = {f"state {layer}": state for layer, state in enumerate(capture.states)}
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {"logits": logits.detach(), **states, **gradients}
+    return {"losses": losses.detach(), **states, **gradients}
 
 
 @pytest.fixture()
@@ -56,13 +55,14 @@ def test_a_compiled_model_is_the_model_and_shows_its_states(
 
 def test_only_training_is_compiled(lively, monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = lively(d_model=8, scan="torch"), []
-    predict = model._predict
-    monkeypatch.setattr(torch, "compile", lambda f, **_: lambda *t: calls.append(1) or predict(*t))
+    losses = model._losses
+    monkeypatch.setattr(torch, "compile", lambda f, **_: lambda *t: calls.append(1) or losses(*t))
     model.compile_training(same_length=False)
     tokens = torch.zeros(1, 3, dtype=torch.int64)
-    model.eval()(tokens)
-    assert calls == []
+    model.eval()(tokens, tokens)
     model.train()(tokens)
+    assert calls == []
+    model(tokens, tokens)
     assert calls == [1]
 
 

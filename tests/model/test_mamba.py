@@ -32,6 +32,18 @@ def test_a_later_move_changes_no_earlier_bit(lively, n_layers: int) -> None:
         assert not torch.allclose(after[:, ply], before[:, ply], atol=1e-2)
 
 
+def test_with_targets_the_result_is_their_cross_entropy_and_nothing_at_pad(lively) -> None:
+    model, tokens = lively(), random_tokens(3, 9)
+    targets = tokens.roll(-1, 1)
+    targets[0, 5:] = model.pad_token
+    losses = model(tokens, targets)
+    log_probs = model(tokens).double().log_softmax(-1)
+    expected = -log_probs.gather(2, targets[..., None]).squeeze(2)
+    is_move = targets != model.pad_token
+    assert losses.dtype == torch.float32 and not losses[~is_move].any()
+    torch.testing.assert_close(losses[is_move].double(), expected[is_move])
+
+
 @pytest.mark.parametrize("n_layers", [1, 3])
 def test_every_earlier_move_reaches_the_last_logits(lively, n_layers: int) -> None:
     model, tokens = lively(n_layers=n_layers), random_tokens(1, 12)
@@ -209,6 +221,13 @@ def test_tokens_of_another_shape_or_dtype_are_refused(tokens: torch.Tensor, got:
     for run in (model, model.prefill, model.predict_next):
         with pytest.raises(ValueError, match=rf"tokens must be \(batch, length\).* got {got}"):
             run(tokens)
+
+
+def test_targets_of_another_shape_or_dtype_are_refused() -> None:
+    model, tokens = MambaModel(84, 8), torch.zeros(2, 3, dtype=torch.int64)
+    for targets, got in ((tokens[:, 1:], r"\(2, 2\) int64"), (tokens.int(), r"\(2, 3\) int32")):
+        with pytest.raises(ValueError, match=rf"targets must be \(2, 3\) int64.* got {got}"):
+            model(tokens, targets)
 
 
 def test_a_step_refuses_other_shapes_and_other_games() -> None:

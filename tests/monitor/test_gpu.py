@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.nn import functional as F
 
 from tessera.data import GameStream, StreamSettings
 from tessera.training.module import TesseraModule
@@ -166,13 +165,7 @@ def bare_loop_ms() -> float:
             began = time.perf_counter()
         batch = stream.batch(index)
         with torch.autocast("cuda", torch.bfloat16):
-            logits = model(batch.inputs)
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            batch.targets.flatten(),
-            ignore_index=model.pad_token,
-            reduction="none",
-        )
+            losses = model(batch.inputs, batch.targets)
         (losses.sum() / (batch.targets != model.pad_token).sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
