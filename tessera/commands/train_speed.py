@@ -51,8 +51,8 @@ class TrainSpeed:
         slowest, fastest: of the runs, tokens a second.
         peak_mb: the most memory that torch held in a step, in MiB; None on a CPU.
         flops: of the matrix products of a step, counted by torch.
-        bytes_moved: bytes of all tensors that the operations of a step read and wrote; None where
-            torch does not see them all.
+        bytes_moved: bytes of all tensors that the operations of a step read and wrote, without what
+            passes between the kernels of one operation; None where torch does not see them all.
         generation_ratio: share of data generation in generation and step together; None if not
             measured.
     """
@@ -123,7 +123,8 @@ class TrainReport:
             f" {ceilings.flops_per_s / 1e12:,.3g} TFLOP/s in a matrix product,"
             f" {ceilings.bytes_per_s / 1e9:,.4g} GB/s in a copy.",
             "FLOP/s counts the matrix products of a step, bytes/s every tensor that an operation"
-            " reads or writes; generation is the games' share of generation and step.",
+            " reads or writes, Tessera's mixer as one; generation is the games' share of generation"
+            " and step.",
         ]
 
     def _comparisons(self) -> list[tuple[str, int, str, str, float, float]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_MAX_TAPS = 8
+MAX_TAPS = 8  # of the kernel, whose thread holds them in registers
 
 
 def causal_convolution(
@@ -48,7 +48,7 @@ def triton_convolution(
 
     float64, and more taps than a thread's registers hold, are left to the plain form.
     """
-    if x_BLD.dtype == torch.float64 or taps_DK.shape[1] > _MAX_TAPS:
+    if x_BLD.dtype == torch.float64 or taps_DK.shape[1] > MAX_TAPS:
         return causal_convolution(x_BLD, taps_DK, bias_D, before_BWD)
     from tessera.model.kernels.convolution_operator import causal_convolution_operator
 

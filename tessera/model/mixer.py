@@ -1,6 +1,7 @@
 """The Mamba mixer, with the parameters of ``mamba_ssm.Mamba`` and a state that can be carried.
 
-Shape suffixes: B games, L positions, H ``d_model``, D ``d_inner``, N ``d_state``, W ``d_conv - 1``.
+Shape suffixes: B games, L positions, H ``d_model``, D ``d_inner``, N ``d_state``, W ``d_conv - 1``;
+E ``2 * d_inner``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.model.convolution import causal_convolution, last_inputs, triton_convolution
+from tessera.model.convolution import last_inputs
+from tessera.model.mixing import mix_channels, triton_mixing
 from tessera.model.scan import ScanName, SelectiveScan
 from tessera.model.state import LastState, LayerState
 
@@ -209,24 +211,27 @@ class MambaMixer(Mixer):
     def _mix(
         self, hidden_BLH: Tensor, is_pad_BL: Tensor | None, before: LayerState | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        seen_BLD, z_BLD = self.in_proj(hidden_BLH).chunk(2, dim=-1)
-        x_BLD = self._convolve(seen_BLD, before.conv if before else None)
-        sizes = [self.dt_rank, self.d_state, self.d_state]
-        dt_BLR, B_BLN, C_BLN = self.x_proj(x_BLD).split(sizes, dim=-1)
-        y_BLD, ssm_BDN = self.scan(
-            x_BLD,
-            F.linear(dt_BLR, self.dt_proj.weight),
+        xz_BLE = self.in_proj(hidden_BLH)
+        assert self.conv1d.bias is not None
+        arguments = (
+            xz_BLE,
+            self.conv1d.weight.squeeze(1),
+            self.conv1d.bias,
+            self.x_proj.weight,
+            self.dt_proj.weight,
             -torch.exp(self.A_log.float()),
-            B_BLN,
-            C_BLN,
             self.D,
-            z_BLD,
             self.dt_proj.bias,
+            before.conv if before else None,
             before.ssm if before else None,
             is_pad_BL,
         )
+        if self.scan.choose(xz_BLE) == "triton":
+            y_BLD, ssm_BDN = triton_mixing(*arguments)
+        else:
+            y_BLD, ssm_BDN = mix_channels(*arguments, scan=self.scan)
         # At PAD z is zero, and so is silu(z): nothing leaves the mixer there.
-        return self.out_proj(y_BLD), seen_BLD, ssm_BDN
+        return self.out_proj(y_BLD), xz_BLE[..., : self.d_inner], ssm_BDN
 
     def _steps_in_kernel(self, hidden_BH: Tensor) -> bool:
         return self.scan.steps_in_kernel(hidden_BH)
@@ -244,11 +249,3 @@ class MambaMixer(Mixer):
         bias_D = self.dt_proj.bias
         y_BD = scan_step(x_BD, dt_BD, A_DN, B_BN, C_BN, self.D, z_BD, bias_D, own.ssm, is_new_B)
         return self.out_proj(y_BD)
-
-    def _convolve(self, x_BLD: Tensor, before_BWD: Tensor | None) -> Tensor:
-        """The causal convolution through silu, by Triton's kernel where the scan is Triton's."""
-        assert self.conv1d.bias is not None
-        arguments = (x_BLD, self.conv1d.weight.squeeze(1), self.conv1d.bias, before_BWD)
-        if self.scan.choose(x_BLD) == "triton":
-            return triton_convolution(*arguments)
-        return causal_convolution(*arguments)

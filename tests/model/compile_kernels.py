@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tessera.model.kernels import convolution_operator, scan_operator
+from tessera.model.kernels import convolution_launch, scan_launch
 from tessera.model.kernels.convolution import (
     convolution_backward_kernel,
     convolution_forward_kernel,
@@ -22,13 +22,13 @@ STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game"
 def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     """Name, registers and bytes of spilled registers of the kernels as training launches them."""
     scan = {"CHANNELS": 32, "STATES": 16, "HAS_STATE": False, "HAS_PADS": True}
-    convolution = {"CHANNELS": convolution_operator.CHANNELS, "TAPS": 4, "HAS_BEFORE": False}
+    convolution = {"CHANNELS": convolution_launch.CHANNELS, "TAPS": 4, "HAS_BEFORE": False}
     convolution["WHOLE"] = True
     for kernel, steps, constants in (
-        (scan_forward_kernel, scan_operator.FORWARD_STEPS, scan),
-        (scan_backward_kernel, scan_operator.BACKWARD_STEPS, {**scan, "HAS_GRAD_LAST": False}),
-        (convolution_forward_kernel, convolution_operator.FORWARD_STEPS, convolution),
-        (convolution_backward_kernel, convolution_operator.BACKWARD_STEPS, convolution),
+        (scan_forward_kernel, scan_launch.FORWARD_STEPS, scan),
+        (scan_backward_kernel, scan_launch.BACKWARD_STEPS, {**scan, "HAS_GRAD_LAST": False}),
+        (convolution_forward_kernel, convolution_launch.FORWARD_STEPS, convolution),
+        (convolution_backward_kernel, convolution_launch.BACKWARD_STEPS, convolution),
     ):
         yield _compile(kernel, architecture, **constants, STEPS=steps)
 

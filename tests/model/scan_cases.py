@@ -19,6 +19,7 @@ from torch._subclasses import FakeTensorMode
 
 from tessera.model import MambaMixer
 from tessera.model.convolution import triton_convolution
+from tessera.model.mixing import triton_mixing
 from tessera.model.scan import triton_scan
 
 Tensors = dict[str, Tensor]
@@ -84,6 +85,48 @@ class Convolution:
         }
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """Sizes of all that lies between a mixer's two large projections."""
+
+    games: int
+    length: int
+    channels: int
+    states: int
+    rank: int
+    taps: int = 4
+    carried: bool = True
+    pads: int = 0
+    dtype: torch.dtype = torch.float32
+
+    def inputs(self, device: str = "cpu") -> dict[str, Tensor | None]:
+        """Arguments of ``mix_channels``."""
+        draw = _drawing(self.length + self.channels, device)
+        rows, selected = (self.games, self.length), self.rank + 2 * self.states
+        is_pad = torch.zeros(rows, dtype=torch.bool, device=device)
+        is_pad[:, self.length - self.pads :] = True
+        before = draw(self.games, self.taps - 1, self.channels).to(self.dtype).float()
+        state = draw(self.games, self.channels, self.states).float()
+        # The operator rounds these two as autocast would; a float64 reference cannot.
+        select, dt = (
+            (draw(*shape) * shape[1] ** -0.5).to(self.dtype).float()
+            for shape in ((selected, self.channels), (self.channels, self.rank))
+        )
+        return {
+            "xz_BLE": draw(*rows, 2 * self.channels).to(self.dtype),
+            "taps_DK": draw(self.channels, self.taps).float(),
+            "taps_bias_D": draw(self.channels).float(),
+            "select_MD": select,
+            "dt_DR": dt,
+            "A_DN": -torch.exp(draw(self.channels, self.states)).float(),
+            "D_D": draw(self.channels).float(),
+            "dt_bias_D": draw(self.channels).float() - 1,
+            "before_BWD": before if self.carried else None,
+            "state_BDN": state if self.carried else None,
+            "is_pad_BL": is_pad if self.pads else None,
+        }
+
+
 # Lengths around the chunks; channels and states that fill their blocks and that do not.
 SCANS = {
     "one-position": Scan(2, 1, 3, 3),
@@ -109,6 +152,14 @@ CONVOLUTIONS = {
     "bfloat16": Convolution(1, 18, 6, 4, dtype=torch.bfloat16),
 }
 
+MIXINGS = {
+    "one-position": Mixing(2, 1, 3, 2, 1),
+    "new-games": Mixing(3, 5, 6, 3, 2, carried=False),
+    "carried-with-pad": Mixing(2, 7, 5, 2, 3, pads=2),
+    "whole-blocks": Mixing(1, 8, 64, 4, 16, carried=False),
+    "bfloat16": Mixing(1, 5, 8, 4, 2, dtype=torch.bfloat16),
+}
+
 
 def run(function: Callable[..., Any], inputs: dict[str, Tensor | None]) -> Tensors:
     """The results of a function and the gradient of a random function of them in every argument."""
@@ -131,6 +182,22 @@ def as_float64(inputs: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
     return {
         name: value.double() if value is not None and value.is_floating_point() else value
         for name, value in inputs.items()
+    }
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """The norm of the difference over that of what is expected."""
+    return ((actual.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def lost_digits(actual: Tensors, rounded: Tensors, expected: Tensors) -> dict[str, float]:
+    """Where ``actual`` is further from ``expected`` than the plain form in the same dtype."""
+    assert actual.keys() == expected.keys()
+    errors = {name: relative_error(actual[name], value) for name, value in expected.items()}
+    return {
+        name: error
+        for name, error in errors.items()
+        if error > 1.3 * relative_error(rounded[name], expected[name]) + 5e-3
     }
 
 
@@ -167,26 +234,22 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
         causal_convolution_backward_operator,
         causal_convolution_operator,
     )
+    from tessera.model.kernels.mixing_operator import mixing_backward_operator, mixing_operator
     from tessera.model.kernels.scan_operator import (
         selective_scan_backward_operator,
         selective_scan_operator,
     )
 
     said = {}
-    for name, operator, backward, case in (
-        ("scan", selective_scan_operator, selective_scan_backward_operator, Scan(2, 2, 3, 2)),
-        (
-            "scan-without-state",
-            selective_scan_operator,
-            selective_scan_backward_operator,
-            Scan(1, 2, 2, 2, with_state=False, pads=1),
-        ),
-        (
-            "convolution",
-            causal_convolution_operator,
-            causal_convolution_backward_operator,
-            Convolution(2, 2, 3, 2),
-        ),
+    scan = (selective_scan_operator, selective_scan_backward_operator)
+    convolution = (causal_convolution_operator, causal_convolution_backward_operator)
+    mixing = (mixing_operator, mixing_backward_operator)
+    for name, (operator, backward), case in (
+        ("scan", scan, Scan(2, 2, 3, 2)),
+        ("scan-without-state", scan, Scan(1, 2, 2, 2, with_state=False, pads=1)),
+        ("convolution", convolution, Convolution(2, 2, 3, 2)),
+        ("mixing", mixing, Mixing(2, 2, 3, 2, 2)),
+        ("mixing-of-new-games", mixing, Mixing(1, 2, 2, 2, 1, carried=False, pads=1)),
     ):
         arguments = tuple(
             value.requires_grad_() if _is_float(value) else value
@@ -196,8 +259,11 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
             said[f"{name} {test}"] = str(result)
         with torch.no_grad():
             layouts = _layouts(operator, arguments)
-            gradients = (arguments[0].contiguous(), *([None] if "scan" in name else []))
-            layouts += _layouts(backward, (*arguments, *gradients))
+            results = operator(*arguments)
+            y = results if isinstance(results, Tensor) else results[0]
+            kept = results[2:] if name.startswith("mixing") else ()
+            gradients = (y,) if name == "convolution" else (y, None)
+            layouts += _layouts(backward, (*arguments, *kept, *gradients))
         said[f"{name} layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
     return said
 
@@ -226,6 +292,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "convolutions": lambda: {
         name: run(triton_convolution, case.inputs()) for name, case in CONVOLUTIONS.items()
     },
+    "mixings": lambda: {name: run(triton_mixing, case.inputs()) for name, case in MIXINGS.items()},
     "mixer": lambda: mixer_outputs("triton"),
     "compiled mixer": lambda: mixer_outputs("triton", compiled=True),
     "operators": checked_operators,

@@ -8,8 +8,19 @@ from torch.nn import functional as F
 
 from tessera.model import MambaMixer, MambaModel, MambaStateCapture, selective_scan
 from tessera.model.convolution import causal_convolution, triton_convolution
+from tessera.model.mixing import mix_channels, triton_mixing
 from tessera.model.scan import triton_scan
-from tests.model.scan_cases import Convolution, Scan, Tensors, as_float64, checked_operators, run
+from tests.model.scan_cases import (
+    Convolution,
+    Mixing,
+    Scan,
+    Tensors,
+    as_float64,
+    checked_operators,
+    lost_digits,
+    relative_error,
+    run,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -26,10 +37,6 @@ LAYERS = pytest.mark.parametrize("n_layers", [1, 3])
 def exact_products() -> None:
     """The plain form's readout is a matrix product; it must not round to TF32."""
     assert not torch.backends.cuda.matmul.allow_tf32
-
-
-def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((actual.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
 def assert_close(actual: Tensors, expected: Tensors, tolerance: float) -> None:
@@ -82,10 +89,31 @@ def test_the_convolution_and_its_gradients_equal_float64(length: int, dtype, tol
         assert_close(run(triton_convolution, inputs), expected, tolerance)
 
 
+@DTYPES
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_mixing_and_its_gradients_equal_float64(length: int, dtype, tolerance) -> None:
+    for case in (
+        Mixing(5, length, 64, 16, 4, dtype=dtype),
+        Mixing(300, length, 128, 16, 8, carried=False, dtype=dtype),
+        Mixing(2, length, 40, 5, 3, pads=length // 3, dtype=dtype),
+    ):
+        inputs = case.inputs("cuda")
+        expected, actual = run(mix_channels, as_float64(inputs)), run(triton_mixing, inputs)
+        if dtype == torch.float32:
+            assert_close(actual, expected, tolerance)
+            continue
+        # Its parts round to bfloat16, one after the other, as those of the plain form do.
+        with torch.autocast("cuda", dtype):
+            rounded = run(mix_channels, inputs)
+        assert not lost_digits(actual, rounded, expected)
+
+
 def test_gradients_are_the_same_bits_every_time() -> None:
     scan = Scan(2000, 65, 512, 16, dtype=torch.bfloat16).inputs("cuda")
     convolution = Convolution(2000, 65, 512, 4, dtype=torch.bfloat16).inputs("cuda")
-    for function, inputs in ((triton_scan, scan), (triton_convolution, convolution)):
+    mixing = Mixing(2000, 65, 512, 16, 16, carried=False, dtype=torch.bfloat16).inputs("cuda")
+    cases = ((triton_scan, scan), (triton_convolution, convolution), (triton_mixing, mixing))
+    for function, inputs in cases:
         first, second = (run(function, inputs) for _ in range(2))
         assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -116,7 +144,7 @@ def test_offsets_beyond_two_billion_elements_are_reached() -> None:
 
 def test_torch_accepts_the_operators() -> None:
     said = checked_operators("cuda")
-    assert len(said) == 15 and set(said.values()) == {"SUCCESS"}, said
+    assert len(said) == 25 and set(said.values()) == {"SUCCESS"}, said
 
 
 def test_torch_compile_sees_one_graph_of_a_mixer() -> None:

@@ -136,6 +136,7 @@ def convolution_backward_kernel(
     x_row,
     grad_game,
     grad_row,
+    grad_x_row,
     CHANNELS: tl.constexpr,
     TAPS: tl.constexpr,
     STEPS: tl.constexpr,
@@ -149,7 +150,7 @@ def convolution_backward_kernel(
     Args:
         x … before: as in ``convolution_forward_kernel``.
         grad_y: (B, L, D), any float dtype of at most 32 bits.
-        grad_x: (B, L, D), contiguous, written.
+        grad_x: (B, L, D), written; its rows lie grad_x_row apart, games follow one another.
         grad_before: (B, K - 1, D) float32, contiguous, written if HAS_BEFORE.
         parts_taps: (P, K, D) float32, written; so is parts_bias, (P, D).
         grad_game, grad_row: the strides of ``grad_y``.
@@ -176,7 +177,7 @@ def convolution_backward_kernel(
         x_rows = x + game * x_game
         before_rows = before + game * WIDTH * num_channels
         grad_rows = grad_y + game * grad_game
-        grad_x_rows = grad_x + game * length * num_channels
+        grad_x_rows = grad_x + game * length * grad_x_row
         grad_before_rows = grad_before + game * WIDTH * num_channels
         for chunk in range(first_chunk, tl.cdiv(length, STEPS)):
             start = chunk * STEPS
@@ -228,7 +229,7 @@ def convolution_backward_kernel(
                 out = tl.zeros([CHANNELS], tl.float32)
                 for tap in tl.static_range(TAPS):
                     out += totals[step + WIDTH - tap] * weights[tap]
-                place = grad_x_rows + at * num_channels + channel
+                place = grad_x_rows + at * grad_x_row + channel
                 if WHOLE and not HAS_BEFORE:
                     tl.store(place, out.to(grad_x.dtype.element_ty))
                 else:

@@ -55,11 +55,11 @@ def load_rows(rows, stride, at, column, num_columns, length, STEPS: tl.constexpr
 
 
 @triton.jit
-def store_tile(rows, at, column, num_columns, length, tile, STEPS: tl.constexpr):
-    """Write a tile to contiguous rows, in their dtype."""
+def store_tile(rows, stride, at, column, num_columns, length, tile, STEPS: tl.constexpr):
+    """Write a tile to the rows ``at`` to ``at + STEPS - 1``, in their dtype."""
     row = at + tl.arange(0, STEPS)
     mask = (row < length)[:, None] & (column < num_columns)[None, :]
-    place = row[:, None] * num_columns + column[None, :]
+    place = row[:, None] * stride + column[None, :]
     tl.store(rows + place, tile.to(rows.dtype.element_ty), mask=mask)
 
 

@@ -73,6 +73,7 @@ def scan_backward_kernel(
     z_row,
     grad_game,
     grad_row,
+    grad_z_row,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
     STEPS: tl.constexpr,
@@ -89,7 +90,8 @@ def scan_backward_kernel(
         x … pads: as in ``scan_forward_kernel``.
         grad_y: (B, L, D), any float dtype of at most 32 bits.
         grad_last: (B, D, N) float32, contiguous, read if HAS_GRAD_LAST.
-        grad_x, grad_dt, grad_z: (B, L, D), contiguous, written.
+        grad_x, grad_dt: (B, L, D), contiguous, written; grad_dt may be dt itself.
+        grad_z: (B, L, D), written; its rows lie grad_z_row apart, games follow one another.
         grad_state: (B, D, N) float32, contiguous, written if HAS_STATE.
         parts_A: (P, D, N) float32, added to; so are parts_D and parts_bias, (P, D).
         parts_BC: (S, B, L, 2, N) float32, added to: the gradients of B and of C.
@@ -119,7 +121,7 @@ def scan_backward_kernel(
         first = game * length * num_channels
         grad_x_rows = grad_x + first
         grad_dt_rows = grad_dt + first
-        grad_z_rows = grad_z + first
+        grad_z_rows = grad_z + game * length * grad_z_row
         x_rows = x + game * x_game
         dt_rows = dt + game * dt_game
         B_rows = B + game * B_game
@@ -254,9 +256,15 @@ def scan_backward_kernel(
                 out_dt = grad_delta * sigmoid(raw + bias)
                 sum_D += tl.sum(grad_read * x_now, 0)
                 sum_bias += tl.sum(out_dt, 0)
-                store_tile(grad_z_rows, start, channel, num_channels, length, out_z, STEPS)
-                store_tile(grad_x_rows, start, channel, num_channels, length, out_x, STEPS)
-                store_tile(grad_dt_rows, start, channel, num_channels, length, out_dt, STEPS)
+                store_tile(
+                    grad_z_rows, grad_z_row, start, channel, num_channels, length, out_z, STEPS
+                )
+                store_tile(
+                    grad_x_rows, num_channels, start, channel, num_channels, length, out_x, STEPS
+                )
+                store_tile(
+                    grad_dt_rows, num_channels, start, channel, num_channels, length, out_dt, STEPS
+                )
 
             if HAS_STATE:
                 tl.store(grad_state + game_element, grad_held, mask=is_element)

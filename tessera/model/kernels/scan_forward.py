@@ -122,6 +122,6 @@ def scan_forward_kernel(
             reads += (tl.sum(held * C_now[step].to(tl.float32)[:, None], 0),)
         read = join_rows(reads, STEPS) + skip * x_now
         out = read * (z_now * sigmoid(z_now))
-        store_tile(y, start, channel, num_channels, length, out, STEPS)
+        store_tile(y, num_channels, start, channel, num_channels, length, out, STEPS)
 
     tl.store(last + game * num_channels * num_states + element, held, mask=is_element)

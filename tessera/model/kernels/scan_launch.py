@@ -1,0 +1,216 @@
+"""How the selective scan's kernels are started.
+
+Shape suffixes: B games, L positions, D channels, N states of a channel; P programs, S splits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from tessera.accelerator import current
+from tessera.model.kernels.launching import OPTIONS, resident_programs, rows_of, weight
+from tessera.model.kernels.scan_backward import FIRST_STEPS, scan_backward_kernel
+from tessera.model.kernels.scan_forward import scan_forward_kernel
+
+CHANNELS = 32  # a program's, at most: with 16 states a thread has four of four channels
+_ELEMENTS = 512  # states of a program's channels, at most: 16 in a thread
+FORWARD_STEPS = 2  # positions that are loaded together
+BACKWARD_STEPS = 2  # positions whose states and decays fit in registers
+PROGRAMS = 8  # of the backward on a multiprocessor: as many as its registers hold
+
+# Share of its programs that a GPU shall have work for, on average.
+_BUSY = 0.9
+
+
+class ScanGradients(NamedTuple):
+    """Gradients of what ``selective_scan`` reads: of rows in their dtype, of all else float32."""
+
+    x_BLD: Tensor
+    dt_BLD: Tensor
+    A_DN: Tensor
+    BC_BL2N: Tensor
+    D_D: Tensor
+    z_BLD: Tensor
+    dt_bias_D: Tensor
+    state_BDN: Tensor | None
+
+
+def scan_forward(
+    x_BLD: Tensor,
+    dt_BLD: Tensor,
+    A_DN: Tensor,
+    B_BLN: Tensor,
+    C_BLN: Tensor,
+    D_D: Tensor,
+    z_BLD: Tensor,
+    dt_bias_D: Tensor,
+    state_BDN: Tensor | None,
+    is_pad_BL: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The output and last state of ``tessera.model.selective_scan``, which lists the arguments."""
+    assert x_BLD.shape == dt_BLD.shape == z_BLD.shape and B_BLN.shape == C_BLN.shape
+    assert B_BLN.shape == (*x_BLD.shape[:2], A_DN.shape[1]) and len(A_DN) == x_BLD.shape[2]
+    y_BLD = x_BLD.new_empty(x_BLD.shape)
+    last_BDN = x_BLD.new_empty(len(x_BLD), *A_DN.shape, dtype=torch.float32)
+    rows, strides = rows_of(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD)
+    x, dt, B, C, z = rows
+    weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
+    num_games, length, num_channels = x_BLD.shape
+    options = _shape_options(A_DN)
+    num_programs = num_games * triton.cdiv(num_channels, options["CHANNELS"])
+    with current(x_BLD.device):
+        scan_forward_kernel[(num_programs,)](
+            x,
+            dt,
+            weights[0],
+            B,
+            C,
+            weights[1],
+            z,
+            weights[2],
+            y_BLD if state_BDN is None else weight(state_BDN),
+            y_BLD if is_pad_BL is None else _bytes(is_pad_BL),
+            y_BLD,
+            last_BDN,
+            length,
+            *A_DN.shape,
+            *strides,
+            **options,
+            STEPS=FORWARD_STEPS,
+            HAS_STATE=state_BDN is not None,
+            HAS_PADS=is_pad_BL is not None,
+            **OPTIONS,
+        )
+    return y_BLD, last_BDN
+
+
+def scan_backward(
+    x_BLD: Tensor,
+    dt_BLD: Tensor,
+    A_DN: Tensor,
+    B_BLN: Tensor,
+    C_BLN: Tensor,
+    D_D: Tensor,
+    z_BLD: Tensor,
+    dt_bias_D: Tensor,
+    state_BDN: Tensor | None,
+    is_pad_BL: Tensor | None,
+    grad_y_BLD: Tensor,
+    grad_last_BDN: Tensor | None,
+    grad_dt_BLD: Tensor | None = None,
+    grad_z_BLD: Tensor | None = None,
+) -> ScanGradients:
+    """The gradients of the arguments of ``scan_forward``.
+
+    Args:
+        grad_y_BLD: of the output.
+        grad_last_BDN: of the last state; None means zeros.
+        grad_dt_BLD: where to write the gradient of ``dt_BLD``, contiguous; ``dt_BLD`` itself if
+            nobody needs it any more. None means new memory.
+        grad_z_BLD: where to write the gradient of ``z_BLD``; such as half of a contiguous tensor.
+            None means new memory.
+    """
+    rows, strides = rows_of(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD, grad_y_BLD)
+    x, dt, B, C, z, grad_y = rows
+    weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
+    num_games, length, num_channels = x_BLD.shape
+    num_states = A_DN.shape[1]
+    options = _shape_options(A_DN)
+    resident = resident_programs(x_BLD.device, PROGRAMS)
+    blocks = triton.cdiv(num_channels, options["CHANNELS"])
+    num_programs, num_splits = divide(num_games, blocks, resident)
+    num_chunks = triton.cdiv(length, FIRST_STEPS.value) * (FIRST_STEPS.value // BACKWARD_STEPS)
+    size_of_block = num_chunks * options["CHANNELS"] * options["STATES"]
+
+    def zeros(*shape: int) -> Tensor:
+        return x_BLD.new_zeros(shape, dtype=torch.float32)
+
+    grad_x = x_BLD.new_empty(x_BLD.shape)
+    if grad_dt_BLD is None:
+        grad_dt_BLD = dt_BLD.new_empty(x_BLD.shape)
+    if grad_z_BLD is None:
+        grad_z_BLD = z_BLD.new_empty(x_BLD.shape)
+    parts_A = zeros(num_programs, num_channels, num_states)
+    parts_D, parts_bias = zeros(2, num_programs, num_channels)
+    parts_BC = zeros(num_splits, num_games, length, 2, num_states)
+    scratch = parts_A.new_empty(num_programs * num_splits * size_of_block)
+    grad_state = None
+    if state_BDN is not None:
+        grad_state = parts_A.new_empty(state_BDN.shape)
+    with current(x_BLD.device):
+        scan_backward_kernel[(num_programs, num_splits)](
+            x,
+            dt,
+            weights[0],
+            B,
+            C,
+            weights[1],
+            z,
+            weights[2],
+            scratch if state_BDN is None else weight(state_BDN),
+            scratch if is_pad_BL is None else _bytes(is_pad_BL),
+            grad_y,
+            scratch if grad_last_BDN is None else weight(grad_last_BDN),
+            grad_x,
+            grad_dt_BLD,
+            grad_z_BLD,
+            scratch if grad_state is None else grad_state,
+            parts_A,
+            parts_BC,
+            parts_D,
+            parts_bias,
+            scratch,
+            num_games,
+            length,
+            num_channels,
+            num_states,
+            *strides,
+            grad_z_BLD.stride(1),
+            **options,
+            STEPS=BACKWARD_STEPS,
+            HAS_STATE=state_BDN is not None,
+            HAS_PADS=is_pad_BL is not None,
+            HAS_GRAD_LAST=grad_last_BDN is not None,
+            **OPTIONS,
+        )
+    del scratch
+    sums = [parts.sum(0) for parts in (parts_A, parts_D, parts_bias)]
+    grad_BC = parts_BC[0] if num_splits == 1 else parts_BC.sum(0)
+    return ScanGradients(
+        grad_x, grad_dt_BLD, sums[0], grad_BC, sums[1], grad_z_BLD, sums[2], grad_state
+    )
+
+
+def _shape_options(A_DN: Tensor) -> dict[str, int]:
+    """What both kernels' code depends on in the shapes."""
+    padded = triton.next_power_of_2(A_DN.shape[1])
+    return {"CHANNELS": max(1, min(CHANNELS, _ELEMENTS // padded)), "STATES": padded}
+
+
+def _bytes(is_pad_BL: Tensor) -> Tensor:
+    return is_pad_BL.contiguous().view(torch.uint8)
+
+
+def divide(num_games: int, num_blocks: int, resident: int) -> tuple[int, int]:
+    """Programs of the backward, and splits of the channels: as few as keep the GPU busy.
+
+    A split costs memory for another part of the gradients of B and C.
+
+    Args:
+        num_games: B.
+        num_blocks: blocks of channels, the most splits there can be.
+        resident: programs that the GPU holds at once.
+    """
+    best, best_share = (1, 1), 0.0
+    num_splits = 1
+    while num_splits < 2 * num_blocks and best_share < _BUSY:
+        rounds = triton.cdiv(num_games, max(1, resident // num_splits))
+        share = num_games * num_splits / (rounds * resident)
+        if share > best_share:
+            best, best_share = (triton.cdiv(num_games, rounds), num_splits), share
+        num_splits *= 2
+    return best
