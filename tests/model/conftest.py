@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from tessera.model import MambaModel
+from tessera.model import dual as dual_module
 
 Lively = Callable[..., MambaModel]
 
@@ -59,3 +62,20 @@ def lively(mixer: str) -> Lively:
         return model
 
     return build
+
+
+@pytest.fixture(scope="session")
+def untuned_kernels() -> None:
+    """mamba_ssm's Mamba-2 kernels in their smallest shape; to time all takes minutes."""
+    found, problem = dual_module._find_dual_kernel()
+    if found is None:
+        pytest.skip(problem)
+    from mamba_ssm import Mamba2  # noqa: F401  brings the rest of the kernels
+    from triton.runtime.autotuner import Autotuner
+
+    modules = [sys.modules[name] for name in sys.modules if name.startswith("mamba_ssm.ops.triton")]
+    tuned = [value for module in modules for value in vars(module).values()]
+    tuned = [value for value in tuned if isinstance(value, Autotuner)]
+    assert tuned
+    for kernel in tuned:
+        kernel.configs = [min(kernel.configs, key=lambda config: math.prod(config.kwargs.values()))]

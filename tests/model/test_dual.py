@@ -142,20 +142,13 @@ def test_a_scan_that_mamba2_has_not_is_refused_in_one_line(scan: str) -> None:
 # On a GPU with mamba_ssm.
 
 
-@pytest.fixture
-def kernel() -> None:
-    found, problem = dual_module._find_dual_kernel()
-    if found is None:
-        pytest.skip(problem)
-
-
 # Products of float32 are rounded to TF32, of bfloat16 to bfloat16.
 @pytest.mark.gpu
 @LENGTHS
 @STATES
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 5e-3), (torch.bfloat16, 3e-2)])
 def test_the_kernel_is_the_recurrence_with_all_gradients(
-    kernel: None, length: int, with_state: bool, dtype: torch.dtype, bound: float
+    untuned_kernels: None, length: int, with_state: bool, dtype: torch.dtype, bound: float
 ) -> None:
     sizes = {"games": 3, "heads": 4, "headdim": 64, "states": 16}
     given = arguments(length, with_state, **sizes)
@@ -171,7 +164,7 @@ def test_the_kernel_is_the_recurrence_with_all_gradients(
 
 @pytest.mark.gpu
 def test_more_games_than_a_grid_holds_are_cut(
-    kernel: None, monkeypatch: pytest.MonkeyPatch
+    untuned_kernels: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [tensor.float().cuda() for tensor in arguments(65, with_state=True, games=5)]
     whole = mamba_ssm_dual_scan(*given)

@@ -13,7 +13,6 @@ import torch
 from torch.nn import functional as F
 
 from tessera.model import DualScan, Mamba2Mixer, MambaModel, MambaStateCapture
-from tessera.model import dual as dual_module
 
 # Read from mamba_ssm 2.3.2's Mamba2(256, d_state=16), in the order of its state_dict.
 MAMBA_SSM_256 = {
@@ -163,13 +162,6 @@ def test_a_checkpoint_goes_into_models_of_its_own_mixer_only() -> None:
 # Beside the real one.
 
 
-@pytest.fixture
-def mamba_ssm() -> None:
-    found, problem = dual_module._find_dual_kernel()
-    if found is None:
-        pytest.skip(problem)
-
-
 def trained_looks(mixer: torch.nn.Module) -> None:
     """Larger step sizes, and skips and norms that differ from channel to channel."""
     with torch.no_grad():
@@ -182,7 +174,7 @@ def trained_looks(mixer: torch.nn.Module) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 257])
 def test_the_real_mamba2_has_the_same_state_dict_outputs_and_gradients(
-    mamba_ssm: None, fused: bool, length: int
+    untuned_kernels: None, fused: bool, length: int
 ) -> None:
     from mamba_ssm import Mamba2
 
@@ -220,7 +212,7 @@ def test_the_real_mamba2_has_the_same_state_dict_outputs_and_gradients(
 @pytest.mark.parametrize("n_layers", [1, 3])
 @torch.no_grad()
 def test_stepping_reaches_the_outputs_and_the_state_of_the_kernels(
-    mamba_ssm: None, n_layers: int
+    untuned_kernels: None, n_layers: int
 ) -> None:
     torch.manual_seed(1)
     model = MambaModel(84, 64, n_layers=n_layers, mixer="mamba2").cuda()
@@ -240,7 +232,7 @@ def test_stepping_reaches_the_outputs_and_the_state_of_the_kernels(
 
 
 @pytest.mark.gpu
-def test_training_in_bfloat16_on_a_gpu_learns_a_sequence_by_heart() -> None:
+def test_training_in_bfloat16_on_a_gpu_learns_a_sequence_by_heart(untuned_kernels: None) -> None:
     torch.manual_seed(0)
     model = MambaModel(84, 64, n_layers=2, mixer="mamba2").cuda()
     tokens = random_tokens(4, 17).cuda()
