@@ -221,8 +221,11 @@ class MambaModel(nn.Module):
         """
         _check_tokens(tokens, "batch", "length")
         predict = self._compiled if self.training and self._compiled else self._predict
+        # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
+        rounds = self.n_layers == 1 and tokens.is_cuda and torch.is_autocast_enabled("cuda")
+        vectors = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
         # Compiled, the embedding's gradient would be added with atomics, in any order.
-        logits, states = predict(self.embedding(tokens), tokens == self.pad_token)
+        logits, states = predict(vectors, tokens == self.pad_token)
         self.mamba.show(states)
         return logits
 

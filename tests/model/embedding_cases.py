@@ -1,0 +1,87 @@
+"""Sizes at which the embedding's gradient is computed by the kernel and in plain torch.
+
+As a program it runs the kernel in Triton's interpreter on the CPU, and saves every gradient in the
+file that its argument names.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of one gradient; ``rows`` are those of the tensor whose part it is, or more."""
+
+    tokens: int
+    vocab_size: int
+    width: int
+    grad_dtype: torch.dtype = torch.float32
+    dtype: torch.dtype = torch.float32
+    token_dtype: torch.dtype = torch.int64
+    gap: int = 0  # elements between the rows of the gradient
+    is_turned: bool = False  # whether the rows are not contiguous at all
+
+    def inputs(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
+        """Tokens (T,), a third of them the first of the vocabulary, and their gradients (T, H)."""
+        generator = torch.Generator().manual_seed(self.tokens + self.width)
+        tokens = torch.randint(0, self.vocab_size, (self.tokens,), generator=generator)
+        tokens[::3] = 0
+        tokens[-1:] = self.vocab_size - 1
+        shape = (self.tokens, self.width + self.gap)
+        shape = shape[::-1] if self.is_turned else shape
+        grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+        grad = grad.to(device, self.grad_dtype)
+        grad = grad.t() if self.is_turned else grad
+        return tokens.to(device, self.token_dtype), grad[:, : self.width]
+
+    def expected(self, device: str = "cpu") -> Tensor:
+        """The sums (V, H) in float64 of the rounded gradients, by torch itself."""
+        tokens, grad = self.inputs(device)
+        weight = torch.zeros(self.vocab_size, self.width, dtype=torch.float64, device=device)
+        vectors = F.embedding(tokens, weight.requires_grad_())
+        rounded = grad.to(self.dtype).double()
+        (sums,) = torch.autograd.grad(vectors, weight, rounded)
+        return sums
+
+
+HALF, BRAIN = torch.float16, torch.bfloat16
+
+# Tokens around the chunks, rows and columns that fill their blocks and that do not.
+CASES = {
+    "one-token": Case(1, 7, 8),
+    "one-of-all": Case(3, 1, 1),
+    "ragged": Case(131, 7, 8),
+    "ragged-bfloat16": Case(131, 7, 8, BRAIN, BRAIN),
+    "whole-blocks": Case(256, 128, 128, BRAIN, BRAIN),
+    "more-blocks": Case(300, 131, 137, BRAIN, BRAIN),
+    "more-blocks-float32": Case(65, 140, 37),
+    "63-tokens": Case(63, 20, 16, BRAIN, BRAIN),
+    "64-tokens": Case(64, 20, 16, BRAIN, BRAIN),
+    "65-tokens": Case(65, 20, 16, BRAIN, BRAIN),
+    "rounded": Case(70, 30, 24, torch.float32, BRAIN),
+    "rounded-to-float16": Case(70, 30, 24, torch.float32, HALF),
+    "float16": Case(70, 30, 24, HALF, HALF),
+    "widened": Case(70, 30, 24, BRAIN, torch.float32),
+    "int32": Case(70, 30, 24, token_dtype=torch.int32),
+    "with-gaps": Case(70, 30, 24, BRAIN, BRAIN, gap=5),
+    "turned": Case(70, 30, 24, is_turned=True),
+}
+
+
+if __name__ == "__main__":
+    from tessera.model.kernels.embedding import embedding_gradient
+
+    torch.set_num_threads(1)
+    torch.save(
+        {
+            name: embedding_gradient(*case.inputs(), case.vocab_size, case.dtype)
+            for name, case in CASES.items()
+        },
+        sys.argv[1],
+    )
