@@ -69,9 +69,7 @@ class _Lookup(torch.autograd.Function):
         return None, grad_VH.to(ctx.weight_dtype), None, None, None
 
 
-def one_hot_product(
-    tokens: Tensor, grad_TH: Tensor, vocab_size: int, dtype: torch.dtype
-) -> Tensor:
+def one_hot_product(tokens: Tensor, grad_TH: Tensor, vocab_size: int, dtype: torch.dtype) -> Tensor:
     """The sum of the gradients of each token, (V, H) in ``dtype``.
 
     This is the specification of the kernel.
@@ -88,9 +86,7 @@ def one_hot_product(
         return one_hot_VT @ grad_TH.to(dtype)
 
 
-def triton_product(
-    tokens: Tensor, grad_TH: Tensor, vocab_size: int, dtype: torch.dtype
-) -> Tensor:
+def triton_product(tokens: Tensor, grad_TH: Tensor, vocab_size: int, dtype: torch.dtype) -> Tensor:
     """The same as ``one_hot_product``, by the Triton kernel, which leaves the sums in float32.
 
     float64, and no tokens at all, are left to the plain form.

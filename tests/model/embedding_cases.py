@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+HALF, BRAIN = torch.float16, torch.bfloat16
+
+
 @dataclass(frozen=True)
 class Case:
-    """Sizes of one gradient; ``rows`` are those of the tensor whose part it is, or more."""
+    """Sizes of one gradient, its dtype, and ``dtype``, to which it is rounded before the sums."""
 
     tokens: int
     vocab_size: int
@@ -40,17 +43,20 @@ class Case:
         grad = grad.t() if self.is_turned else grad
         return tokens.to(device, self.token_dtype), grad[:, : self.width]
 
-    def expected(self, device: str = "cpu") -> Tensor:
-        """The sums (V, H) in float64 of the rounded gradients, by torch itself."""
+    def expected(self, device: str = "cpu", cuts: bool = False) -> Tensor:
+        """The sums (V, H) in float64 of the rounded gradients, by torch itself.
+
+        Triton's interpreter ``cuts`` the digits off that bfloat16 has no room for.
+        """
         tokens, grad = self.inputs(device)
+        if cuts and (self.grad_dtype, self.dtype) == (torch.float32, BRAIN):
+            grad = (grad.view(torch.int32) & -(2**16)).view(torch.float32)
         weight = torch.zeros(self.vocab_size, self.width, dtype=torch.float64, device=device)
         vectors = F.embedding(tokens, weight.requires_grad_())
         rounded = grad.to(self.dtype).double()
         (sums,) = torch.autograd.grad(vectors, weight, rounded)
         return sums
 
-
-HALF, BRAIN = torch.float16, torch.bfloat16
 
 # Tokens around the chunks, rows and columns that fill their blocks and that do not.
 CASES = {

@@ -18,7 +18,6 @@ from tests.model.conftest import Lively
 from tests.model.embedding_cases import CASES, Case
 
 ROOT = Path(__file__).parents[2]
-DTYPES = (torch.float32, torch.bfloat16)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +33,9 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return torch.load(file)
 
 
-def assert_sums(actual: Tensor, case: Case, tolerance: float) -> None:
+def assert_sums(actual: Tensor, case: Case, tolerance: float, cuts: bool = False) -> None:
     """The sums are in float32, and no element is further off than a part of the largest."""
-    expected = case.expected(str(actual.device))
+    expected = case.expected(str(actual.device), cuts)
     assert actual.shape == expected.shape and actual.dtype == torch.float32
     worst = (actual - expected).abs().max()
     assert worst <= tolerance * expected.abs().max(), f"off by {worst:.2e}"
@@ -47,7 +46,7 @@ def assert_sums(actual: Tensor, case: Case, tolerance: float) -> None:
 def test_the_interpreted_gradient_is_torchs_in_float64(
     name: str, interpreted: dict[str, Tensor]
 ) -> None:
-    assert_sums(interpreted[name], CASES[name], 1e-6)
+    assert_sums(interpreted[name], CASES[name], 1e-6, cuts=True)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -133,9 +132,7 @@ def test_on_a_gpu_it_is_the_same_bits_every_time_and_close_to_torchs(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("n_layers", [1, 3])
-def test_vectors_are_rounded_early_only_where_no_bit_changes(
-    lively: Lively, n_layers: int
-) -> None:
+def test_vectors_are_rounded_early_only_where_no_bit_changes(lively: Lively, n_layers: int) -> None:
     model, seen = lively(d_model=64, n_layers=n_layers).cuda(), []
     model.embedding.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     tokens = torch.randint(0, 80, (9, 33), device="cuda")

@@ -49,6 +49,7 @@ def embedding_backward_kernel(
     COLUMNS: tl.constexpr,
     TOKENS: tl.constexpr,
     DTYPE: tl.constexpr,
+    FACTORS: tl.constexpr,
 ):
     """Write the sum of the gradients of each token, over one part of the tokens.
 
@@ -61,6 +62,7 @@ def embedding_backward_kernel(
         num_rows, num_columns: V and H.
         num_chunks: products for each part, of TOKENS tokens.
         DTYPE: what the gradients are rounded to before the product.
+        FACTORS: in which both sides of the product are, DTYPE or wider.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -76,8 +78,8 @@ def embedding_backward_kernel(
         token = tl.load(tokens + start + index, mask=is_there, other=-1).to(tl.int32)
         mask = is_there[:, None] & is_column[None, :]
         tile = tl.load(grad + start * grad_row + place, mask=mask, other=0.0).to(DTYPE)
-        one_hot = (row[:, None] == token[None, :]).to(DTYPE)
-        total = tl.dot(one_hot, tile, total, input_precision="ieee")
+        one_hot = (row[:, None] == token[None, :]).to(FACTORS)
+        total = tl.dot(one_hot, tile.to(FACTORS), total, input_precision="ieee")
     own = (part * num_rows + row.to(tl.int64))[:, None] * num_columns + column[None, :]
     tl.store(parts + own, total, mask=(row < num_rows)[:, None] & is_column[None, :])
 
@@ -106,6 +108,8 @@ def embedding_gradient(
     wanted = resident_programs(grad_TH.device, PROGRAMS) // (num_blocks[0] * num_blocks[1])
     num_chunks = triton.cdiv(all_chunks, max(wanted, 1))
     num_parts = triton.cdiv(all_chunks, num_chunks)
+    # The interpreter would multiply bfloat16 as whole numbers, those that its bits spell.
+    factors = dtype if grad_TH.is_cuda else torch.float32
     parts_SVH = grad_TH.new_empty(num_parts, vocab_size, num_columns, dtype=torch.float32)
     with current(grad_TH.device):
         embedding_backward_kernel[(*num_blocks, num_parts)](
@@ -119,6 +123,7 @@ def embedding_gradient(
             grad_TH.stride(0),
             **options,
             DTYPE=_DTYPES[dtype],
+            FACTORS=_DTYPES[factors],
             num_warps=WARPS,
             num_stages=STAGES,
         )
