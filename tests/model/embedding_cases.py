@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 HALF, BRAIN = torch.float16, torch.bfloat16
 
 
