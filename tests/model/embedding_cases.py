@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from tessera.model import embedding
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 
@@ -79,14 +83,36 @@ CASES = {
 }
 
 
+def lookup_gradient(product: str) -> Tensor:
+    """The gradient of a padded weight in float32, through vectors in bfloat16, on the CPU.
+
+    Args:
+        product: of ``tessera.model.embedding``, the one that is meant to be taken there.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, 7, (5, 9), generator=generator)
+    weight = torch.randn(7, 4, generator=generator).requires_grad_()
+    upstream = torch.randn(5, 9, 4, generator=generator).bfloat16()
+    taken: list[str] = []
+
+    def record(*arguments: Any) -> Tensor:
+        taken.append(product)
+        return real(*arguments)
+
+    real = getattr(embedding, product)
+    with patch.object(embedding, product, record):
+        vectors = embedding._Lookup.apply(tokens, weight, 3, torch.bfloat16, torch.bfloat16)
+        (gradient,) = torch.autograd.grad(vectors, weight, upstream)
+    assert taken == [product], f"{product} was not taken"
+    return gradient
+
+
 if __name__ == "__main__":
     from tessera.model.kernels.embedding import embedding_gradient
 
     torch.set_num_threads(1)
-    torch.save(
-        {
-            name: embedding_gradient(*case.inputs(), case.vocab_size, case.dtype)
-            for name, case in CASES.items()
-        },
-        sys.argv[1],
-    )
+    gradients = {
+        name: embedding_gradient(*case.inputs(), case.vocab_size, case.dtype)
+        for name, case in CASES.items()
+    }
+    torch.save({**gradients, "lookup": lookup_gradient("triton_product")}, sys.argv[1])

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from tessera.model.embedding import TokenEmbedding, _Lookup, one_hot_product, triton_product
 from tests.model.conftest import Lively
-from tests.model.embedding_cases import CASES, Case
+from tests.model.embedding_cases import CASES, Case, lookup_gradient
 
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,12 +42,21 @@ def assert_sums(actual: Tensor, case: Case, tolerance: float, cuts: bool = False
     assert worst <= tolerance * expected.abs().max(), f"off by {worst:.2e}"
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@needs_triton
 @pytest.mark.parametrize("name", CASES)
 def test_the_interpreted_gradient_is_torchs_in_float64(
     name: str, interpreted: dict[str, Tensor]
 ) -> None:
     assert_sums(interpreted[name], CASES[name], 1e-6, cuts=True)
+
+
+@needs_triton
+def test_where_triton_runs_a_lookup_takes_the_kernel(interpreted: dict[str, Tensor]) -> None:
+    actual, rounded = interpreted["lookup"], lookup_gradient("one_hot_product")
+    assert actual.dtype == rounded.dtype == torch.float32
+    assert not actual[3].any() and actual[[0, 6]].all()
+    # The plain product rounds its sums, the kernel does not.
+    assert torch.equal(actual.bfloat16().float(), rounded) and not torch.equal(actual, rounded)
 
 
 @pytest.mark.parametrize("name", CASES)
