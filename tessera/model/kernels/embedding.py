@@ -27,6 +27,7 @@ STAGES = 3
 # In float32 there is no tensor core: the operands lie in registers, too.
 EXACT_COLUMNS = 32
 EXACT_TOKENS = 16
+EXACT_PROGRAMS = 4
 
 _DTYPES = {
     torch.float32: tl.float32,
@@ -105,8 +106,10 @@ def embedding_gradient(
         triton.cdiv(num_columns, options["COLUMNS"]),
     )
     all_chunks = triton.cdiv(num_tokens, options["TOKENS"])
-    wanted = resident_programs(grad_TH.device, PROGRAMS) // (num_blocks[0] * num_blocks[1])
-    num_chunks = triton.cdiv(all_chunks, max(wanted, 1))
+    resident = resident_programs(
+        grad_TH.device, EXACT_PROGRAMS if dtype == torch.float32 else PROGRAMS
+    )
+    num_chunks = triton.cdiv(all_chunks, max(resident // (num_blocks[0] * num_blocks[1]), 1))
     num_parts = triton.cdiv(all_chunks, num_chunks)
     # The interpreter would multiply bfloat16 as whole numbers, those that its bits spell.
     factors = dtype if grad_TH.is_cuda else torch.float32
