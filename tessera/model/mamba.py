@@ -11,10 +11,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tessera.model.embedding import TokenEmbedding
+from tessera.model.losses import head_losses
 from tessera.model.mamba2 import Mamba2Mixer
 from tessera.model.mixer import MambaMixer, Mixer, size_problems
 from tessera.model.scan import ScanName, SelectiveScan
@@ -227,7 +227,7 @@ class MambaModel(nn.Module):
         is_pad = tokens == self.pad_token
         # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
         rounds = self.n_layers == 1 and tokens.is_cuda and torch.is_autocast_enabled("cuda")
-        # Compiled, the embedding's gradient would be added with atomics, in any order.
+        # Compiled, the gradient of a lookup would be added with atomics, in any order.
         hidden_BLH = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
         if targets is None:
             result, states = self._predict(hidden_BLH, is_pad)
@@ -251,13 +251,13 @@ class MambaModel(nn.Module):
         self, hidden_BLH: Tensor, is_pad_BL: Tensor, targets: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Cross-entropies and every block's last SSM state, without a side effect."""
-        logits, states = self._predict(hidden_BLH, is_pad_BL)
-        # The mean that torch takes itself is one block's work on a GPU, forward and backward.
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(),
+        hidden_BLH, states = self.mamba.mix(hidden_BLH, is_pad_BL)
+        losses = head_losses(
+            hidden_BLH.flatten(0, 1),
+            self.head.weight,
+            self.head.bias,
             targets.flatten(),
-            ignore_index=self.pad_token,
-            reduction="none",
+            self.pad_token,
         )
         return losses.view_as(targets), states
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-import triton.language as tl
-
-from tessera.model.kernels import convolution_launch, embedding, scan_launch
+from tessera.model.kernels import convolution_launch, scan_launch
 from tessera.model.kernels.convolution import (
     convolution_backward_kernel,
     convolution_forward_kernel,
 )
+from tessera.model.kernels.losses import losses_backward_kernel, losses_forward_kernel
 from tessera.model.kernels.scan_backward import scan_backward_kernel
 from tessera.model.kernels.scan_forward import scan_forward_kernel
 from tests.go.compile_kernels import measure
 
 ROWS = ("x", "dt", "B", "C", "z", "y", "grad_y", "grad_x", "grad_dt", "grad_z")
+ROWS += ("logits", "grad_logits")
 COUNTS = ("length", "num_games", "num_channels", "num_states")
+COUNTS += ("num_tokens", "stride", "pad_token")
 STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game", "row"))
 
 
@@ -34,41 +34,8 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
         (convolution_backward_kernel, convolution_launch.BACKWARD_STEPS, convolution),
     ):
         yield _compile(kernel, architecture, **constants, STEPS=steps)
-    for dtype, tokens, grad, instruction in (
-        (tl.bfloat16, "*i64", "*bf16", r"mma[.\w]+\.bf16\.bf16"),
-        (tl.bfloat16, "*i64", "*fp32", r"mma[.\w]+\.bf16\.bf16"),
-        (tl.float32, "*i32", "*fp32", r"fma\.rn\.f32"),
-    ):
-        yield _compile_embedding(architecture, dtype, tokens, grad, instruction)
-
-
-def _compile_embedding(
-    architecture: int, dtype: tl.dtype, tokens: str, grad: str, instruction: str
-) -> tuple[str, int, int]:
-    """The gradient of 364 rows of 256, with its products on tensor cores unless in float32."""
-    kernel = embedding.embedding_backward_kernel
-    of_torch = {tl.bfloat16: torch.bfloat16, tl.float32: torch.float32}[dtype]
-    constants = {
-        **embedding.launch_options(364, 256, of_torch),
-        "DTYPE": dtype,
-        "FACTORS": dtype,
-    }
-    pointers = {"tokens": tokens, "grad": grad, "parts": "*fp32"}
-    signature = {
-        name: "constexpr" if name in constants else pointers.get(name, "i32")
-        for name in kernel.arg_names
-    }
-    divisible = (*pointers, "num_columns", "grad_row")
-    return kernel.__name__, *measure(
-        kernel,
-        architecture,
-        signature,
-        constants,
-        divisible,
-        num_warps=embedding.WARPS,
-        num_stages=embedding.STAGES,
-        instruction=instruction,
-    )
+    for kernel in (losses_forward_kernel, losses_backward_kernel):
+        yield _compile(kernel, architecture, WIDTH=512)
 
 
 def _compile(kernel: Any, architecture: int, **constants: Any) -> tuple[str, int, int]:
@@ -86,6 +53,6 @@ def _kind(name: str, constants: dict[str, Any]) -> str:
         return "constexpr"
     if name in COUNTS or name in STRIDES:
         return "i32"
-    if name == "pads":
-        return "*u8"
+    if name in ("pads", "targets"):
+        return "*u8" if name == "pads" else "*i64"
     return "*bf16" if name in ROWS else "*fp32"

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
+from torch.nn import functional as F
 
 from tessera.model import MambaMixer
 from tessera.model.convolution import triton_convolution
+from tessera.model.losses import plain_losses
 from tessera.model.mixing import triton_mixing
 from tessera.model.scan import triton_scan
 
@@ -127,6 +129,34 @@ class Mixing:
         }
 
 
+@dataclass(frozen=True)
+class Losses:
+    """Sizes of rows of logits; every third target is PAD, the last but one token."""
+
+    positions: int
+    tokens: int
+    dtype: torch.dtype = torch.float32
+
+    def inputs(self, device: str = "cpu") -> dict[str, Tensor | None]:
+        """Arguments of ``plain_losses`` without PAD's number."""
+        draw = _drawing(self.positions, device)
+        targets = torch.arange(self.positions, device=device) * 5 % self.tokens
+        targets[::3] = self.tokens - 2
+        logits = 3 * draw(self.positions, self.tokens).to(self.dtype)
+        return {"logits_TV": logits, "targets_T": targets}
+
+    def plain(self, logits_TV: Tensor, targets_T: Tensor) -> Tensor:
+        """The losses in plain torch."""
+        return plain_losses(logits_TV, targets_T, self.tokens - 2)
+
+    def kernel(self, logits_TV: Tensor, targets_T: Tensor) -> Tensor:
+        """The losses by the kernel, of rows with more elements than there are tokens."""
+        from tessera.model.kernels.losses_operator import losses_operator
+
+        wider = F.pad(logits_TV, (0, -self.tokens % 8), value=50.0)
+        return losses_operator(wider, targets_T, self.tokens, self.tokens - 2)[0]
+
+
 # Lengths around the chunks; channels and states that fill their blocks and that do not.
 SCANS = {
     "one-position": Scan(2, 1, 3, 3),
@@ -158,6 +188,13 @@ MIXINGS = {
     "carried-with-pad": Mixing(2, 7, 5, 2, 3, pads=2),
     "whole-blocks": Mixing(1, 8, 64, 4, 16, carried=False),
     "bfloat16": Mixing(1, 5, 8, 4, 2, dtype=torch.bfloat16),
+}
+
+LOSSES = {
+    "one-position": Losses(1, 7),
+    "aligned": Losses(5, 16),
+    "bfloat16": Losses(4, 12, dtype=torch.bfloat16),
+    "whole-board": Losses(7, 364),
 }
 
 
@@ -234,6 +271,7 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
         causal_convolution_backward_operator,
         causal_convolution_operator,
     )
+    from tessera.model.kernels.losses_operator import losses_backward_operator, losses_operator
     from tessera.model.kernels.mixing_operator import mixing_backward_operator, mixing_operator
     from tessera.model.kernels.scan_operator import (
         selective_scan_backward_operator,
@@ -265,13 +303,22 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
             gradients = (y,) if name == "convolution" else (y, None)
             layouts += _layouts(backward, (*arguments, *kept, *gradients))
         said[f"{name} layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
+    logits, targets = Losses(3, 8).inputs(device).values()
+    arguments = (logits.requires_grad_(), targets, 7, 5)
+    for test, result in torch.library.opcheck(losses_operator, arguments).items():
+        said[f"losses {test}"] = str(result)
+    with torch.no_grad():
+        layouts = _layouts(losses_operator, arguments)
+        losses, normalizers = losses_operator(*arguments)
+        layouts += _layouts(losses_backward_operator, (*arguments, normalizers, losses))
+    said["losses layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
     return said
 
 
 def _layouts(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> list[tuple[Any, Any]]:
     """Shape, strides and dtype of every result, and the same of what FakeTensor promises."""
     with FakeTensorMode() as mode:
-        fakes = tuple(None if a is None else mode.from_tensor(a) for a in arguments)
+        fakes = tuple(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in arguments)
         promised = operator(*fakes)
     real = operator(*arguments)
     pairs = [(promised, real)] if isinstance(real, Tensor) else zip(promised, real, strict=True)
@@ -293,6 +340,7 @@ PARTS: dict[str, Callable[[], Any]] = {
         name: run(triton_convolution, case.inputs()) for name, case in CONVOLUTIONS.items()
     },
     "mixings": lambda: {name: run(triton_mixing, case.inputs()) for name, case in MIXINGS.items()},
+    "losses": lambda: {name: run(case.kernel, case.inputs()) for name, case in LOSSES.items()},
     "mixer": lambda: mixer_outputs("triton"),
     "compiled mixer": lambda: mixer_outputs("triton", compiled=True),
     "operators": checked_operators,

@@ -18,6 +18,7 @@ from tessera.model.convolution import causal_convolution
 from tessera.model.mixing import mix_channels
 from tests.model.scan_cases import (
     CONVOLUTIONS,
+    LOSSES,
     MIXINGS,
     PARTS,
     SCANS,
@@ -100,6 +101,18 @@ def test_the_interpreted_mixing_and_its_gradients_are_the_plain_ones(name, inter
 
 
 @needs_triton
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_interpreted_losses_and_their_gradient_are_the_plain_ones(name, interpreted) -> None:
+    case = LOSSES[name]
+    expected = run(case.plain, as_float64(case.inputs()))
+    actual = interpreted["losses"][name]
+    assert_close(actual, expected, TOLERANCES[case.dtype])
+    is_pad = case.inputs()["targets_T"] == case.tokens - 2
+    assert is_pad.any() and not actual["output"][is_pad].any()
+    assert not actual["logits_TV"][is_pad].any() and actual["logits_TV"].dtype == case.dtype
+
+
+@needs_triton
 def test_pad_leaves_the_state_and_gets_no_gradient_bit_for_bit(interpreted) -> None:
     case = SCANS["frozen"]
     moves = case.length - case.pads
@@ -130,7 +143,7 @@ def test_torch_compile_sees_one_graph_and_changes_nothing(interpreted) -> None:
 @needs_triton
 def test_torch_accepts_the_operators(interpreted) -> None:
     said = interpreted["operators"]
-    assert len(said) == 25 and set(said.values()) == {"SUCCESS"}, said
+    assert len(said) == 30 and set(said.values()) == {"SUCCESS"}, said
 
 
 @needs_triton
@@ -149,10 +162,8 @@ def test_every_kernel_compiles_without_a_gpu(architecture: int) -> None:
             assert 0 < registers <= 255 and spilled <= 1400, f"{name} spills {spilled} bytes"
         else:
             assert spilled == 0, f"{name} spills {spilled} bytes of registers"
-            # With more registers a multiprocessor would hold fewer than 16 warps; the embedding's
-            # tile of sums needs them.
-            most = 255 if name == "embedding_backward_kernel" else 128
-            assert 0 < registers <= most, f"{name} takes {registers} registers"
+            # With more registers a multiprocessor would hold fewer than 16 warps.
+            assert 0 < registers <= 128, f"{name} takes {registers} registers"
 
 
 @needs_triton

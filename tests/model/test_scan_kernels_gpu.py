@@ -12,6 +12,7 @@ from tessera.model.mixing import mix_channels, triton_mixing
 from tessera.model.scan import triton_scan
 from tests.model.scan_cases import (
     Convolution,
+    Losses,
     Mixing,
     Scan,
     Tensors,
@@ -108,6 +109,27 @@ def test_the_mixing_and_its_gradients_equal_float64(length: int, dtype, toleranc
         assert not lost_digits(actual, rounded, expected)
 
 
+@DTYPES
+@pytest.mark.parametrize("tokens", [7, 84, 364])
+def test_losses_and_their_gradient_equal_float64(tokens: int, dtype, tolerance) -> None:
+    case = Losses(70_000, tokens, dtype=dtype)
+    inputs = case.inputs("cuda")
+    assert_close(run(case.kernel, inputs), run(case.plain, as_float64(inputs)), tolerance)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_models_losses_are_those_of_its_logits(lively, autocast: bool) -> None:
+    model, tokens = lively(d_model=64).cuda(), tokens_with_pad(9, 65)
+    targets = tokens.roll(-1, 1)
+    with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+        losses, logits = model(tokens, targets), model(tokens)
+    expected = F.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=82, reduction="none"
+    )
+    assert losses.dtype == torch.float32 and (losses == 0).sum() == (targets == 82).sum() > 0
+    assert relative_error(losses.flatten(), expected) < (1e-3 if autocast else 1e-5)
+
+
 def test_gradients_are_the_same_bits_every_time() -> None:
     scan = Scan(2000, 65, 512, 16, dtype=torch.bfloat16).inputs("cuda")
     convolution = Convolution(2000, 65, 512, 4, dtype=torch.bfloat16).inputs("cuda")
@@ -144,7 +166,7 @@ def test_offsets_beyond_two_billion_elements_are_reached() -> None:
 
 def test_torch_accepts_the_operators() -> None:
     said = checked_operators("cuda")
-    assert len(said) == 25 and set(said.values()) == {"SUCCESS"}, said
+    assert len(said) == 30 and set(said.values()) == {"SUCCESS"}, said
 
 
 def test_torch_compile_sees_one_graph_of_a_mixer() -> None:
