@@ -1,6 +1,6 @@
 """The cross-entropy of every target, in plain torch and by a kernel.
 
-Shape suffixes: T positions of all games, V ``vocab_size``, U ``V`` rounded up to a multiple of 8.
+Shape suffixes: T positions of all games, V ``vocab_size``, U ``V`` rounded up to a multiple of 16.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from tessera.accelerator import triton_obstacle
 
-_ALIGNMENT = 8  # elements of 16 bytes in bfloat16, which tensor cores load at once
+# Rows of whole 32 bytes, for the kernel and for the matrix products around it.
+_ALIGNMENT = 16  # elements
 
 
 def head_losses(
@@ -35,7 +36,6 @@ def head_losses(
         return plain_losses(F.linear(hidden_TH, weight_VH, bias_V), targets_T, pad_token)
     from tessera.model.kernels.losses_operator import losses_operator
 
-    # An odd number of tokens would leave the matrix products without the tensor cores' best form.
     more = -len(weight_VH) % _ALIGNMENT
     logits_TU = F.linear(hidden_TH, F.pad(weight_VH, (0, 0, 0, more)), F.pad(bias_V, (0, more)))
     return losses_operator(logits_TU, targets_T, len(weight_VH), pad_token)[0]

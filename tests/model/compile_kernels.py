@@ -18,7 +18,7 @@ from tests.go.compile_kernels import measure
 ROWS = ("x", "dt", "B", "C", "z", "y", "grad_y", "grad_x", "grad_dt", "grad_z")
 ROWS += ("logits", "grad_logits")
 COUNTS = ("length", "num_games", "num_channels", "num_states")
-COUNTS += ("num_tokens", "stride", "pad_token")
+COUNTS += ("num_rows", "num_tokens", "stride", "pad_token")
 STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game", "row"))
 
 
@@ -35,7 +35,7 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     ):
         yield _compile(kernel, architecture, **constants, STEPS=steps)
     for kernel in (losses_forward_kernel, losses_backward_kernel):
-        yield _compile(kernel, architecture, WIDTH=512)
+        yield _compile(kernel, architecture, WIDTH=512, ROWS=1)
 
 
 def _compile(kernel: Any, architecture: int, **constants: Any) -> tuple[str, int, int]:

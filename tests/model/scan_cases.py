@@ -153,7 +153,7 @@ class Losses:
         """The losses by the kernel, of rows with more elements than there are tokens."""
         from tessera.model.kernels.losses_operator import losses_operator
 
-        wider = F.pad(logits_TV, (0, -self.tokens % 8), value=50.0)
+        wider = F.pad(logits_TV, (0, -self.tokens % 16), value=50.0)
         return losses_operator(wider, targets_T, self.tokens, self.tokens - 2)[0]
 
 

@@ -12,8 +12,9 @@ import triton
 from torch import Tensor
 
 from tessera.accelerator import current
-from tessera.model.kernels.launching import OPTIONS
 from tessera.model.kernels.losses import losses_backward_kernel, losses_forward_kernel
+
+ROWS = 4  # programs of a single warp would be so many that starting them takes the time
 
 _SCHEMA = "(Tensor logits, Tensor targets, int num_tokens, int pad_token"
 
@@ -28,16 +29,18 @@ def losses_operator(
     logits_TU, targets_T = logits_TU.contiguous(), targets_T.contiguous()
     losses_T, normalizers_T = _outputs(logits_TU)
     with current(logits_TU.device):
-        losses_forward_kernel[(len(logits_TU),)](
+        losses_forward_kernel[(triton.cdiv(len(logits_TU), ROWS),)](
             logits_TU,
             targets_T,
             losses_T,
             normalizers_T,
+            len(logits_TU),
             num_tokens,
             logits_TU.shape[1],
             pad_token,
-            WIDTH=triton.next_power_of_2(num_tokens),
-            **OPTIONS,
+            WIDTH=triton.next_power_of_2(logits_TU.shape[1]),
+            ROWS=ROWS,
+            num_warps=ROWS,
         )
     return losses_T, normalizers_T
 
@@ -58,17 +61,19 @@ def losses_backward_operator(
     """The gradient of the logits (T, U), in their dtype."""
     grad_TU = _gradient(logits_TU)
     with current(logits_TU.device):
-        losses_backward_kernel[(len(logits_TU),)](
+        losses_backward_kernel[(triton.cdiv(len(logits_TU), ROWS),)](
             logits_TU.contiguous(),
             targets_T.contiguous(),
             normalizers_T,
             grad_losses_T.contiguous(),
             grad_TU,
+            len(logits_TU),
             num_tokens,
             logits_TU.shape[1],
             pad_token,
             WIDTH=triton.next_power_of_2(logits_TU.shape[1]),
-            **OPTIONS,
+            ROWS=ROWS,
+            num_warps=ROWS,
         )
     return grad_TU
 
