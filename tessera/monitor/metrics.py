@@ -149,7 +149,7 @@ _ALL = (
     ),
     _timing(
         "time_forward",
-        "the model's forward of one training batch",
+        "the model's forward of one training batch, its losses included",
         "timing_every",
         _EVENTS,
         "constant",
