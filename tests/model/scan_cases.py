@@ -18,7 +18,8 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
-from tessera.model import MambaMixer
+from tessera.model import MambaMixer, MambaModel
+from tessera.model import losses as losses_module
 from tessera.model.convolution import triton_convolution
 from tessera.model.losses import plain_losses
 from tessera.model.mixing import triton_mixing
@@ -262,6 +263,18 @@ def mixer_outputs(scan: str, compiled: bool = False) -> Tensors:
     return {"output": output.detach(), "autocast": cast.detach(), **gradients}
 
 
+def model_losses(scan: str) -> Tensors:
+    """Losses and gradients of a model whose tokens fill no row of 16; by kernels, if asked."""
+    torch.manual_seed(0)
+    model = MambaModel(12, 4, d_state=2, scan=scan)
+    tokens = torch.tensor([[11, 3, 4, 10], [11, 0, 8, 7]])
+    losses_module._has_kernel = lambda device: scan == "triton"
+    losses = model(tokens, tokens.roll(-1, 1))
+    losses.sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {"losses": losses.detach(), **gradients}
+
+
 def checked_operators(device: str = "cpu") -> dict[str, str]:
     """What torch's own check says of each operator: schema, autograd, FakeTensor, tracing.
 
@@ -341,6 +354,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     },
     "mixings": lambda: {name: run(triton_mixing, case.inputs()) for name, case in MIXINGS.items()},
     "losses": lambda: {name: run(case.kernel, case.inputs()) for name, case in LOSSES.items()},
+    "model": lambda: model_losses("triton"),
     "mixer": lambda: mixer_outputs("triton"),
     "compiled mixer": lambda: mixer_outputs("triton", compiled=True),
     "operators": checked_operators,

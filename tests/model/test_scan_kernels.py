@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tessera.model import MambaModel, SelectiveScan, selective_scan
+from tessera.model import losses as losses_module
 from tessera.model import scan as scan_module
 from tessera.model.convolution import causal_convolution
 from tessera.model.mixing import mix_channels
@@ -25,6 +26,7 @@ from tests.model.scan_cases import (
     Tensors,
     as_float64,
     mixer_outputs,
+    model_losses,
     run,
 )
 
@@ -132,6 +134,16 @@ def test_a_mixer_of_kernels_is_the_plain_mixer(interpreted) -> None:
     cast = {"autocast": actual.pop("autocast")}
     assert_close(cast, {"autocast": expected.pop("autocast").float()}, 2e-2)
     assert_close(actual, expected, 1e-5)
+
+
+@needs_triton
+def test_the_losses_of_a_model_of_kernels_are_those_of_the_plain_model(
+    interpreted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses_module, "_has_kernel", losses_module._has_kernel)  # put back after
+    expected = model_losses("torch")
+    assert expected["losses"].shape == (2, 4) and (expected["losses"] == 0).sum() == 1
+    assert_close(interpreted["model"], expected, 1e-5)
 
 
 @needs_triton
