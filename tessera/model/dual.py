@@ -273,7 +273,7 @@ def _choose(scan: ScanName, device: torch.device) -> ScanName:
 
 
 class DualScan(nn.Module):
-    """Runs the scan that was asked for; a module so that a forward hook sees the last state.
+    """Runs the scan that was asked for, and says which of them that is on a device.
 
     Args:
         scan: ``torch``, the plain form; ``mamba_ssm``, its kernels, CUDA only; ``auto``, for CUDA

@@ -246,7 +246,7 @@ _SCANS: dict[ScanName, Callable[..., tuple[Tensor, Tensor]]] = {
 
 
 class SelectiveScan(nn.Module):
-    """Runs the scan that was asked for; a module so that a forward hook sees the last state.
+    """Runs the scan that was asked for, and says which of them that is on a device.
 
     Args:
         scan: ``torch``, the plain form; ``triton``, the kernels beside it, on a CUDA device of

@@ -1,6 +1,6 @@
 """One token of many games: the convolution and the selective scan, with their states in place.
 
-The plain forms are ``MambaMixer._convolve`` and ``selective_scan`` on sequences of one position.
+The plain forms are ``causal_convolution`` and ``selective_scan`` on sequences of one position.
 Both kernels are bound by reading and writing the state once, wait for nothing and allocate nothing
 but their output, so they may be captured in a CUDA graph.
 
