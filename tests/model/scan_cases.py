@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from tessera.model import MambaMixer, MambaModel
 from tessera.model import losses as losses_module
@@ -275,6 +276,13 @@ def model_losses(scan: str) -> Tensors:
     return {"losses": losses.detach(), **gradients}
 
 
+def counted_flops(mixing: Callable[..., Any]) -> int:
+    """Floating-point operations of a mixing's products, forward and backward, as torch counts."""
+    with FlopCounterMode(display=False) as counter:
+        run(mixing, MIXINGS["new-games"].inputs())
+    return counter.get_total_flops()
+
+
 def checked_operators(device: str = "cpu") -> dict[str, str]:
     """What torch's own check says of each operator: schema, autograd, FakeTensor, tracing.
 
@@ -354,6 +362,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     },
     "mixings": lambda: {name: run(triton_mixing, case.inputs()) for name, case in MIXINGS.items()},
     "losses": lambda: {name: run(case.kernel, case.inputs()) for name, case in LOSSES.items()},
+    "flops": lambda: counted_flops(triton_mixing),
     "model": lambda: model_losses("triton"),
     "mixer": lambda: mixer_outputs("triton"),
     "compiled mixer": lambda: mixer_outputs("triton", compiled=True),

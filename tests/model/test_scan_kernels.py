@@ -115,6 +115,15 @@ def test_the_interpreted_losses_and_their_gradient_are_the_plain_ones(name, inte
 
 
 @needs_triton
+def test_the_mixings_products_are_counted_the_one_that_is_computed_again_too(interpreted) -> None:
+    case = MIXINGS["new-games"]
+    positions = case.games * case.length
+    selected, again = (case.rank + 2 * case.states) * case.channels, case.rank * case.channels
+    # A multiplication and an addition each; the backward takes two products for one.
+    assert interpreted["flops"] == 2 * positions * (3 * (selected + again) + again)
+
+
+@needs_triton
 def test_pad_leaves_the_state_and_gets_no_gradient_bit_for_bit(interpreted) -> None:
     case = SCANS["frozen"]
     moves = case.length - case.pads
