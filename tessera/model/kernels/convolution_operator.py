@@ -15,14 +15,12 @@ from tessera.model.kernels.convolution_launch import convolution_backward, convo
 _SCHEMA = "(Tensor x, Tensor taps, Tensor bias, Tensor? before"
 
 
-@torch.library.custom_op(
-    "tessera::causal_convolution", mutates_args=(), schema=f"{_SCHEMA}) -> Tensor"
+causal_convolution_operator = torch.library.custom_op(
+    "tessera::causal_convolution",
+    convolution_forward,
+    mutates_args=(),
+    schema=f"{_SCHEMA}) -> Tensor",
 )
-def causal_convolution_operator(
-    x_BLD: Tensor, taps_DK: Tensor, bias_D: Tensor, before_BWD: Tensor | None
-) -> Tensor:
-    """The output of ``tessera.model.causal_convolution``, which lists the arguments."""
-    return convolution_forward(x_BLD, taps_DK, bias_D, before_BWD)
 
 
 @torch.library.custom_op(

@@ -17,25 +17,12 @@ _SCHEMA = """(
     Tensor? state, Tensor? is_pad"""
 
 
-@torch.library.custom_op(
-    "tessera::selective_scan", mutates_args=(), schema=f"{_SCHEMA}) -> (Tensor, Tensor)"
+selective_scan_operator = torch.library.custom_op(
+    "tessera::selective_scan",
+    scan_forward,
+    mutates_args=(),
+    schema=f"{_SCHEMA}) -> (Tensor, Tensor)",
 )
-def selective_scan_operator(
-    x_BLD: Tensor,
-    dt_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    z_BLD: Tensor,
-    dt_bias_D: Tensor,
-    state_BDN: Tensor | None,
-    is_pad_BL: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """The output and last state of ``tessera.model.selective_scan``, which lists the arguments."""
-    return scan_forward(
-        x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL
-    )
 
 
 @torch.library.custom_op(
