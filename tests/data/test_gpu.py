@@ -12,6 +12,8 @@ import torch
 from tessera.data import GameBatch, GameStream, SelfPlay, StreamSettings
 from tessera.go import GPUGoEngine
 from tessera.model import MambaModel
+from tessera.model import scan as scan_module
+from tessera.model.scan import ScanName
 from tests.waiting import no_waiting
 
 pytestmark = pytest.mark.gpu
@@ -48,10 +50,13 @@ def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> Non
     torch.cuda.synchronize()
 
 
-def test_generating_games_costs_less_than_five_per_cent_of_a_step() -> None:
-    """It was 0.8 % of the step of mamba_ssm's scan; the step has become five times as fast."""
+@pytest.mark.parametrize(("scan", "most"), [("mamba_ssm", 0.02), ("triton", 0.05)])
+def test_generating_games_costs_little_of_a_step(scan: ScanName, most: float) -> None:
+    """Two per cent of the step that mamba_ssm's scan takes; ours is done in a fifth of it."""
+    if scan == "mamba_ssm" and scan_module._find_mamba_ssm()[0] is None:
+        pytest.skip("needs mamba_ssm")
     stream = GameStream(DESIGN, device="cuda")
-    step = trainer_of(MambaModel().cuda())
+    step = trainer_of(MambaModel(scan=scan).cuda())
     batches = DESIGN.batches_per_chunk
     warm = [stream.batch(index) for index in range(3)]
     for batch in warm:
@@ -81,7 +86,7 @@ def test_generating_games_costs_less_than_five_per_cent_of_a_step() -> None:
     generating_s, training_s = seconds(generate), seconds(train)
     share = generating_s / (generating_s + training_s)
     print(f"{1e3 * generating_s / batches:.3f} of {1e3 * training_s / batches:.3f} ms, {share:.2%}")
-    assert share < 0.05
+    assert share < most
 
 
 def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -> None:

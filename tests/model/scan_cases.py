@@ -137,6 +137,7 @@ class Losses:
 
     positions: int
     tokens: int
+    scale: float = 3.0
     dtype: torch.dtype = torch.float32
 
     def inputs(self, device: str = "cpu") -> dict[str, Tensor | None]:
@@ -144,7 +145,7 @@ class Losses:
         draw = _drawing(self.positions, device)
         targets = torch.arange(self.positions, device=device) * 5 % self.tokens
         targets[::3] = self.tokens - 2
-        logits = 3 * draw(self.positions, self.tokens).to(self.dtype)
+        logits = self.scale * draw(self.positions, self.tokens).to(self.dtype)
         return {"logits_TV": logits, "targets_T": targets}
 
     def plain(self, logits_TV: Tensor, targets_T: Tensor) -> Tensor:
@@ -197,6 +198,7 @@ LOSSES = {
     "aligned": Losses(5, 16),
     "bfloat16": Losses(4, 12, dtype=torch.bfloat16),
     "whole-board": Losses(7, 364),
+    "beyond-exp": Losses(6, 12, scale=200.0),
 }
 
 

@@ -16,7 +16,7 @@ from tessera.model import MambaModel, SelectiveScan, selective_scan
 from tessera.model import losses as losses_module
 from tessera.model import scan as scan_module
 from tessera.model.convolution import causal_convolution
-from tessera.model.mixing import mix_channels
+from tessera.model.mixing import mix_channels, triton_mixing
 from tests.model.scan_cases import (
     CONVOLUTIONS,
     LOSSES,
@@ -249,6 +249,9 @@ def test_more_taps_or_digits_than_the_kernels_have_are_left_to_the_plain_form() 
 
     inputs = as_float64(SCANS["three-positions"].inputs())
     for actual, expected in zip(triton_scan(**inputs), selective_scan(**inputs), strict=True):
+        assert actual.dtype == torch.float64 and torch.equal(actual, expected)
+    inputs = as_float64(MIXINGS["new-games"].inputs())
+    for actual, expected in zip(triton_mixing(**inputs), mix_channels(**inputs), strict=True):
         assert actual.dtype == torch.float64 and torch.equal(actual, expected)
     x_BLD, taps_DK = torch.randn(1, 3, 2), torch.randn(2, 9)
     expected = causal_convolution(x_BLD, taps_DK, taps_DK[:, 0])
