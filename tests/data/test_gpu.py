@@ -50,9 +50,9 @@ def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> Non
     torch.cuda.synchronize()
 
 
-@pytest.mark.parametrize(("scan", "most"), [("mamba_ssm", 0.02), ("triton", 0.05)])
+@pytest.mark.parametrize(("scan", "most"), [("mamba_ssm", 0.02), ("triton", 0.08)])
 def test_generating_games_costs_little_of_a_step(scan: ScanName, most: float) -> None:
-    """Two per cent of the step that mamba_ssm's scan takes; ours is done in a fifth of it."""
+    """Two per cent of the step that mamba_ssm's scan takes; ours is done in an eighth of it."""
     if scan == "mamba_ssm" and scan_module._find_mamba_ssm()[0] is None:
         pytest.skip("needs mamba_ssm")
     stream = GameStream(DESIGN, device="cuda")

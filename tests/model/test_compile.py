@@ -22,6 +22,12 @@ def train_once(model: MambaModel, tokens: torch.Tensor) -> dict[str, torch.Tenso
     return {"losses": losses.detach(), **states, **gradients}
 
 
+@pytest.fixture(autouse=True)
+def _compile_anew() -> None:
+    """One process compiles a function only so many times, and each test has models of its own."""
+    torch.compiler.reset()
+
+
 @pytest.fixture()
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """torch.compile without its code generator, which needs a C++ compiler; what it was asked."""

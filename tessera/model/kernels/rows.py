@@ -2,6 +2,9 @@
 
 A tile is one load for each thread, and one exchange between threads when it is taken apart: row by
 row both would be paid at every position. STEPS is 2, 4 or 8.
+
+What is loaded stays in the memory's dtype: a conversion would wait for the load, and belongs
+where the time until then has been used.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from tessera.model.kernels.arithmetic import FROZEN, inside
 
 @triton.jit
 def load_tile(rows, stride, at, column, num_columns, length, STEPS: tl.constexpr):
-    """The rows ``at`` to ``at + STEPS - 1`` as float32, zeros where the game has none."""
+    """The rows ``at`` to ``at + STEPS - 1``, zeros where the game has none."""
     row = at + tl.arange(0, STEPS)
     mask = (row < length)[:, None] & (column < num_columns)[None, :]
     place = row[:, None] * stride + column[None, :]
-    return tl.load(rows + place, mask=mask, other=0.0).to(tl.float32)
+    return tl.load(rows + place, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -33,20 +36,29 @@ def load_step_sizes(
     STEPS: tl.constexpr,
     HAS_PADS: tl.constexpr,
 ):
-    """A tile of raw step sizes, such that the state freezes at PAD and beyond the game's end."""
+    """A tile of raw step sizes and, if HAS_PADS, what says of its rows that they are PAD."""
     row = at + tl.arange(0, STEPS)
     mask = (row < length)[:, None] & (column < num_columns)[None, :]
     place = row[:, None] * stride + column[None, :]
-    values = tl.load(rows + place, mask=mask, other=FROZEN).to(tl.float32)
+    values = tl.load(rows + place, mask=mask, other=FROZEN)
+    is_pad = row
     if HAS_PADS:
-        is_pad = tl.load(pads + row, mask=row < length, other=0) != 0
-        values = tl.where(is_pad[:, None], FROZEN, values)
+        is_pad = tl.load(pads + row, mask=row < length, other=0)
+    return values, is_pad
+
+
+@triton.jit
+def step_sizes(loaded, HAS_PADS: tl.constexpr):
+    """These as float32, such that the state freezes at PAD and beyond the game's end."""
+    values = loaded[0].to(tl.float32)
+    if HAS_PADS:
+        values = tl.where((loaded[1] != 0)[:, None], FROZEN, values)
     return values
 
 
 @triton.jit
 def load_rows(rows, stride, at, column, num_columns, length, STEPS: tl.constexpr):
-    """The same rows one by one, in the memory's dtype."""
+    """The same rows one by one."""
     found = ()
     for step in tl.static_range(STEPS):
         mask = inside(column, num_columns, at + step, length)

@@ -4,12 +4,14 @@ Shapes: B games, L positions, D channels, N states of a channel; P programs and 
 channels, see below. Nothing but the inputs was saved, so a warp first walks forward through a
 game and keeps in scratch memory the states before every chunk of STEPS positions. Then it takes
 the chunks in reverse: it recomputes a chunk's states and decays into registers and walks back
-over them. The grid is as large as the GPU has room for, and a program goes from game to game:
-its scratch memory is used again and again and stays in the GPU's cache.
+over them. The grid is as large as the GPU has room for, and a program goes from game to game and
+uses its scratch memory again and again. Writing it is what the way forward waits for; where the
+rows are bfloat16 the kept states are too, half as much, and what follows from them is computed in
+float32.
 
 Two warps a scheduler hide no wait for memory, and registers for more there are not. So what a
-chunk reads is on its way while the chunk before is computed, and nothing that is added to is read:
-the memory adds, without an answer.
+chunk reads is on its way while the chunk before is computed, and converted only when that is done;
+and nothing that is added to is read: the memory adds, without an answer.
 
 No sum depends on timing. A program alone adds its own games to its part of each weight's gradient
 and its own blocks of channels to the gradients of B and C, in order; the parts, P of the former
@@ -28,6 +30,7 @@ from tessera.model.kernels.rows import (
     load_step_sizes,
     load_tile,
     split_tile,
+    step_sizes,
     store_tile,
 )
 
@@ -95,8 +98,8 @@ def scan_backward_kernel(
         grad_state: (B, D, N) float32, contiguous, written if HAS_STATE.
         parts_A: (P, D, N) float32, added to; so are parts_D and parts_bias, (P, D).
         parts_BC: (S, B, L, 2, N) float32, added to: the gradients of B and of C.
-        scratch: float32, for each program as many states of a block as there are chunks, those of
-            L rounded up to a multiple of FIRST_STEPS.
+        scratch: float32 or bfloat16, for each program as many states of a block as there are
+            chunks, those of L rounded up to a multiple of FIRST_STEPS.
         grad_game, grad_row: the strides of ``grad_y``.
         STEPS: positions of a chunk; a power of two from 2 to FIRST_STEPS.
     """
@@ -112,7 +115,9 @@ def scan_backward_kernel(
     index = tl.arange(0, STATES)
     is_state = index < num_states
     pair = tl.arange(0, 2)
-    cell = lane[None, :] * STATES + index[:, None]
+    # So that a thread stores four states of a channel at once, whatever the scratch memory's dtype.
+    group: tl.constexpr = STATES if STATES < 4 else 4
+    cell = (index // group * (group * CHANNELS) + index % group)[:, None] + lane[None, :] * group
     room = tl.cdiv(length, FIRST_STEPS) * (FIRST_STEPS // STEPS) * (STATES * CHANNELS)
     scratch += (program * num_splits + split).to(tl.int64) * room
 
@@ -148,8 +153,9 @@ def scan_backward_kernel(
                 dt_rows, dt_row, pads_row, 0, channel, num_channels, length, FIRST_STEPS, HAS_PADS
             )
             next_B = load_rows(B_rows, B_row, 0, index, num_states, length, FIRST_STEPS)
+            x_now, raw = next_x.to(tl.float32), step_sizes(next_dt, HAS_PADS)
+            B_now = next_B
             for start in range(0, length, FIRST_STEPS):
-                x_now, raw, B_now = next_x, next_dt, next_B
                 at = start + FIRST_STEPS
                 next_x = load_tile(x_rows, x_row, at, channel, num_channels, length, FIRST_STEPS)
                 next_dt = load_step_sizes(
@@ -170,10 +176,15 @@ def scan_backward_kernel(
                 for step in tl.static_range(FIRST_STEPS):
                     if step % STEPS == 0:
                         chunk = start // STEPS + step // STEPS
-                        tl.store(scratch + chunk * (STATES * CHANNELS) + cell, held)
+                        tl.store(
+                            scratch + chunk * (STATES * CHANNELS) + cell,
+                            held.to(scratch.dtype.element_ty),
+                        )
                     decay = tl.exp2(deltas[step][None, :] * rate)
                     entered = inputs[step][None, :] * B_now[step].to(tl.float32)[:, None]
                     held = decay * held + entered
+                x_now, raw = next_x.to(tl.float32), step_sizes(next_dt, HAS_PADS)
+                B_now = next_B
             # One thread may read below what another wrote.
             tl.debug_barrier()
 
@@ -181,8 +192,8 @@ def scan_backward_kernel(
             if HAS_GRAD_LAST:
                 grad_held = tl.load(grad_last + game_element, mask=is_element, other=0.0)
             sum_A = tl.zeros([STATES, CHANNELS], tl.float32)
-            sum_D = tl.zeros([CHANNELS], tl.float32)
-            sum_bias = tl.zeros([CHANNELS], tl.float32)
+            sum_D = tl.zeros([STEPS, CHANNELS], tl.float32)
+            sum_bias = tl.zeros([STEPS, CHANNELS], tl.float32)
             at = (num_chunks - 1) * STEPS
             next_state = tl.load(scratch + (num_chunks - 1) * (STATES * CHANNELS) + cell)
             next_x = load_tile(x_rows, x_row, at, channel, num_channels, length, STEPS)
@@ -193,11 +204,13 @@ def scan_backward_kernel(
             )
             next_B = load_rows(B_rows, B_row, at, index, num_states, length, STEPS)
             next_C = load_rows(C_rows, C_row, at, index, num_states, length, STEPS)
+            x_now, raw = next_x.to(tl.float32), step_sizes(next_dt, HAS_PADS)
+            z_now, grad_now = next_z.to(tl.float32), next_grad.to(tl.float32)
+            B_now, C_now = next_B, next_C
+            state_now = next_state.to(tl.float32)
             for back in range(num_chunks):
                 start = (num_chunks - 1 - back) * STEPS
-                states = (next_state,)
-                x_now, z_now, raw, grad_now = next_x, next_z, next_dt, next_grad
-                B_now, C_now = next_B, next_C
+                states = (state_now,)
                 # Before the first chunk there is none: it is loaded once more, for nothing.
                 at = tl.maximum(start - STEPS, 0)
                 next_state = tl.load(scratch + at // STEPS * (STATES * CHANNELS) + cell)
@@ -254,8 +267,8 @@ def scan_backward_kernel(
                 out_z = grad_now * read * gate * (1 + z_now * (1 - gate))
                 out_x = grad_read * skip + delta * grad_entered
                 out_dt = grad_delta * sigmoid(raw + bias)
-                sum_D += tl.sum(grad_read * x_now, 0)
-                sum_bias += tl.sum(out_dt, 0)
+                sum_D += grad_read * x_now
+                sum_bias += out_dt
                 store_tile(
                     grad_z_rows, grad_z_row, start, channel, num_channels, length, out_z, STEPS
                 )
@@ -265,12 +278,18 @@ def scan_backward_kernel(
                 store_tile(
                     grad_dt_rows, num_channels, start, channel, num_channels, length, out_dt, STEPS
                 )
+                x_now, raw = next_x.to(tl.float32), step_sizes(next_dt, HAS_PADS)
+                z_now, grad_now = next_z.to(tl.float32), next_grad.to(tl.float32)
+                B_now, C_now = next_B, next_C
+                state_now = next_state.to(tl.float32)
 
             if HAS_STATE:
                 tl.store(grad_state + game_element, grad_held, mask=is_element)
             own = program.to(tl.int64) * num_channels
             place = parts_A + own * num_states + element
             tl.atomic_add(place, sum_A, mask=is_element, sem="relaxed")
+            sum_D = tl.sum(sum_D, 0)
+            sum_bias = tl.sum(sum_bias, 0)
             tl.atomic_add(parts_D + own + channel, sum_D, mask=is_channel, sem="relaxed")
             tl.atomic_add(parts_bias + own + channel, sum_bias, mask=is_channel, sem="relaxed")
             # The next block writes over what one thread may still be reading.

@@ -19,6 +19,7 @@ from tessera.model.kernels.rows import (
     load_step_sizes,
     load_tile,
     split_tile,
+    step_sizes,
     store_tile,
 )
 
@@ -101,8 +102,9 @@ def scan_forward_kernel(
     next_dt = load_step_sizes(dt, dt_row, pads, 0, channel, num_channels, length, STEPS, HAS_PADS)
     next_B = load_rows(B, B_row, 0, index, num_states, length, STEPS)
     next_C = load_rows(C, C_row, 0, index, num_states, length, STEPS)
+    x_now, z_now = next_x.to(tl.float32), next_z.to(tl.float32)
+    raw, B_now, C_now = step_sizes(next_dt, HAS_PADS), next_B, next_C
     for start in range(0, length, STEPS):
-        x_now, z_now, raw, B_now, C_now = next_x, next_z, next_dt, next_B, next_C
         at = start + STEPS
         next_x = load_tile(x, x_row, at, channel, num_channels, length, STEPS)
         next_z = load_tile(z, z_row, at, channel, num_channels, length, STEPS)
@@ -123,5 +125,7 @@ def scan_forward_kernel(
         read = join_rows(reads, STEPS) + skip * x_now
         out = read * (z_now * sigmoid(z_now))
         store_tile(y, num_channels, start, channel, num_channels, length, out, STEPS)
+        x_now, z_now = next_x.to(tl.float32), next_z.to(tl.float32)
+        raw, B_now, C_now = step_sizes(next_dt, HAS_PADS), next_B, next_C
 
     tl.store(last + game * num_channels * num_states + element, held, mask=is_element)
