@@ -82,7 +82,7 @@ def losses_backward_operator(
 def _outputs(logits_TU: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     """Room for the losses and the normalizers."""
     losses_T, normalizers_T = (
-        logits_TU.new_empty(len(logits_TU), dtype=torch.float32) for _ in range(2)
+        logits_TU.new_empty(logits_TU.shape[0], dtype=torch.float32) for _ in range(2)
     )
     return losses_T, normalizers_T
 

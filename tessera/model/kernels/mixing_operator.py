@@ -153,7 +153,7 @@ def _outputs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Room for the results."""
     rows = xz_BLE.shape[:2]
-    last_BDN = xz_BLE.new_empty(len(xz_BLE), *A_DN.shape, dtype=torch.float32)
+    last_BDN = xz_BLE.new_empty(rows[0], *A_DN.shape, dtype=torch.float32)
     y_BLD, x_BLD = (xz_BLE.new_empty(*rows, len(A_DN)) for _ in range(2))
     return y_BLD, last_BDN, x_BLD, xz_BLE.new_empty(*rows, len(select_MD))
 

@@ -62,7 +62,7 @@ def selective_scan_backward_operator(
 @selective_scan_operator.register_fake
 def _outputs(x_BLD: Tensor, dt_BLD: Tensor, A_DN: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     """Room for the output and the last state."""
-    last_BDN = x_BLD.new_empty(len(x_BLD), *A_DN.shape, dtype=torch.float32)
+    last_BDN = x_BLD.new_empty(x_BLD.shape[0], *A_DN.shape, dtype=torch.float32)
     return x_BLD.new_empty(x_BLD.shape), last_BDN
 
 
