@@ -223,8 +223,6 @@ def _time(
         step(tokens)
     if compiled:
         assert isinstance(model, MambaModel)
-        # One process compiles a function only so many times, and each shape is another model.
-        torch.compiler.reset()
         model.compile_training(same_length=True)
     for _ in range(_WARM_UP_STEPS):
         step(tokens)

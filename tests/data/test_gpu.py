@@ -50,9 +50,19 @@ def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> Non
     torch.cuda.synchronize()
 
 
-@pytest.mark.parametrize(("scan", "most"), [("mamba_ssm", 0.02), ("triton", 0.08)])
-def test_generating_games_costs_little_of_a_step(scan: ScanName, most: float) -> None:
-    """Two per cent of the step that mamba_ssm's scan takes; ours is done in an eighth of it."""
+TOO_FAST = "this step takes an eighth of mamba_ssm's, and the games are 5 % of it"
+
+
+@pytest.mark.parametrize(
+    "scan",
+    [
+        "mamba_ssm",
+        pytest.param(
+            "triton", marks=pytest.mark.xfail(raises=AssertionError, strict=True, reason=TOO_FAST)
+        ),
+    ],
+)
+def test_generating_games_costs_less_than_two_per_cent_of_a_step(scan: ScanName) -> None:
     if scan == "mamba_ssm" and scan_module._find_mamba_ssm()[0] is None:
         pytest.skip("needs mamba_ssm")
     stream = GameStream(DESIGN, device="cuda")
@@ -86,7 +96,7 @@ def test_generating_games_costs_little_of_a_step(scan: ScanName, most: float) ->
     generating_s, training_s = seconds(generate), seconds(train)
     share = generating_s / (generating_s + training_s)
     print(f"{1e3 * generating_s / batches:.3f} of {1e3 * training_s / batches:.3f} ms, {share:.2%}")
-    assert share < most
+    assert share < 0.02
 
 
 def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -> None:

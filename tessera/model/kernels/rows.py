@@ -41,7 +41,7 @@ def load_step_sizes(
     mask = (row < length)[:, None] & (column < num_columns)[None, :]
     place = row[:, None] * stride + column[None, :]
     values = tl.load(rows + place, mask=mask, other=FROZEN)
-    is_pad = row
+    is_pad = row  # which nobody looks at
     if HAS_PADS:
         is_pad = tl.load(pads + row, mask=row < length, other=0)
     return values, is_pad
