@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,22 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from tessera.commands.closing import closing_lines, resume_command
 from tessera.commands.predict import game_loader, print_predictions
+from tessera.commands.run_settings import run_problems
 from tessera.data import GameDataModule
+from tessera.data.stream import is_out_of_memory
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
-from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
+from tessera.training.checkpointing import (
+    LAST,
+    AtomicCheckpointIO,
+    TrainingCheckpoint,
+    read_checkpoint,
+)
 from tessera.training.interruption import Interrupted
 from tessera.training.module import TesseraModule
 from tessera.training.parser import TesseraParser
@@ -35,6 +42,7 @@ from tessera.training.run_folder import (
 )
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
+from tessera.training.trainer import StreamTrainer
 from tessera.training.unprofiled import Unprofiled
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
@@ -79,6 +87,7 @@ class TesseraCLI(LightningCLI):
             GameDataModule,
             save_config_callback=SaveSettings,
             save_config_kwargs={"save_to_log_dir": False},
+            trainer_class=StreamTrainer,
             trainer_defaults=_TRAINER_DEFAULTS,
             seed_everything_default=0,
             parser_class=TesseraParser,
@@ -92,7 +101,8 @@ class TesseraCLI(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the command that is run: each other one would take a quarter of a second."""
         command = self.argv[0]
-        return {command: super().subcommands()[command]}
+        # What is read of a checkpoint, and what predict returns, is not to be chosen.
+        return {command: super().subcommands()[command] | {"weights_only", "return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that are no part of the trainer, the model or the data."""
@@ -152,7 +162,7 @@ class TesseraCLI(LightningCLI):
         command, settings = config.subcommand, config[config.subcommand]
         run_name = _run_name(settings)
         if settings.ckpt_path is not None:
-            path = find_checkpoint(str(settings.ckpt_path), run_name)
+            path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
             checkpoint = read_checkpoint(path)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
@@ -160,9 +170,12 @@ class TesseraCLI(LightningCLI):
             settings = config[command]
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
-        elif command == "predict":
+        elif command != "fit":
             raise SettingsError("ckpt_path must name the model, or be last; got none.")
         settings.run_name = run_name
+        defaults = self._subcommand_parsers[command].get_defaults()
+        if problems := run_problems(settings, defaults, command):
+            raise SettingsError("\n".join(problems))
         self.config = config
 
     def _check_checkpoint(
@@ -184,44 +197,25 @@ class TesseraCLI(LightningCLI):
     # What is built of it.
 
     def instantiate_classes(self) -> None:
-        """Build everything, or say in one message what is wrong with the settings."""
+        """Build everything."""
         settings = self.config[self.subcommand]
-        problems: list[str] = []
-        least = {"checkpoint_every_n_steps": 1, "picture_every_n_validations": 0, "cpu_threads": 1}
-        for name, low in least.items():
-            if settings[name] is not None and settings[name] < low:
-                problems.append(f"{name} must be at least {low}, got {settings[name]}.")
-        try:
-            RunFolder(settings.run_name, 0)
-        except ValueError as error:
-            problems.append(str(error))
-        for klass, section in (
-            (GameDataModule, settings.data),
-            (TesseraMonitor, settings.monitor),
-            (Defragmentation, settings.defragmentation),
-        ):
-            try:
-                klass(**section)
-            except ValueError as error:
-                problems.append(str(error))
-        try:
-            # Without memory and without drawing random numbers.
-            with torch.device("meta"):
-                TesseraModule(**settings.model)
-        except ValueError as error:
-            problems.append(str(error))
-        if problems:
-            raise SettingsError("\n".join(problems))
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (OSError, MemoryError, SettingsError):
+            raise
+        except Exception as error:  # what a class that the user named says of its arguments
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
             raise SettingsError(" ".join(str(error).split())) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with this program's callbacks, logger and checkpoint files."""
         settings = self._get(self.config_init, "trainer")
+        if not isinstance(settings.strategy, str | DDPStrategy | SingleDeviceStrategy):
+            kind = type(settings.strategy).__name__
+            raise SettingsError(f"trainer.strategy must be a kind of DDPStrategy, got {kind}.")
         plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins]
         config = {**settings, "plugins": [*filter(None, plugins), AtomicCheckpointIO()], **kwargs}
         config["profiler"] = settings.profiler or Unprofiled()
@@ -231,30 +225,43 @@ class TesseraCLI(LightningCLI):
             # A measurement is printed; it has no curve.
             config["logger"] = settings.logger if settings.logger not in (None, True) else False
             return self._instantiate_trainer(config, callbacks)
-        run = self.run_folder = self._open_run()
+        if not settings.fast_dev_run:
+            self.run_folder = self._open_run()
         # The others wait for the GPU where they log; what the monitor does before is hidden by it.
-        callbacks = [*self._monitor(run.checkpoints), *callbacks, Throughput()]
+        callbacks = [*self._monitor(), *callbacks, Throughput()]
         callbacks.append(GamePicture(self._setting("picture_every_n_validations")))
-        if settings.enable_checkpointing is not False:
+        config["logger"] = self._logger(settings)
+        if self.run_folder is not None and settings.enable_checkpointing is not False:
             every = self._setting("checkpoint_every_n_steps")
-            callbacks.append(TrainingCheckpoint(run.checkpoints, every))
-        if settings.logger in (None, True):
-            config["logger"] = GroupedLogger(
-                run.logs.parent.parent,
-                run.name,
-                run.logs.name,
-                default_hp_metric=False,
-                flush_secs=_FLUSH_S,
-            )
+            callbacks.append(TrainingCheckpoint(self.run_folder.checkpoints, every))
         try:
             return self._instantiate_trainer(config, callbacks)
-        except Exception:
-            discard(run)
+        except BaseException:
+            self._discard_run()
             raise
 
-    def _monitor(self, checkpoints: Path) -> list[Callback]:
+    def _logger(self, settings: Namespace) -> Any:
+        """What the trainer is given as its logger; ours, unless another is asked for."""
+        run = self.run_folder
+        if run is None:
+            return False
+        if settings.logger not in (None, True):
+            return settings.logger
+        folder = run.logs.parent.parent
+        return GroupedLogger(
+            folder, run.name, run.logs.name, default_hp_metric=False, flush_secs=_FLUSH_S
+        )
+
+    def _discard_run(self) -> None:
+        """Leave the disk as it was: the run has not begun."""
+        if self.run_folder is not None:
+            discard(self.run_folder)
+            self.run_folder = None
+
+    def _monitor(self) -> list[Callback]:
         """The monitor, and after it, so that it sees what there was to do, the defragmentation."""
         data = self.datamodule.settings
+        checkpoints = None if self.run_folder is None else self.run_folder.checkpoints
         monitor = TesseraMonitor(
             **self._setting("monitor"),
             checkpoint_dir=checkpoints,
@@ -265,11 +272,12 @@ class TesseraCLI(LightningCLI):
 
     def _open_run(self) -> RunFolder:
         ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")
-        run = run_of(Path(ckpt_path)) if ckpt_path is not None else None
+        root = _root(self.config[self.subcommand])
+        run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
         if run is not None:
             return run
         # The first process's folder is the one that is written to.
-        return new_run(name) if _rank() == 0 else latest_run(name)
+        return new_run(name, root) if _rank() == 0 else latest_run(name, root)
 
     def _setting(self, name: str) -> Any:
         return self._get(self.config_init, name)
@@ -278,21 +286,23 @@ class TesseraCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say in the end where everything is."""
-        assert self.run_folder is not None
-        checkpoint = self.run_folder.checkpoints / "last.ckpt"
         try:
             self.trainer.fit(**kwargs)
         except Interrupted as error:
-            if self.trainer.is_global_zero:
+            if self.trainer.is_global_zero and self.run_folder is not None:
                 step = self.trainer.global_step
-                resume = self._resume_command(checkpoint)
+                path = self.run_folder.checkpoints / LAST
+                resume = resume_command(self.argv, path)
                 print(f"tessera: {error} at step {step}; resume: {resume}", file=sys.stderr)
             raise SystemExit(128 + error.signal_number) from None
+        except BaseException:
+            if not self.trainer.global_step:
+                self._discard_run()
+            raise
+        if not self.trainer.global_step:
+            self._discard_run()
         if self.trainer.is_global_zero:
-            more = 2 * self.trainer.max_steps if self.trainer.max_steps > 0 else None
-            print(f"checkpoint: {checkpoint}")
-            print(f"curves:     tensorboard --logdir {self.run_folder.logs.parent.parent}")
-            print(f"resume:     {self._resume_command(checkpoint, more)}")
+            print("\n".join(closing_lines(self.trainer, self.run_folder, self.argv)))
 
     def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
@@ -303,12 +313,6 @@ class TesseraCLI(LightningCLI):
         except ValueError as error:
             raise SettingsError(str(error)) from error
         print_predictions(self.trainer, model, loader, ckpt_path)
-
-    def _resume_command(self, checkpoint: Path, max_steps: int | None = None) -> str:
-        given = _without(self.argv, "--ckpt_path")
-        if max_steps is not None:
-            given = [*_without(given, "--trainer.max_steps"), "--trainer.max_steps", str(max_steps)]
-        return f"tessera {shlex.join([*given, '--ckpt_path', str(checkpoint)])}"
 
 
 def _rank() -> int:
@@ -321,20 +325,14 @@ def _vocab_size(board_size: int) -> int:
     return board_size**2 + 3
 
 
+def _root(settings: Namespace) -> Path:
+    """The folder that holds checkpoints/ and lightning_logs/."""
+    return Path(settings.trainer.default_root_dir or "")
+
+
 def _run_name(settings: Namespace) -> str:
     """The run's name: given, or that of the last configuration file."""
     if settings.run_name is not None:
         return settings.run_name
     files = settings.config or []
     return Path(str(files[-1])).stem if files else "tessera"
-
-
-def _without(argv: Sequence[str], option: str) -> list[str]:
-    """The arguments without an option and its value."""
-    kept: list[str] = []
-    skip = False
-    for argument in argv:
-        if not skip and argument.partition("=")[0] != option:
-            kept.append(argument)
-        skip = argument == option
-    return kept

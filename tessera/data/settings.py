@@ -11,6 +11,11 @@ from tessera.vocabulary import check_board_size
 _PLIES_PER_POINT = 1.25
 
 
+def usual_windows(board_size: int, context: int | None) -> int:
+    """Windows cut from a game where nobody says how many: about one per ``context`` plies."""
+    return 1 if context is None else max(1, round(_PLIES_PER_POINT * board_size**2 / context))
+
+
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
     """Which games are played and how batches are cut from them.
@@ -74,9 +79,7 @@ class StreamSettings:
         """Sequences cut from each game."""
         if self.windows_per_game is not None:
             return self.windows_per_game
-        if self.context is None:
-            return 1
-        return max(1, round(_PLIES_PER_POINT * self.board_size**2 / self.context))
+        return usual_windows(self.board_size, self.context)
 
     @property
     def rows_per_chunk(self) -> int:

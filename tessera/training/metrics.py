@@ -145,6 +145,21 @@ class NextMoveMetrics(Metric):
         return dict(zip(sums, parts, strict=True))
 
 
+def metric_names() -> list[str]:
+    """The names of all metrics that there can be, those of the groups last."""
+    groups = (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS))
+    return [
+        *_OVERALL,
+        *_LEGALITY,
+        *(
+            f"{what}_by_{name}/{group}"
+            for name, bounds in groups
+            for what in _GROUPED
+            for group in group_names(bounds)
+        ),
+    ]
+
+
 def group_names(bounds: tuple[int, ...]) -> list[str]:
     """The names of the groups with these lower bounds: "0", "1-4", "5-19", "20_or_more"."""
     names = []

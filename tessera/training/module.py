@@ -14,7 +14,7 @@ from tessera.model import MambaModel
 from tessera.training.metrics import NextMoveMetrics
 from tessera.transfers import owned, to_host
 
-_FIGURES = ("loss", "floor_nats", "excess_nats")
+FIGURES = ("loss", "floor_nats", "excess_nats")
 
 
 class TesseraModule(LightningModule):
@@ -176,7 +176,7 @@ class TesseraModule(LightningModule):
         count = (batch.targets != self.pad_token).sum()
         floor = batch.entropies.sum() / count
         excess = loss + batch.log_probs.sum() / count
-        return dict(zip(_FIGURES, to_host(torch.stack([loss, floor, excess]), owner), strict=True))
+        return dict(zip(FIGURES, to_host(torch.stack([loss, floor, excess]), owner), strict=True))
 
     def note(self, tag: str, value: Tensor) -> None:
         """Have a scalar on the host written with the next figures: each event takes time."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tessera.training.checkpointing import LAST, CheckpointError
 
-_CHECKPOINTS = Path("checkpoints")
-_LOGS = Path("lightning_logs")
+_CHECKPOINTS, _LOGS = "checkpoints", "lightning_logs"
+_LONGEST_NAME = 100  # a file system takes 255 bytes, and a letter may take four of them
+_VERSION = re.compile(r"version_(\d+)")
+_NAME = re.compile(rf"\w[\w.-]{{0,{_LONGEST_NAME - 1}}}")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """``checkpoints/NAME/version_N`` and ``lightning_logs/NAME/version_N`` in the working folder.
+    """``checkpoints/NAME/version_N`` and ``lightning_logs/NAME/version_N``.
 
     Args:
-        name: of the run: letters, digits, dots, dashes, underscores.
+        name: of the run: at most 100 letters, digits, dots, dashes, underscores.
         version: 0 for the first run of that name.
+        root: the folder that holds both; if not given the working folder.
+        made: the folders that were not there before it, each before the one that holds it.
 
     Raises:
         ValueError: for another name.
@@ -26,68 +32,80 @@ class RunFolder:
 
     name: str
     version: int
+    root: Path = Path()
+    made: tuple[Path, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise ValueError(f"run_name must be letters, digits, . - and _, got {self.name!r}.")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"run_name must be letters, digits, . - and _, at most {_LONGEST_NAME}, "
+                f"got {self.name!r}."
+            )
 
     @property
     def checkpoints(self) -> Path:
         """The folder of ``last.ckpt``."""
-        return _CHECKPOINTS / self.name / f"version_{self.version}"
+        return self.root / _CHECKPOINTS / self.name / f"version_{self.version}"
 
     @property
     def logs(self) -> Path:
         """The folder of the TensorBoard events and of ``config.yaml``."""
-        return _LOGS / self.name / f"version_{self.version}"
+        return self.root / _LOGS / self.name / f"version_{self.version}"
 
 
-def new_run(name: str) -> RunFolder:
+def new_run(name: str, root: Path = Path()) -> RunFolder:
     """The folder of a new run, made so that a run started at the same time gets another one."""
     version = 0
     while True:
-        run = RunFolder(name, version)
+        run = RunFolder(name, version, root)
         if not run.logs.exists():
+            made = (*_missing(run.checkpoints), *_missing(run.logs))
             try:
-                run.checkpoints.mkdir(parents=True)
-                return run
+                run.checkpoints.parent.mkdir(parents=True, exist_ok=True)
+                run.checkpoints.mkdir()
+                return replace(run, made=made)
             except FileExistsError:
-                pass
+                if not run.checkpoints.is_dir():
+                    raise
         version += 1
 
 
+def _missing(folder: Path) -> tuple[Path, ...]:
+    """The folder and those above it that are not there, the deepest first."""
+    return tuple(path for path in (folder, *folder.parents) if not path.exists())
+
+
 def discard(run: RunFolder) -> None:
-    """Remove the folders of a run that has not begun; what holds anything stays."""
-    for folder in (run.checkpoints, run.checkpoints.parent):
-        try:
-            folder.rmdir()
-        except OSError:  # not empty, or gone
-            return
+    """Remove all that a new run has made, before it has begun; nothing of one that is resumed."""
+    for folder in run.made:
+        if folder in (run.checkpoints, run.logs):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            with suppress(OSError):  # another run began in it, or it is gone
+                folder.rmdir()
 
 
-def latest_run(name: str) -> RunFolder:
+def latest_run(name: str, root: Path = Path()) -> RunFolder:
     """The folder of that name's latest run, version 0 if there is none."""
     versions = [
         int(match[1])
-        for path in (_CHECKPOINTS / RunFolder(name, 0).name).glob("version_*")
-        if (match := re.fullmatch(r"version_(\d+)", path.name))
+        for path in RunFolder(name, 0, root).checkpoints.parent.glob("version_*")
+        if (match := _VERSION.fullmatch(path.name))
     ]
-    return RunFolder(name, max(versions, default=0))
+    return RunFolder(name, max(versions, default=0), root)
 
 
-def run_of(checkpoint: Path) -> RunFolder | None:
-    """The run that a checkpoint file belongs to, None if it lies elsewhere."""
-    parts = checkpoint.resolve().parts[-4:]
-    match = re.fullmatch(r"version_(\d+)", parts[2]) if len(parts) == 4 else None
-    if match is None:
+def run_of(checkpoint: Path, root: Path = Path()) -> RunFolder | None:
+    """The run below ``root`` that a checkpoint file belongs to, None if it lies elsewhere."""
+    *_, name, version, _ = ("", "", *checkpoint.resolve().parts)
+    match = _VERSION.fullmatch(version)
+    if match is None or not _NAME.fullmatch(name):
         return None
-    run = RunFolder(parts[1], int(match[1])) if re.fullmatch(r"\w[\w.-]*", parts[1]) else None
-    if run is None or (run.checkpoints / checkpoint.name).resolve() != checkpoint.resolve():
-        return None
-    return run
+    run = RunFolder(name, int(match[1]), root)
+    return run if (run.checkpoints / checkpoint.name).resolve() == checkpoint.resolve() else None
 
 
-def find_checkpoint(ckpt_path: str, run_name: str) -> Path:
+def find_checkpoint(ckpt_path: str, run_name: str, root: Path = Path()) -> Path:
     """The file meant by ``--ckpt_path``: a path, or ``last`` for the newest of that name's runs.
 
     Raises:
@@ -95,7 +113,7 @@ def find_checkpoint(ckpt_path: str, run_name: str) -> Path:
     """
     if ckpt_path != "last":
         return Path(ckpt_path)
-    folder = _CHECKPOINTS / RunFolder(run_name, 0).name
+    folder = RunFolder(run_name, 0, root).checkpoints.parent
     found = sorted(folder.glob(f"version_*/{LAST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(

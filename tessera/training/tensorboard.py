@@ -22,12 +22,12 @@ class GroupedLogger(TensorBoardLogger):
     the disk is full), one line says so, and the run goes on without them.
     """
 
-    _is_lost = False
+    is_lost = False
 
     @property
     def experiment(self) -> Any:
         """The writer; one that writes nowhere once the folder cannot be written to."""
-        if self._is_lost:
+        if self.is_lost:
             return _Nowhere()
         try:
             writer = super().experiment  # opens its file the first time
@@ -58,8 +58,8 @@ class GroupedLogger(TensorBoardLogger):
 
     def lose(self, error: OSError) -> _Nowhere:
         """Say, the first time, that nothing is written any more."""
-        if not self._is_lost:
-            self._is_lost = True
+        if not self.is_lost:
+            self.is_lost = True
             reason = f"{type(error).__name__}: {error}"
             line = f"tessera: {self.log_dir}: no curves are written from now on ({reason})."
             tqdm.write(line, file=sys.stderr)

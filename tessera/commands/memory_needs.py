@@ -1,0 +1,153 @@
+"""Settings that no memory here can hold, found by arithmetic before anything is built.
+
+The figures are lower bounds: what is refused could not have run, what is let through may still
+not fit, which the device says when it happens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tessera.data.settings import usual_windows
+from tessera.go import RULES
+
+Settings = Mapping[str, Any]
+
+# Bytes of a ply in a record (move, two figures, captures) and of a position in the tables made
+# of it (two tokens, two figures, ply, captures).
+_PER_PLY, _PER_POSITION = 12, 28
+_TRAINED, _LOADED = 16, 4  # of a parameter: itself, gradient and two moments; itself alone
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_HELD_OUT = {"val": ("validation", ("fit", "validate")), "test": ("test", ("test",))}
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What takes memory, how much of it, and the settings that it follows from."""
+
+    what: str
+    num_bytes: Callable[[Settings], int]
+    names: tuple[str, ...]
+
+
+def memory_problems(
+    settings: Settings, defaults: Settings, device: torch.device, command: str
+) -> list[str]:
+    """One line for each thing that cannot fit into the memory.
+
+    Args:
+        settings: all of ``data.`` and ``model.`` by name, each in its range.
+        defaults: the same, as they are if nobody sets them.
+        device: where the games and the model are.
+        command: fit, validate, test or predict.
+    """
+    there, where = _memory(device)
+    problems: list[str] = []
+    named: set[str] = set()
+    for need in _needs(command):
+        num_bytes = need.num_bytes(settings)
+        if num_bytes <= there:
+            continue
+        # Those that alone are the cause; if none is, all of them together.
+        blamed = [
+            name
+            for name in need.names
+            if need.num_bytes({**settings, name: defaults[name]}) <= there
+        ] or [name for name in need.names if settings[name] != defaults[name]]
+        if named.issuperset(blamed):  # of which it was said already
+            continue
+        named.update(blamed)
+        told = ", ".join(f"{name} (={settings[name]})" for name in blamed or need.names)
+        problems.append(
+            f"{told} must fit into the memory: {need.what} would need at least "
+            f"{_in_words(num_bytes)}, and {where} has {_in_words(there)}."
+        )
+    return problems
+
+
+def _needs(command: str) -> list[_Need]:
+    trains = command == "fit"
+    weights = ("model.n_layers", "model.d_model", "model.expand", "model.d_state", "model.d_conv")
+    needs = [_Need("the model", lambda s: _weights(s, trains), weights)]
+    cut = ("data.context", "data.max_moves")
+    if trains:
+        of_games = ("data.games_per_chunk", "data.windows_per_game", *cut)
+        needs.append(_Need("a chunk of games", _chunk, of_games))
+        of_step = ("data.batch_size", "data.context", *weights[:3])
+        needs.append(_Need("a step of training", _step, of_step))
+    for part, (what, used_by) in _HELD_OUT.items():
+        if command in used_by:
+            of_part = (f"data.{part}_batches", "data.batch_size", "data.windows_per_game", *cut)
+            needs.append(_Need(f"the games of a {what}", _held_out(part), of_part))
+    return needs
+
+
+def least_parameters(s: Settings) -> int:
+    """A lower bound of a model's parameters, of either mixer: its matrices without the small."""
+    d_model, d_inner = s["model.d_model"], s["model.expand"] * s["model.d_model"]
+    mixer = 3 * d_model * d_inner + d_inner * s["model.d_conv"] + d_model * s["model.d_state"]
+    return s["model.n_layers"] * mixer + 2 * (s["data.board_size"] ** 2 + 3) * d_model
+
+
+def _weights(s: Settings, trains: bool) -> int:
+    return least_parameters(s) * (_TRAINED if trains else _LOADED)
+
+
+def _plies(s: Settings) -> int:
+    """The longest game there can be; a record has room for it."""
+    given = s["data.max_moves"]
+    return RULES[s["data.rules"]].move_limit(s["data.board_size"]) if given is None else given
+
+
+def _width(s: Settings) -> int:
+    return max(_plies(s) + 1, s["data.context"] or 0)
+
+
+def _windows(s: Settings) -> int:
+    given = s["data.windows_per_game"]
+    return usual_windows(s["data.board_size"], s["data.context"]) if given is None else given
+
+
+def _games(s: Settings, games: int, rows: int) -> int:
+    """Games that are held at once, and as many rows cut from them."""
+    windows = 0 if s["data.context"] is None else rows * s["data.context"]
+    return games * (_PER_PLY * _plies(s) + _PER_POSITION * _width(s)) + _PER_POSITION * windows
+
+
+def _chunk(s: Settings) -> int:
+    games = s["data.games_per_chunk"] or 1
+    return _games(s, games, games * _windows(s))
+
+
+def _held_out(part: str) -> Callable[[Settings], int]:
+    def num_bytes(s: Settings) -> int:
+        rows = s[f"data.{part}_batches"] * s["data.batch_size"]
+        return _games(s, -(-rows // _windows(s)), rows)
+
+    return num_bytes
+
+
+def _step(s: Settings) -> int:
+    """What the backward pass finds of the channels: two rows in, two out, of two bytes."""
+    d_inner = s["model.expand"] * s["model.d_model"]
+    kept = s["model.d_model"] if s["model.checkpoint_activations"] else 4 * d_inner
+    return 2 * s["data.batch_size"] * (s["data.context"] or 1) * s["model.n_layers"] * kept
+
+
+def _memory(device: torch.device) -> tuple[int, str]:
+    """Bytes that the device has, and what to call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory, "the GPU"
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine"
+
+
+def _in_words(num_bytes: int) -> str:
+    size, unit = float(num_bytes), 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:,.1f} {_UNITS[unit]}"
