@@ -99,10 +99,10 @@ def trainer_problems(settings: Namespace, command: str) -> list[str]:
 
 def _devices(settings: Namespace, command: str) -> Iterator[str]:
     found = torch.cuda.device_count()
-    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not found)
     if settings.accelerator in ("gpu", "cuda") and not found:
         yield f"accelerator must be cpu where torch finds no GPU, got {settings.accelerator}."
         return
+    on_cpu = settings.accelerator == "cpu" or not found
     devices = settings.devices
     text = str(devices)
     given = re.sub(r"\s", "", text).strip("[]").split(",")
@@ -111,8 +111,10 @@ def _devices(settings: Namespace, command: str) -> Iterator[str]:
         number = 1 if on_cpu else found
     elif is_list and all(re.fullmatch(r"\d+", part) for part in given):
         number = len(given)
-        absent = [part for part in given if int(part) >= found]
-        if len(set(given)) < number or (not on_cpu and absent):
+        if on_cpu:
+            yield f"devices must be a number of processes on a CPU, got {text}."
+            return
+        if len(set(given)) < number or max(map(int, given)) >= found:
             allowed = f"different numbers from 0 to {found - 1}"
             yield f"devices must be {allowed}, the GPUs that torch finds here, got {text}."
             return
