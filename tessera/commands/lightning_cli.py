@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -231,7 +232,11 @@ class TesseraCLI(LightningCLI):
         callbacks = [*self._monitor(), *callbacks, Throughput()]
         callbacks.append(GamePicture(self._setting("picture_every_n_validations")))
         config["logger"] = self._logger(settings)
-        if self.run_folder is not None and settings.enable_checkpointing is not False:
+        if self.run_folder is None:
+            # Unless it is told not to, the trainer brings a checkpoint callback of its own.
+            given = settings.callbacks if isinstance(settings.callbacks, list) else []
+            config["enable_checkpointing"] = any(isinstance(x, Checkpoint) for x in given)
+        elif settings.enable_checkpointing is not False:
             every = self._setting("checkpoint_every_n_steps")
             callbacks.append(TrainingCheckpoint(self.run_folder.checkpoints, every))
         try:

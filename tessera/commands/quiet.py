@@ -12,7 +12,8 @@ def quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A report that was asked for is no advice.
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
+    for name in ("callbacks", "profilers"):
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     # Batches are made on the training device: workers in other processes could not help.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Lightning's own calls of parts of torch and of jsonargparse that are on their way out.
