@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
+from tessera.commands.durations import duration_text
 from tessera.training.checkpointing import TrainingCheckpoint
 from tessera.training.run_folder import RunFolder
 from tessera.training.tensorboard import GroupedLogger
@@ -60,16 +61,8 @@ def _longer(trainer: Trainer) -> tuple[str, ...]:
         left_s = callback.time_remaining() if isinstance(callback, Timer) else None
         if left_s is not None and left_s <= 0:
             limit_s = round(callback.time_elapsed() + left_s)
-            return "--trainer.max_time", _duration(2 * max(1, limit_s))
+            return "--trainer.max_time", duration_text(2 * max(1, limit_s))
     return ()
-
-
-def _duration(seconds: int) -> str:
-    """Seconds as DD:HH:MM:SS."""
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return f"{days:02}:{hours:02}:{minutes:02}:{seconds:02}"
 
 
 def _without(argv: Sequence[str], option: str) -> list[str]:

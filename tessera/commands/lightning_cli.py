@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from tessera.commands.closing import closing_lines, resume_command
 from tessera.commands.predict import game_loader, print_predictions
 from tessera.commands.run_settings import run_problems
+from tessera.commands.trainer_settings import spent_limits
 from tessera.data import GameDataModule
 from tessera.data.stream import is_out_of_memory
 from tessera.monitor import Defragmentation, TesseraMonitor
@@ -184,11 +185,8 @@ class TesseraCLI(LightningCLI):
     ) -> None:
         wanted = {name: settings[name] for name in settings_of(checkpoint)}
         problems = conflicts(path, checkpoint, wanted, command == "fit")
-        steps, max_steps = checkpoint["global_step"], settings.trainer.max_steps
-        if command == "fit" and 0 <= max_steps <= steps:
-            problems.append(
-                f"trainer.max_steps must be more than the {steps} that {path} has, got {max_steps}."
-            )
+        if command == "fit":
+            problems += spent_limits(settings.trainer, checkpoint, path)
         if problems:
             raise SettingsError("\n".join(problems))
 

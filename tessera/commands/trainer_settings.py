@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
 
+from tessera.commands.durations import duration_text, seconds_of
 from tessera.training.metrics import metric_names
 from tessera.training.module import FIGURES
 
@@ -61,7 +61,6 @@ _WITHOUT = {
     "model_registry": (None, "checkpoints are files"),
 }
 
-_DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 _OWN_PACKAGES = ("lightning.", "tessera.")
 _TRAIN_TAGS = (*FIGURES, "lr", "tokens_per_s")
 
@@ -133,28 +132,12 @@ def _devices(settings: Namespace, command: str) -> Iterator[str]:
 
 
 def _times(settings: Namespace) -> Iterator[str]:
-    if settings.max_time is not None and _seconds(settings.max_time) is None:
+    if settings.max_time is not None and seconds_of(settings.max_time) is None:
         yield f"max_time must be DD:HH:MM:SS or null, got {settings.max_time}."
     interval = settings.val_check_interval
     whole = isinstance(interval, int) and not isinstance(interval, bool) and interval >= 1
-    if interval is not None and not whole and not _seconds(interval):
+    if interval is not None and not whole and not seconds_of(interval):
         yield f"val_check_interval must be batches, at least 1, or DD:HH:MM:SS, got {interval}."
-
-
-def _seconds(duration: Any) -> float | None:
-    """A duration in seconds, None if it is none."""
-    if isinstance(duration, timedelta):
-        return duration.total_seconds()
-    if isinstance(duration, str) and _DURATION.fullmatch(duration):
-        days, hours, minutes, seconds = map(int, duration.split(":"))
-        duration = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-    if not isinstance(duration, Mapping):
-        return None
-    try:
-        total = timedelta(**duration).total_seconds()
-    except (TypeError, OverflowError):
-        return None
-    return total if total >= 0 else None
 
 
 def _epochs(settings: Namespace) -> Iterator[str]:
@@ -201,3 +184,29 @@ def _monitored(callbacks: Any) -> Iterator[str]:
                 f"callbacks: {kind} monitors {monitor}, which is not logged; there are {few}, and "
                 "val/excess_nats, val/legal_mass and val/legal_top1 by groups."
             )
+
+
+def spent_limits(settings: Namespace, checkpoint: Mapping[str, Any], path: Path) -> list[str]:
+    """One line for every limit of the training that the checkpoint's run has reached already.
+
+    Args:
+        settings: the trainer's.
+        checkpoint: a checkpoint's content.
+        path: its file, for the message.
+    """
+    elapsed_s = 0.0
+    for name, state in checkpoint.get("callbacks", {}).items():
+        if name == "Timer":
+            elapsed_s = state["time_elapsed"]["train"]
+    limit_s = seconds_of(settings.max_time)
+    steps, epochs = checkpoint["global_step"], checkpoint.get("epoch", 0)
+    spent = (
+        ("max_steps", str(steps), 0 <= settings.max_steps <= steps),
+        ("max_epochs", str(epochs), 0 < (settings.max_epochs or 0) <= epochs),
+        ("max_time", duration_text(int(elapsed_s)), limit_s is not None and limit_s <= elapsed_s),
+    )
+    return [
+        f"trainer.{name} must be more than the {had} that {path} has, got {settings[name]}."
+        for name, had, is_spent in spent
+        if is_spent
+    ]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Timer
 
 from tessera.commands.closing import _longer, closing_lines, resume_command
 from tessera.commands.memory_needs import least_parameters
+from tessera.commands.trainer_settings import spent_limits
 from tessera.data import GameStream, StreamSettings
 from tessera.training import TesseraModule
 from tessera.training.metrics import NextMoveMetrics, metric_names
@@ -156,6 +158,9 @@ def test_a_number_of_batches_is_a_number_of_batches(
     assert fit("--trainer.limit_train_batches", 1, "--trainer.max_epochs", 2) == 0
     out = capsys.readouterr().out
     assert torch.load("checkpoints/small/version_0/last.ckpt")["global_step"] == 2
+    again = ["--trainer.limit_train_batches", 1, "--trainer.max_epochs", 2]
+    assert fit(*again, "--ckpt_path", "last") == 2
+    assert "trainer.max_epochs must be more than the 2 that " in capsys.readouterr().err
     resume = next(line for line in out.splitlines() if line.startswith("resume:"))
     assert "--trainer.max_epochs 4" in resume and "--trainer.max_steps" not in resume
     assert tessera(*shlex.split(resume.removeprefix("resume:").strip())[1:]) == 0
@@ -212,6 +217,16 @@ def test_the_closing_lines_name_what_is_there(
     told = capsys.readouterr().out.splitlines()
     assert len(told) == len(lines)
     assert all(line.startswith(begin) for line, begin in zip(told, lines, strict=True)), told
+
+
+def test_a_time_that_is_spent_is_refused() -> None:
+    settings = Namespace(max_steps=-1, max_epochs=None, max_time="00:00:01:00")
+    checkpoint = {"global_step": 5, "callbacks": {"Timer": {"time_elapsed": {"train": 60.5}}}}
+    assert spent_limits(settings, checkpoint, Path("x.ckpt")) == [
+        "trainer.max_time must be more than the 00:00:01:00 that x.ckpt has, got 00:00:01:00."
+    ]
+    settings.max_time = {"minutes": 2}
+    assert spent_limits(settings, checkpoint, Path("x.ckpt")) == []
 
 
 def test_the_command_after_max_time_gives_more_time() -> None:
