@@ -163,6 +163,10 @@ class TesseraCLI(LightningCLI):
         config = parser.parse_args(self.argv)
         command, settings = config.subcommand, config[config.subcommand]
         run_name = _run_name(settings)
+        try:
+            RunFolder(run_name, 0)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
         if settings.ckpt_path is not None:
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
             checkpoint = read_checkpoint(path)
@@ -198,8 +202,6 @@ class TesseraCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build everything."""
         settings = self.config[self.subcommand]
-        if settings.cpu_threads is not None:
-            torch.set_num_threads(settings.cpu_threads)
         try:
             super().instantiate_classes()
         except (OSError, MemoryError, SettingsError):
@@ -208,6 +210,8 @@ class TesseraCLI(LightningCLI):
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
             raise SettingsError(" ".join(str(error).split())) from error
+        if settings.cpu_threads is not None:
+            torch.set_num_threads(settings.cpu_threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with this program's callbacks, logger and checkpoint files."""

@@ -17,7 +17,6 @@ from tessera.model.dual import choose_dual_scan
 from tessera.model.scan import choose_scan
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.training.module import TesseraModule
-from tessera.training.run_folder import RunFolder
 
 _MOST_THREADS = 1024  # a system gives out only so many, and no machine has as many cores
 _RANGES = {
@@ -26,6 +25,7 @@ _RANGES = {
     "cpu_threads": (1, _MOST_THREADS),
     "seed_everything": (0, 2**32 - 1),  # of torch's and NumPy's generators
 }
+_TOO_LARGE = 2**63
 _SIZES = ("d_model", "d_state", "d_conv", "expand", "n_layers")
 
 
@@ -37,13 +37,14 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
         defaults: the same, where nothing is set.
         command: fit, validate, test or predict.
     """
+    if problems := _no_numbers(settings):
+        return problems
     problems = [
         f"{name} must be {f'at least {low}' if high == math.inf else f'{low} to {high}'}, "
         f"got {settings[name]}."
         for name, (low, high) in _RANGES.items()
         if settings[name] is not None and not low <= settings[name] <= high
     ]
-    problems += _refused(RunFolder, {"name": settings.run_name, "version": 0})
     problems += trainer_problems(settings.trainer, command)
     of_data = _refused(GameDataModule, settings.data)
     problems += of_data
@@ -52,6 +53,17 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
     problems += _of_the_model(settings, defaults, command, has_data=not of_data)
     problems += _of_the_device(settings)
     return list(dict.fromkeys(problems))  # a scan that no device has is refused twice
+
+
+def _no_numbers(settings: Namespace) -> list[str]:
+    """Numbers that nothing can be counted or computed with; they would break other checks."""
+    problems = []
+    for name, value in settings.items():  # of all sections, by their whole names
+        if isinstance(value, float) and not math.isfinite(value):
+            problems.append(f"{name} must be a finite number, got {value}.")
+        if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+            problems.append(f"{name} must be less than 2^63, got one of {value.bit_length()} bits.")
+    return problems
 
 
 def _of_the_model(
@@ -66,6 +78,8 @@ def _of_the_model(
             return problems
     # Every block is like the second, so no more than two have to be built.
     smaller = {**settings.model, "n_layers": min(2, settings.model.n_layers)}
+    if not has_data:  # and so no vocabulary
+        del smaller["vocab_size"]
     with torch.device("meta"):
         return _refused(TesseraModule, smaller)
 

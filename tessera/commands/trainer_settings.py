@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,6 +62,7 @@ _WITHOUT = {
     "model_registry": (None, "checkpoints are files"),
 }
 
+_MOST_PROCESSES = 8  # on a CPU of fewer cores, where they wait for each other
 _OWN_PACKAGES = ("lightning.", "tessera.")
 _TRAIN_TAGS = (*FIGURES, "lr", "tokens_per_s")
 
@@ -119,8 +121,10 @@ def _devices(settings: Namespace, command: str) -> Iterator[str]:
             return
     elif not is_list and re.fullmatch(r"[1-9]\d*|-1", text):
         number = int(text) if text != "-1" else 1 if on_cpu else found
-        if not on_cpu and number > found:
-            yield f"devices must be at most {found}, the GPUs that torch finds here, got {text}."
+        most = max(_MOST_PROCESSES, os.cpu_count() or 1) if on_cpu else found
+        if number > most:
+            what = "most processes on this CPU" if on_cpu else "GPUs that torch finds here"
+            yield f"devices must be at most {most}, the {what}, got {text}."
             return
     else:
         yield f"devices must be a number of devices, a list of their numbers or auto, got {text}."
