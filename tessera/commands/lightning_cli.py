@@ -15,14 +15,17 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from tessera.commands.console import go_on_without_console
 from tessera.commands.predict import game_loader, print_predictions
 from tessera.data import GameDataModule
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
+from tessera.signals import Stopped
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
-from tessera.training.interruption import Interrupted
+from tessera.training.interruption import keep_signals
 from tessera.training.module import TesseraModule
 from tessera.training.parser import TesseraParser
+from tessera.training.processes import EndedTogether
 from tessera.training.progress import RunProgress
 from tessera.training.resume import conflicts, settings_of
 from tessera.training.run_folder import (
@@ -47,10 +50,6 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
-
-
-# Seconds until what was logged is on the disk, for a person who looks on.
-_FLUSH_S = 10
 
 # What the monitor is told of the other settings.
 _FILLED_IN = {"checkpoint_dir", "board_size", "rules"}
@@ -244,7 +243,6 @@ class TesseraCLI(LightningCLI):
                 run.name,
                 run.logs.name,
                 default_hp_metric=False,
-                flush_secs=_FLUSH_S,
             )
         try:
             return self._instantiate_trainer(config, callbacks)
@@ -276,23 +274,38 @@ class TesseraCLI(LightningCLI):
 
     # What is run.
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        keep_signals(self.trainer)
+        with EndedTogether(self.trainer):
+            super()._run_subcommand(subcommand)
+
     def fit(self, **kwargs: Any) -> None:
         """Train, and say in the end where everything is."""
         assert self.run_folder is not None
         checkpoint = self.run_folder.checkpoints / "last.ckpt"
+        go_on_without_console()
         try:
             self.trainer.fit(**kwargs)
-        except Interrupted as error:
+        except Stopped as stopped:
             if self.trainer.is_global_zero:
-                step = self.trainer.global_step
-                resume = self._resume_command(checkpoint)
-                print(f"tessera: {error} at step {step}; resume: {resume}", file=sys.stderr)
-            raise SystemExit(128 + error.signal_number) from None
+                print(f"tessera: {stopped} {self._where(checkpoint)}", file=sys.stderr)
+            raise SystemExit(128 + stopped.number) from None
         if self.trainer.is_global_zero:
             more = 2 * self.trainer.max_steps if self.trainer.max_steps > 0 else None
             print(f"checkpoint: {checkpoint}")
             print(f"curves:     tensorboard --logdir {self.run_folder.logs.parent.parent}")
             print(f"resume:     {self._resume_command(checkpoint, more)}")
+
+    def _where(self, checkpoint: Path) -> str:
+        """Where a run was stopped, and how to go on."""
+        step, begun_with = self.trainer.global_step, self._setting("ckpt_path")
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        keeper = next((c for c in callbacks if isinstance(c, TrainingCheckpoint)), None)
+        if keeper is not None and keeper.last_saved_step == step:
+            return f"at step {step}; resume: {self._resume_command(checkpoint)}"
+        if begun_with is not None and keeper is not None and keeper.last_saved_step is None:
+            return f"before the first step; resume: {self._resume_command(Path(begun_with))}"
+        return f"at step {step}; nothing was saved." if step else "before the first step."
 
     def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
