@@ -31,8 +31,9 @@ class Stopped(BaseException):
 class StopSignals:
     """The three signals, taken over within a ``with`` statement: the first one raises ``Stopped``.
 
-    The next one ends the process at once. A signal that is ignored (``nohup``, a background job
-    of a script) stays so. Outside the main thread, which alone gets signals, nothing is done.
+    The next one ends the process at once. SIGHUP stays ignored where it is (``nohup``); SIGINT does
+    not, of which a background job of a script is deaf. Outside the main thread, which alone gets
+    signals, nothing is done.
 
     Args:
         ends_process: whether the process ends after the statement, with nobody left to catch
@@ -57,7 +58,9 @@ class StopSignals:
             self._outer, _active = _active, self
             self._hook_before, sys.unraisablehook = sys.unraisablehook, self._unraisable
             for number in _SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before = signal.getsignal(number)
+                is_left_alone = number == signal.SIGHUP and before == signal.SIG_IGN
+                if before is not None and not is_left_alone:
                     self._before[number] = signal.signal(number, self._receive)
         return self
 

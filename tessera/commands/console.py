@@ -111,8 +111,9 @@ def opened_console() -> Iterator[None]:
         finally:
             go_on_without_console(silently=True)  # whoever still holds one of them
             sys.stdin, sys.stdout, sys.stderr = before
-            output.drop()
-            errors.drop()
+            for stream in (output, errors):
+                stream.flush()
+                stream.drop()
 
 
 def go_on_without_console(silently: bool = False) -> None:

@@ -29,11 +29,13 @@ from tessera.training.processes import EndedTogether
 from tessera.training.progress import RunProgress
 from tessera.training.resume import conflicts, settings_of
 from tessera.training.run_folder import (
+    FolderError,
     RunFolder,
     discard,
     find_checkpoint,
     latest_run,
     new_run,
+    open_folders,
     run_of,
 )
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
@@ -283,6 +285,11 @@ class TesseraCLI(LightningCLI):
         """Train, and say in the end where everything is."""
         assert self.run_folder is not None
         checkpoint = self.run_folder.checkpoints / "last.ckpt"
+        try:
+            open_folders(self.run_folder, isinstance(self.trainer.logger, GroupedLogger))
+        except FolderError:
+            discard(self.run_folder)
+            raise
         go_on_without_console()
         try:
             self.trainer.fit(**kwargs)

@@ -10,6 +10,7 @@ from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
 from tessera.training.checkpointing import CheckpointError, DivergedError
 from tessera.training.processes import OtherProcessError
+from tessera.training.run_folder import FolderError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     quieten()
     try:
         TesseraCLI(argv)
-    except (SettingsError, CheckpointError) as error:
+    except (SettingsError, CheckpointError, FolderError) as error:
         return say(str(error), 2)
     except (DivergedError, OtherProcessError) as error:
         return say(str(error), 1)

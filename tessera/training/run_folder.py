@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +14,24 @@ from tessera.training.checkpointing import LAST, CheckpointError
 
 _CHECKPOINTS = Path("checkpoints")
 _LOGS = Path("lightning_logs")
+_LONGEST = 255  # bytes of a folder's name
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+class FolderError(ValueError):
+    """A folder that a run cannot write to, for another reason than a fault of the machine."""
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_THE_MACHINE:
+            raise
+        raise FolderError(
+            f"{error.filename}: {error.strerror}; a run needs a folder that it can write to."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +43,7 @@ class RunFolder:
         version: 0 for the first run of that name.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name, or one that is too long.
     """
 
     name: str
@@ -30,6 +52,8 @@ class RunFolder:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ValueError(f"run_name must be letters, digits, . - and _, got {self.name!r}.")
+        if (length := len(os.fsencode(self.name))) > _LONGEST:
+            raise ValueError(f"run_name must be at most {_LONGEST} bytes long, got {length}.")
 
     @property
     def checkpoints(self) -> Path:
@@ -42,8 +66,13 @@ class RunFolder:
         return _LOGS / self.name / f"version_{self.version}"
 
 
+@_refusing()
 def new_run(name: str) -> RunFolder:
-    """The folder of a new run, made so that a run started at the same time gets another one."""
+    """The folder of a new run, made so that a run started at the same time gets another one.
+
+    Raises:
+        FolderError: if it cannot be made.
+    """
     version = 0
     while True:
         run = RunFolder(name, version)
@@ -52,7 +81,8 @@ def new_run(name: str) -> RunFolder:
                 run.checkpoints.mkdir(parents=True)
                 return run
             except FileExistsError:
-                pass
+                if not run.checkpoints.parent.is_dir():  # a link to nowhere
+                    raise
         version += 1
 
 
@@ -63,6 +93,19 @@ def discard(run: RunFolder) -> None:
             folder.rmdir()
         except OSError:  # not empty, or gone
             return
+
+
+@_refusing()
+def open_folders(run: RunFolder, with_logs: bool) -> None:
+    """Make what is missing of a run's folders, and see that they can be written to.
+
+    Raises:
+        FolderError: naming the one that cannot.
+    """
+    for folder in (run.checkpoints, run.logs) if with_logs else (run.checkpoints,):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def latest_run(name: str) -> RunFolder:
@@ -95,7 +138,10 @@ def find_checkpoint(ckpt_path: str, run_name: str) -> Path:
     """
     if ckpt_path != "last":
         return Path(ckpt_path)
-    folder = _CHECKPOINTS / RunFolder(run_name, 0).name
+    try:
+        folder = _CHECKPOINTS / RunFolder(run_name, 0).name
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     found = sorted(folder.glob(f"version_*/{LAST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(
