@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
-from tessera.commands.config_file import config_files, config_problem
+from tessera.commands.console import opened_console
+from tessera.commands.ending import ended_by, in_words, say
+from tessera.signals import Stopped, StopSignals
 
 # Each command's module, with a main(argv), and what the command does.
 _COMMANDS = {
@@ -26,10 +28,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (those of the process if None).
 
     Returns:
-        the exit code: 0; 1 for a run that failed; 2 for a mistake in what was asked for, with one
-        line that says which; 130 or 143 for a run that Ctrl-C or SIGTERM ended.
+        the exit code: 0; 1 for a run that failed, by the machine's fault too, with one line that
+        says which; 2 for a mistake in what was asked for, with one line that says which; 130, 143
+        or 129 for one that Ctrl-C, SIGTERM or SIGHUP ended; 141 if what it writes is not read any
+        more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with StopSignals(ends_process=argv is None) as signals, opened_console():
+        try:
+            code = _run(arguments)
+            sys.stdout.flush()
+            if code == 0 and signals.was_raised:  # and swallowed by whoever was at work
+                raise Stopped(signals.received or 0)
+        except BaseException as error:
+            signals.is_held = True
+            ended = ended_by(error)
+            if ended is None:
+                raise
+            return ended
+        return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0 if arguments else 2
@@ -39,20 +59,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments[0]
     if command not in _COMMANDS:
         allowed = ", ".join(_COMMANDS)
-        print(f"tessera: the command must be one of {allowed}, got {command}.", file=sys.stderr)
-        return 2
+        return say(f"the command must be one of {allowed}, got {command}.", 2)
+    try:
+        os.getcwd()
+    except OSError as error:
+        return say(f"the working folder cannot be used: {in_words(error)}.", 2)
     module = _COMMANDS[command][0]
     # Faults of a file are found before Lightning is loaded, which takes seconds.
-    files = config_files(arguments) if module == _LIGHTNING else []
-    problems = [problem for file in files if (problem := config_problem(file))]
-    if problems:
-        print(*(f"tessera: {problem}" for problem in problems), sep="\n", file=sys.stderr)
-        return 2
+    if module == _LIGHTNING and (problems := _config_problems(arguments)):
+        return say("\n".join(problems), 2)
+    run = importlib.import_module(f"tessera.commands.{module}").main
     try:
-        run = importlib.import_module(f"tessera.commands.{module}").main
-        return run(arguments if module == _LIGHTNING else arguments[1:])
-    except KeyboardInterrupt:
-        return 130
+        code: int = run(arguments if module == _LIGHTNING else arguments[1:])
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else say(end.code, 1) if end.code else 0
+    return code
+
+
+def _config_problems(arguments: Sequence[str]) -> list[str]:
+    from tessera.commands.config_file import config_files, config_problem
+
+    return [problem for file in config_files(arguments) if (problem := config_problem(file))]
 
 
 def _help() -> str:
@@ -66,6 +93,8 @@ def _help() -> str:
 
 
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("tessera")
     except metadata.PackageNotFoundError:

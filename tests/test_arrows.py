@@ -25,7 +25,16 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"vocabulary", "accelerator", "transfers"},
     "data": {"accelerator", "vocabulary", "transfers", "go", "model"},
     "monitor": {"accelerator", "vocabulary", "transfers", "go", "model"},
-    "training": {"accelerator", "vocabulary", "transfers", "go", "model", "data", "monitor"},
+    "training": {
+        "accelerator",
+        "vocabulary",
+        "transfers",
+        "signals",
+        "go",
+        "model",
+        "data",
+        "monitor",
+    },
     "play": {
         "accelerator",
         "vocabulary",
@@ -40,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "accelerator",
         "vocabulary",
         "transfers",
+        "signals",
         "go",
         "model",
         "data",
@@ -47,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "monitor",
         "play",
     },
+    "signals": set(),
     "__main__": {"cli"},
 }
 ALLOWED["cli"] = ALLOWED["commands"] | {"commands"}

@@ -67,7 +67,7 @@ FILES = {
         ("--model.lr=-1", "model.lr must be more than 0, got -1.0."),
         ("--data.player me", "data.player must be one of uniform, rules, got me."),
         ("--checkpoint_every_n_steps 0", "checkpoint_every_n_steps must be at least 1, got 0."),
-        ("--run_name a/b", "run_name must be letters, digits, . - and _, at most 100, got 'a/b'."),
+        ("--run_name a/b", "run_name must be letters, digits, . - and _, got 'a/b'."),
         ("--trainer.max_steps=-5", "trainer.max_steps must be at least -1, got -5."),
         ("--trainer.max_steps many", "trainer.max_steps must be a whole number, got many."),
         ("--ckpt_path none.ckpt", "none.ckpt is no checkpoint: there is no such file."),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +25,32 @@ class OneLineParser(argparse.ArgumentParser):
 
 def file_problems(file: Path | None) -> list[str]:
     """Why ``--json FILE`` cannot be written, if it cannot."""
-    if file is not None and not file.parent.is_dir():
-        return [f"--json: there is no folder {file.parent}."]
-    if file is not None and (file.is_dir() or not os.access(file.parent, os.W_OK)):
+    if file is None:
+        return []
+    try:
+        is_there = file.exists()
+        if not is_there and not file.parent.is_dir():
+            return [f"--json: there is no folder {file.parent}."]
+    except OSError as error:  # a name that is too long, a folder that cannot be looked into
+        return [f"--json: {file}: {error.strerror}."]
+    if file.is_dir() or not os.access(file if is_there else file.parent, os.W_OK):
         return [f"--json: {file} cannot be written."]
     return []
+
+
+def write_json(file: Path | None, content: Any) -> None:
+    """Write what ``--json FILE`` asks for, if it was given.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    if file is None:
+        return
+    try:
+        file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        error.filename = str(file)  # a full disk does not say which file it is about
+        raise
 
 
 def device_problems(name: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from tessera.commands.arguments import (
     device_problems,
     file_problems,
     find_device,
+    write_json,
 )
 from tessera.commands.engine_speed import Timing
 from tessera.commands.speed_report import Report
@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: out of memory on {device}: lower --batch_size.", file=sys.stderr)
         return 1
     print("\n".join(report.lines()))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    write_json(arguments.json, report.as_json())
     return 0
 
 

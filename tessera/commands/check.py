@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -20,6 +19,7 @@ from tessera.commands.arguments import (
     device_problems,
     file_problems,
     find_device,
+    write_json,
 )
 from tessera.commands.check_report import Report
 from tessera.commands.criteria import (
@@ -74,12 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = _checked(parser, arguments)
     report = measure(device, arguments.seed, scale_for(device))
     print("\n".join(report.lines()))
-    if arguments.json is not None:
-        text = json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
-        try:
-            arguments.json.write_text(text)
-        except OSError as error:
-            parser.error(f"--json: {error}.")
+    write_json(arguments.json, report.as_json())
     return 0 if report.passed else 1
 
 

@@ -37,6 +37,25 @@ def closing_lines(trainer: Trainer, run: RunFolder | None, argv: Sequence[str]) 
     return lines or [f"steps made: {trainer.global_step}; there is neither checkpoint nor curve"]
 
 
+def stopped_where(trainer: Trainer, argv: Sequence[str], ckpt_path: str | None) -> str:
+    """Where a signal stopped a training, and how to go on if something was saved.
+
+    Args:
+        trainer: stopped.
+        argv: the command and its options, as they were given.
+        ckpt_path: what it had gone on from, None for a new run.
+    """
+    step = trainer.global_step
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, TrainingCheckpoint):
+            if callback.last_saved_step == step:
+                return f"at step {step}; resume: {resume_command(argv, callback.path)}"
+            if ckpt_path is not None and callback.last_saved_step is None:
+                resume = resume_command(argv, Path(ckpt_path))
+                return f"before the first step; resume: {resume}"
+    return f"at step {step}; nothing was saved." if step else "before the first step."
+
+
 def resume_command(argv: Sequence[str], checkpoint: Path, *option: str) -> str:
     """The command line that goes on from a checkpoint.
 

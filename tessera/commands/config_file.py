@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,10 +26,15 @@ def config_problem(path: str) -> str | None:
     file = Path(path)
     if not path:
         return "config must name a file, got none."
-    if not file.is_file():
-        return f"config {path} must be a file; there is none of that name."
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # it is read more than once
+            kind = "a folder" if file.is_dir() else "a pipe or a device"
+            return f"config {path} must be a file, got {kind}."
         root = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except FileNotFoundError:
+        return f"config {path} must be a file; there is none of that name."
+    except OSError as error:
+        return f"config {path} cannot be read: {error.strerror}."
     except UnicodeDecodeError:
         return f"config {path} must be UTF-8 text."
     except yaml.MarkedYAMLError as error:

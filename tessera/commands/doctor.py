@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tessera.commands.arguments import OneLineParser, file_problems
+from tessera.commands.arguments import OneLineParser, file_problems, write_json
 
 # Distributions that training needs, and those that only speed it up, compare or test.
 _NEEDED = ("torch", "lightning", "jsonargparse", "torchmetrics", "tensorboard", "nvidia-ml-py")
@@ -55,9 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for finding in findings:
         note = f" ({finding.note})" if finding.note else ""
         print(f"{finding.what:{width}}  {finding.found}{note}")
-    if arguments.json is not None:
-        content = [asdict(finding) for finding in findings]
-        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(arguments.json, [asdict(finding) for finding in findings])
     return int(any(finding.is_missing for finding in findings))
 
 

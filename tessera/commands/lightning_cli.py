@@ -15,7 +15,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from tessera.commands.closing import closing_lines, resume_command
+from tessera.commands.closing import closing_lines, stopped_where
+from tessera.commands.console import go_on_without_console
 from tessera.commands.predict import game_loader, print_predictions
 from tessera.commands.run_settings import run_problems
 from tessera.commands.trainer_settings import spent_limits
@@ -23,23 +24,22 @@ from tessera.data import GameDataModule
 from tessera.data.stream import is_out_of_memory
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
-from tessera.training.checkpointing import (
-    LAST,
-    AtomicCheckpointIO,
-    TrainingCheckpoint,
-    read_checkpoint,
-)
-from tessera.training.interruption import Interrupted
+from tessera.signals import Stopped
+from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
+from tessera.training.interruption import keep_signals
 from tessera.training.module import TesseraModule
 from tessera.training.parser import TesseraParser
+from tessera.training.processes import EndedTogether
 from tessera.training.progress import RunProgress
 from tessera.training.resume import conflicts, settings_of
 from tessera.training.run_folder import (
+    FolderError,
     RunFolder,
     discard,
     find_checkpoint,
     latest_run,
     new_run,
+    open_folders,
     run_of,
 )
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
@@ -57,10 +57,6 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
-
-
-# Seconds until what was logged is on the disk, for a person who looks on.
-_FLUSH_S = 10
 
 # What the monitor is told of the other settings.
 _FILLED_IN = {"checkpoint_dir", "board_size", "rules"}
@@ -255,9 +251,7 @@ class TesseraCLI(LightningCLI):
         if settings.logger not in (None, True):
             return settings.logger
         folder = run.logs.parent.parent
-        return GroupedLogger(
-            folder, run.name, run.logs.name, default_hp_metric=False, flush_secs=_FLUSH_S
-        )
+        return GroupedLogger(folder, run.name, run.logs.name, default_hp_metric=False)
 
     def _discard_run(self) -> None:
         """Leave the disk as it was: the run has not begun."""
@@ -291,21 +285,31 @@ class TesseraCLI(LightningCLI):
 
     # What is run.
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        keep_signals(self.trainer)
+        with EndedTogether(self.trainer):
+            super()._run_subcommand(subcommand)
+
     def fit(self, **kwargs: Any) -> None:
         """Train, and say in the end where everything is."""
+        if self.run_folder is not None:
+            try:
+                open_folders(self.run_folder, isinstance(self.trainer.logger, GroupedLogger))
+            except FolderError:
+                self._discard_run()
+                raise
+        go_on_without_console()
         try:
             self.trainer.fit(**kwargs)
-        except Interrupted as error:
-            if self.trainer.is_global_zero and self.run_folder is not None:
-                step = self.trainer.global_step
-                path = self.run_folder.checkpoints / LAST
-                resume = resume_command(self.argv, path)
-                print(f"tessera: {error} at step {step}; resume: {resume}", file=sys.stderr)
-            raise SystemExit(128 + error.signal_number) from None
-        except BaseException:
+        except BaseException as error:
             if not self.trainer.global_step:
                 self._discard_run()
-            raise
+            if not isinstance(error, Stopped):
+                raise
+            if self.trainer.is_global_zero:
+                where = stopped_where(self.trainer, self.argv, self._setting("ckpt_path"))
+                print(f"tessera: {error} {where}", file=sys.stderr)
+            raise SystemExit(128 + error.number) from None
         if not self.trainer.global_step:
             self._discard_run()
         if self.trainer.is_global_zero:

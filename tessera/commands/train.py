@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from tessera.commands.ending import say
 from tessera.commands.lightning_cli import SettingsError, TesseraCLI
 from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
 from tessera.training.checkpointing import CheckpointError, DivergedError
+from tessera.training.processes import OtherProcessError
+from tessera.training.run_folder import FolderError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,18 +22,13 @@ def main(argv: Sequence[str]) -> int:
     quieten()
     try:
         TesseraCLI(argv)
-    except (SettingsError, CheckpointError) as error:
-        _end(str(error), 2)
-    except (DivergedError, MemoryError) as error:
-        _end(str(error), 1)
+    except (SettingsError, CheckpointError, FolderError) as error:
+        return say(str(error), 2)
+    except (DivergedError, OtherProcessError) as error:
+        return say(str(error), 1)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        _end("out of memory: lower data.batch_size, data.context or model.d_model.", 1)
+        advice = "lower data.batch_size, data.context or model.d_model."
+        raise MemoryError(f"out of memory: {advice}") from error
     return 0
-
-
-def _end(message: str, code: int) -> NoReturn:
-    for line in message.splitlines():
-        print(f"tessera: {line}", file=sys.stderr)
-    raise SystemExit(code)

@@ -7,16 +7,13 @@ the monitor, in a temporary folder of which nothing is left.
 from __future__ import annotations
 
 import math
-import signal
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from tessera.commands.criteria import WANTED_FALL
@@ -25,6 +22,7 @@ from tessera.commands.trials import MEAN_OF, MonitorReading, TrainingRun, descri
 from tessera.data import GameDataModule
 from tessera.monitor import TesseraMonitor
 from tessera.training import TesseraModule
+from tessera.training.interruption import keep_signals
 from tessera.transfers import to_host
 
 _READ_EVERY = 10  # steps between two looks at the losses, which wait for the GPU
@@ -153,7 +151,7 @@ def _fit(
     callbacks: list[Callback],
 ) -> None:
     index = device.index if device.index is not None else 0
-    with tempfile.TemporaryDirectory(prefix="tessera-check-") as folder, _interruptible():
+    with tempfile.TemporaryDirectory(prefix="tessera-check-") as folder:
         trainer = Trainer(
             accelerator=device.type,
             devices=1 if device.type == "cpu" else [index],
@@ -169,21 +167,8 @@ def _fit(
             default_root_dir=folder,
             callbacks=callbacks,
         )
+        keep_signals(trainer)
         trainer.fit(module, datamodule=data)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the command as elsewhere.
-
-    Lightning makes of Ctrl-C an exit with code 1, and of SIGTERM one with code 0.
-    """
-    try:
-        yield
-    except SIGTERMException:
-        raise SystemExit(128 + signal.SIGTERM) from None
-    except SystemExit as end:
-        raise KeyboardInterrupt from end
 
 
 class _Watch(Callback):

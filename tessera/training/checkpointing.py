@@ -106,7 +106,7 @@ class TrainingCheckpoint(Checkpoint):
 
     Raises:
         DivergedError: while training, when the loss or a weight is not finite.
-        Interrupted: while training, after a signal was received and the checkpoint written.
+        Stopped: while training, after a signal was received and the checkpoint written.
     """
 
     def __init__(self, folder: str | Path, every_n_steps: int = 500) -> None:
@@ -120,15 +120,18 @@ class TrainingCheckpoint(Checkpoint):
         self._losses: list[tuple[int, Tensor]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals: Lightning would end the run without saving."""
+        """Remember where the run stands."""
         self._last_step = trainer.global_step
         self._losses = []
-        self._interruption.listen()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: GameBatch, batch_idx: int
     ) -> None:
-        """Stop, if the last step was to be the last: by now its figures are in the log."""
+        """Hold signals back from the first step on, and stop if the last one was to be the last.
+
+        By now its figures are in the log.
+        """
+        self._interruption.listen()
         if self._is_stopping:
             raise self._interruption.error()
 
@@ -159,7 +162,13 @@ class TrainingCheckpoint(Checkpoint):
             self.save(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Hold the signals no longer."""
+        self._interruption.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Hold the signals no longer: the trainer tears nothing down after this."""
         self._interruption.close()
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:

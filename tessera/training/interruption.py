@@ -1,71 +1,82 @@
-"""SIGTERM and Ctrl-C: finish the step, save, stop."""
+"""SIGTERM, SIGHUP and Ctrl-C within a training: finish the step, save, stop."""
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
-from types import FrameType
-from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
+from tessera.signals import Stopped, StopSignals, active_signals
 from tessera.transfers import owned
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(Exception):
-    """Training was stopped by a signal, after its state was saved.
-
-    Attributes:
-        signal_number: the signal; a shell expects the exit code 128 plus this.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.signal_number = signal_number
 
 
 class Interruption:
-    """Listens for SIGINT and SIGTERM; the second one ends the process at once."""
+    """Holds the signals back while a training goes on, until it can be stopped.
+
+    Before the first step and after the last one they are not held: there is nothing to save.
+    """
 
     def __init__(self) -> None:
-        self._received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._signals: StopSignals | None = None
+        self._own: StopSignals | None = None
+        self._agreed: int | None = None
 
     def listen(self) -> None:
-        """Take over both signals; does nothing outside the main thread."""
-        self._received = None
-        if threading.current_thread() is threading.main_thread() and not self._before:
-            self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        """Only note a signal from now on.
+
+        Raises:
+            Stopped: if one was received before, and whoever was at work then swallowed it.
+        """
+        if self._signals is not None:
+            return
+        self._signals = active_signals()
+        if self._signals is None:  # a trainer of somebody's own, not a command
+            self._signals = self._own = StopSignals().__enter__()
+        if self._signals.received is not None:
+            raise Stopped(self._signals.received)
+        self._signals.is_held = True
 
     def close(self) -> None:
-        """Give the signals back to whoever had them."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        """Hold the signals no longer."""
+        if self._signals is not None:
+            self._signals.is_held = False
+        if self._own is not None:
+            self._own.__exit__()
+        self._signals = self._own = self._agreed = None
 
     def is_due(self, trainer: Trainer) -> bool:
         """Whether to stop after this step; the same answer on every process."""
+        received = self._signals.received if self._signals is not None else None
         if trainer.world_size == 1:
-            return self._received is not None
+            self._agreed = received
         # Agreeing costs a wait for all processes, so they do it from time to time.
-        if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
-            return False
-        with owned("interruption"):
-            received = torch.tensor(self._received or 0, device=trainer.strategy.root_device)
-            agreed = int(trainer.strategy.reduce(received, reduce_op="max"))
-        self._received = agreed or None
-        return agreed > 0
+        elif trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            with owned("interruption"):
+                number = torch.tensor(received or 0, device=trainer.strategy.root_device)
+                self._agreed = int(trainer.strategy.reduce(number, reduce_op="max")) or None
+        return self._agreed is not None
 
-    def error(self) -> Interrupted:
+    def error(self) -> Stopped:
         """What to raise once everything is saved."""
-        return Interrupted(self._received or signal.SIGTERM)
+        return Stopped(self._agreed or signal.SIGTERM)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._received is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self._received = number
+
+class _WithoutSIGTERM(_SignalConnector):
+    """Lightning's handlers without that of SIGTERM, which ends a run unsaved with exit code 0.
+
+    It would also send a message to the other processes, who may be waiting for another one. What
+    a SLURM cluster sends before it requeues a job is handled as Lightning does it.
+    """
+
+    def register_signal_handlers(self) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        super().register_signal_handlers()
+        if handler is not None:
+            self._register_signal(signal.SIGTERM, handler)
+
+
+def keep_signals(trainer: Trainer) -> None:
+    """Have the trainer leave SIGTERM to whoever has it; there is no public way to say so."""
+    trainer._signal_connector = _WithoutSIGTERM(trainer)

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tessera.training.checkpointing import LAST, CheckpointError
 
 _CHECKPOINTS, _LOGS = "checkpoints", "lightning_logs"
-_LONGEST_NAME = 100  # a file system takes 255 bytes, and a letter may take four of them
 _VERSION = re.compile(r"version_(\d+)")
-_NAME = re.compile(rf"\w[\w.-]{{0,{_LONGEST_NAME - 1}}}")
+_NAME = re.compile(r"\w[\w.-]*")
+_LONGEST = 255  # bytes of a folder's name
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+class FolderError(ValueError):
+    """A folder that a run cannot write to, for another reason than a fault of the machine."""
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_THE_MACHINE:
+            raise
+        raise FolderError(
+            f"{error.filename}: {error.strerror}; a run needs a folder that it can write to."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +41,13 @@ class RunFolder:
     """``checkpoints/NAME/version_N`` and ``lightning_logs/NAME/version_N``.
 
     Args:
-        name: of the run: at most 100 letters, digits, dots, dashes, underscores.
+        name: of the run: letters, digits, dots, dashes, underscores.
         version: 0 for the first run of that name.
         root: the folder that holds both; if not given the working folder.
         made: the folders that were not there before it, each before the one that holds it.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name, or one that is too long.
     """
 
     name: str
@@ -37,10 +57,9 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(
-                f"run_name must be letters, digits, . - and _, at most {_LONGEST_NAME}, "
-                f"got {self.name!r}."
-            )
+            raise ValueError(f"run_name must be letters, digits, . - and _, got {self.name!r}.")
+        if (length := len(os.fsencode(self.name))) > _LONGEST:
+            raise ValueError(f"run_name must be at most {_LONGEST} bytes long, got {length}.")
 
     @property
     def checkpoints(self) -> Path:
@@ -53,8 +72,13 @@ class RunFolder:
         return self.root / _LOGS / self.name / f"version_{self.version}"
 
 
+@_refusing()
 def new_run(name: str, root: Path = Path()) -> RunFolder:
-    """The folder of a new run, made so that a run started at the same time gets another one."""
+    """The folder of a new run, made so that a run started at the same time gets another one.
+
+    Raises:
+        FolderError: if it cannot be made.
+    """
     version = 0
     while True:
         run = RunFolder(name, version, root)
@@ -65,7 +89,7 @@ def new_run(name: str, root: Path = Path()) -> RunFolder:
                 run.checkpoints.mkdir()
                 return replace(run, made=made)
             except FileExistsError:
-                if not run.checkpoints.is_dir():
+                if not run.checkpoints.is_dir():  # a file, or a link to nowhere
                     raise
         version += 1
 
@@ -81,8 +105,21 @@ def discard(run: RunFolder) -> None:
         if folder in (run.checkpoints, run.logs):
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            with suppress(OSError):  # another run began in it, or it is gone
+            with contextlib.suppress(OSError):  # another run began in it, or it is gone
                 folder.rmdir()
+
+
+@_refusing()
+def open_folders(run: RunFolder, with_logs: bool) -> None:
+    """Make what is missing of a run's folders, and see that they can be written to.
+
+    Raises:
+        FolderError: naming the one that cannot.
+    """
+    for folder in (run.checkpoints, run.logs) if with_logs else (run.checkpoints,):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def latest_run(name: str, root: Path = Path()) -> RunFolder:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -25,17 +26,15 @@ class GroupedLogger(TensorBoardLogger):
     is_lost = False
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> Any:
-        """The writer; one that writes nowhere once the folder cannot be written to."""
-        if self.is_lost:
-            return _Nowhere()
-        try:
-            writer = super().experiment  # opens its file the first time
-        except OSError as error:
-            return self.lose(error)
-        if self._experiment is None:  # not the first process, which alone writes
-            return writer
-        return _Writer(writer, Path(self.log_dir), self.lose)
+        """The writer; on another process than the first one that does nothing."""
+        if self._experiment is None:
+            # Here, because it loads half of TensorBoard.
+            from tessera.training.event_file import EventWriter
+
+            self._experiment = EventWriter(self.log_dir, self.lose)
+        return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -45,55 +44,23 @@ class GroupedLogger(TensorBoardLogger):
             for tag, value in metrics.items()
             if "/" in tag
         ]
-        writer = self.experiment._get_file_writer()
-        if values and writer is not None:
-            writer.add_summary(Summary(value=values), step)
+        if values:
+            self.experiment.add_summary(Summary(value=values), step)
 
     def save(self) -> None:
-        """Write out what is not on the disk yet."""
+        """Write the parameters' file, if it is not there yet."""
         try:
             super().save()
         except OSError as error:
             self.lose(error)
 
-    def lose(self, error: OSError) -> _Nowhere:
+    def lose(self, error: OSError) -> None:
         """Say, the first time, that nothing is written any more."""
         if not self.is_lost:
             self.is_lost = True
             reason = f"{type(error).__name__}: {error}"
             line = f"tessera: {self.log_dir}: no curves are written from now on ({reason})."
             tqdm.write(line, file=sys.stderr)
-        return _Nowhere()
-
-
-class _Nowhere:
-    """A writer whose every method does nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
-
-
-class _Writer:
-    """TensorBoard's writer; if it fails, ``fail`` is called and nothing is raised."""
-
-    def __init__(self, writer: Any, folder: Path, fail: Callable[[OSError], Any]) -> None:
-        self._writer, self._folder, self._fail = writer, folder, fail
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._writer, name)
-        if not callable(method):
-            return method
-
-        def careful(*args: Any, **kwargs: Any) -> Any:
-            try:
-                # Asked first: it is a thread of TensorBoard's that would fail, with a traceback.
-                if not self._folder.is_dir():
-                    raise FileNotFoundError(f"{self._folder} is gone")
-                return method(*args, **kwargs)
-            except OSError as error:
-                return self._fail(error)
-
-        return careful
 
 
 class SaveSettings(SaveConfigCallback):
@@ -107,7 +74,7 @@ class SaveSettings(SaveConfigCallback):
             folder = Path(logger.log_dir)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / self.config_filename).write_text(text)
+                (folder / self.config_filename).write_text(text, encoding="utf-8")
             except OSError as error:
                 if not isinstance(logger, GroupedLogger):
                     raise
