@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from tessera.commands.config_file import config_files, config_problem
+from tessera.commands.config_file import config_problems
 
 # Each command's module, with a main(argv), and what the command does.
 _COMMANDS = {
@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     module = _COMMANDS[command][0]
     # Faults of a file are found before Lightning is loaded, which takes seconds.
-    files = config_files(arguments) if module == _LIGHTNING else []
-    problems = [problem for file in files if (problem := config_problem(file))]
+    problems = config_problems(arguments) if module == _LIGHTNING else []
     if problems:
         print(*(f"tessera: {problem}" for problem in problems), sep="\n", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from tessera.commands.parser import TesseraParser
 from tessera.commands.predict import game_loader, print_predictions
 from tessera.data import GameDataModule
 from tessera.monitor import Defragmentation, TesseraMonitor
@@ -22,7 +23,6 @@ from tessera.play.game_picture import GamePicture
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
 from tessera.training.interruption import Interrupted
 from tessera.training.module import TesseraModule
-from tessera.training.parser import TesseraParser
 from tessera.training.progress import RunProgress
 from tessera.training.resume import conflicts, settings_of
 from tessera.training.run_folder import (
@@ -316,9 +316,9 @@ def _rank() -> int:
     return getattr(rank_zero_only, "rank", 0)
 
 
-def _vocab_size(board_size: int) -> int:
+def _vocab_size(board_size: int | None) -> int:
     # Plain arithmetic, because a wrong board size is reported together with everything else.
-    return board_size**2 + 3
+    return (board_size or 0) ** 2 + 3
 
 
 def _run_name(settings: Namespace) -> str:
