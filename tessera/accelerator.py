@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
@@ -20,14 +21,14 @@ def triton_obstacle(device: torch.device) -> str:
     if not _has_triton():
         return "the package triton"
     if os.environ.get("TRITON_INTERPRET") == "1":
-        return ""
+        return _broken_triton()
     if device.type != "cuda" or torch.version.cuda is None:
         return f"a CUDA device, got {device}"
     capability = _capability(device)
     if capability < _MIN_CAPABILITY:
         needed, found = (".".join(map(str, pair)) for pair in (_MIN_CAPABILITY, capability))
         return f"a CUDA device of compute capability {needed} or above, got {found}"
-    return ""
+    return _broken_triton()
 
 
 def current(device: torch.device) -> AbstractContextManager[object]:
@@ -48,3 +49,13 @@ def _capability(device: torch.device) -> tuple[int, int]:
 def _has_triton() -> bool:
     """Looked up once: it takes longer than many a kernel."""
     return find_spec("triton") is not None
+
+
+@functools.cache
+def _broken_triton() -> str:
+    """What is wrong with the Triton that is installed, as a noun; empty if it can be imported."""
+    try:
+        importlib.import_module("triton")
+    except Exception as error:  # a broken installation raises whatever it likes
+        return f"a package triton that can be imported ({error})"
+    return ""

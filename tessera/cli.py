@@ -66,20 +66,17 @@ def _run(arguments: Sequence[str]) -> int:
         return say(f"the working folder cannot be used: {in_words(error)}.", 2)
     module = _COMMANDS[command][0]
     # Faults of a file are found before Lightning is loaded, which takes seconds.
-    if module == _LIGHTNING and (problems := _config_problems(arguments)):
-        return say("\n".join(problems), 2)
+    if module == _LIGHTNING:
+        from tessera.commands.config_file import config_problems
+
+        if problems := config_problems(arguments):
+            return say("\n".join(problems), 2)
     run = importlib.import_module(f"tessera.commands.{module}").main
     try:
         code: int = run(arguments if module == _LIGHTNING else arguments[1:])
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else say(end.code, 1) if end.code else 0
     return code
-
-
-def _config_problems(arguments: Sequence[str]) -> list[str]:
-    from tessera.commands.config_file import config_files, config_problem
-
-    return [problem for file in config_files(arguments) if (problem := config_problem(file))]
 
 
 def _help() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tessera.commands.arguments import OneLineParser, file_problems, write_json
+from tessera.commands.packages import fault_of, import_fault, start_import
 
 # Distributions that training needs, and those that only speed it up, compare or test.
 _NEEDED = ("torch", "lightning", "jsonargparse", "torchmetrics", "tensorboard", "nvidia-ml-py")
@@ -19,6 +21,15 @@ _OPTIONAL = {
     "causal-conv1d": "pip install --no-build-isolation 'tessera[cuda]'",
     "pgx": "pip install 'tessera[rivals]'",
     "open_spiel": "pip install 'tessera[rivals]'",
+}
+# The module of a distribution that has another name, or that breaks where training needs it.
+_MODULES = {
+    "lightning": "lightning.pytorch",
+    "tensorboard": "torch.utils.tensorboard",
+    "nvidia-ml-py": "pynvml",
+    "mamba-ssm": "mamba_ssm",
+    "causal-conv1d": "causal_conv1d",
+    "open_spiel": "pyspiel",
 }
 
 
@@ -60,19 +71,46 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def look() -> list[Finding]:
     """Everything that the report says."""
+    versions = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
+    importing = {name: start_import(_module(name)) for name in _OPTIONAL if versions[name]}
+    # These are needed in this process in any case.
+    faults = {name: _fault(name) for name in _NEEDED if versions[name]}
+    faults |= {name: fault_of(process) for name, process in importing.items()}
     findings = [Finding("python", platform.python_version())]
-    findings += [_package(name, "pip install tessera", is_needed=True) for name in _NEEDED]
-    findings += [_package(name, how, is_needed=False) for name, how in _OPTIONAL.items()]
+    for name, version in versions.items():
+        how = _OPTIONAL.get(name, "pip install tessera")
+        is_needed = name in _NEEDED
+        if not version:
+            findings.append(Finding(name, "not installed", how, is_needed))
+        elif faults[name]:
+            found = f"{version}, which cannot be imported"
+            findings.append(Finding(name, found, f"{faults[name]}; {how}", is_needed))
+        else:
+            findings.append(Finding(name, version))
     if any(finding.is_missing for finding in findings):
         return findings
     return findings + _devices()
 
 
-def _package(name: str, how: str, is_needed: bool) -> Finding:
+def _module(name: str) -> str:
+    return _MODULES.get(name, name)
+
+
+def _version(name: str) -> str:
+    """The version that is installed, empty if none is."""
     try:
-        return Finding(name, importlib.metadata.version(name))
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "not installed", how, is_missing=is_needed)
+        return ""
+
+
+def _fault(name: str) -> str:
+    """Why a package cannot be imported, empty if it can."""
+    try:
+        importlib.import_module(_module(name))
+    except Exception as error:  # of whatever kind: it is what is reported
+        return import_fault(error)
+    return ""
 
 
 def _devices() -> list[Finding]:

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tessera.commands.closing import closing_lines, stopped_where
 from tessera.commands.console import go_on_without_console
+from tessera.commands.parser import TesseraParser
 from tessera.commands.predict import game_loader, print_predictions
 from tessera.commands.run_settings import run_problems
 from tessera.commands.trainer_settings import spent_limits
@@ -28,7 +29,6 @@ from tessera.signals import Stopped
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
 from tessera.training.interruption import keep_signals
 from tessera.training.module import TesseraModule
-from tessera.training.parser import TesseraParser
 from tessera.training.processes import EndedTogether
 from tessera.training.progress import RunProgress
 from tessera.training.resume import conflicts, settings_of
@@ -331,9 +331,9 @@ def _rank() -> int:
     return getattr(rank_zero_only, "rank", 0)
 
 
-def _vocab_size(board_size: int) -> int:
+def _vocab_size(board_size: int | None) -> int:
     # Plain arithmetic, because a wrong board size is reported together with everything else.
-    return board_size**2 + 3
+    return (board_size or 0) ** 2 + 3
 
 
 def _root(settings: Namespace) -> Path:

@@ -8,11 +8,13 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from tessera.commands.engine_speed import Speed, Timing
+from tessera.commands.packages import import_fault
 
 _PGX_BATCHES_CPU = (1, 16, 64)  # vectorised over more games it is slower there
 _PGX_BATCHES_CUDA = (4096, 16384, 65536)
@@ -37,9 +39,9 @@ def time_pgx(board_size: int, timing: Timing) -> Speed:
     A game that ends is reset at once, so every step of every game is a ply.
 
     Raises:
-        NotMeasuredError: if PGX is not installed or does not know the board size.
+        NotMeasuredError: if PGX cannot be imported or does not know the board size.
     """
-    _import("pgx", "jax")
+    _import("pgx", "rivals")
     if board_size not in _PGX_BOARDS:
         raise NotMeasuredError("PGX plays 9×9 and 19×19 only")
     if timing.device.type == "cpu":
@@ -85,7 +87,7 @@ def _time_pgx_batch(board_size: int, batch_size: int, timing: Timing) -> Speed:
 
     runs = timing.repeat(advance)
     num_bytes = sum(leaf.nbytes for leaf in jax.tree_util.tree_leaves(state))
-    name = f"PGX {importlib.metadata.version('pgx')}"
+    name = _with_version("PGX", "pgx")
     return Speed(name, "random play", board_size, batch_size, runs, num_bytes / batch_size)
 
 
@@ -93,9 +95,9 @@ def time_open_spiel(board_size: int, timing: Timing) -> Speed:
     """Random play on OpenSpiel, one game at a time in a Python loop on one CPU core.
 
     Raises:
-        NotMeasuredError: if OpenSpiel is not installed.
+        NotMeasuredError: if OpenSpiel cannot be imported.
     """
-    (pyspiel,) = _import("pyspiel")
+    pyspiel = _import("pyspiel", "rivals")
     game = pyspiel.load_game(f"go(board_size={board_size})")
     draw = random.Random(0)
 
@@ -106,7 +108,7 @@ def time_open_spiel(board_size: int, timing: Timing) -> Speed:
             plies += 1
         return plies
 
-    name = f"OpenSpiel {importlib.metadata.version('open_spiel')}"
+    name = _with_version("OpenSpiel", "open_spiel")
     return Speed(name, "random play, CPU", board_size, 1, timing.repeat(play))
 
 
@@ -114,24 +116,38 @@ def mamba_ssm(device: torch.device, d_model: int) -> tuple[str, Callable[[int], 
     """Name and version of mamba_ssm, and what makes its layer of some index.
 
     Raises:
-        NotMeasuredError: if it is not installed, or there is no GPU.
+        NotMeasuredError: if it cannot be imported, or there is no GPU.
     """
     if device.type != "cuda":
         raise NotMeasuredError("needs a CUDA device")
-    try:
-        from mamba_ssm import Mamba
-    except ImportError as error:
-        raise NotMeasuredError("not installed; pip install 'tessera[cuda]' adds it") from error
-    name = f"mamba_ssm {importlib.metadata.version('mamba_ssm').split('.post')[0]}"
-    return name, lambda index: Mamba(d_model, layer_idx=index)
+    layer = _import("mamba_ssm", "cuda").Mamba
+    name = _with_version("mamba_ssm", "mamba_ssm")
+    return name, lambda index: layer(d_model, layer_idx=index)
 
 
-def _import(*modules: str) -> list:
+def _with_version(name: str, distribution: str) -> str:
     try:
-        return [importlib.import_module(module) for module in modules]
-    except ImportError as error:
-        message = "not installed; pip install 'tessera[rivals]' adds it"
-        raise NotMeasuredError(message) from error
+        return f"{name} {importlib.metadata.version(distribution).split('.post')[0]}"
+    except importlib.metadata.PackageNotFoundError:
+        return name  # built from source and found on PYTHONPATH, as OpenSpiel's own guide has it
+
+
+def _import(module: str, extra: str) -> Any:
+    """A rival's module, which an extra of Tessera's installs.
+
+    Raises:
+        NotMeasuredError: if it is not installed, or something that it imports is missing or broken.
+    """
+    how = f"pip install 'tessera[{extra}]'"
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            raise NotMeasuredError(f"not installed; {how} adds it") from error
+        fault = import_fault(error)
+        raise NotMeasuredError(f"cannot be imported: {fault}; {how} adds what it needs") from error
+    except Exception as error:  # a broken extension raises whatever it likes
+        raise NotMeasuredError(f"cannot be imported: {import_fault(error)}") from error
 
 
 RIVALS = (Rival("PGX", time_pgx), Rival("OpenSpiel", time_open_spiel))

@@ -227,7 +227,7 @@ def _find_dual_kernel() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, st
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-    except ImportError as error:
+    except Exception as error:  # a build for another torch or CUDA raises whatever it likes
         return None, f"mamba_ssm cannot be imported ({error})"
     return mamba_chunk_scan_combined, ""
 

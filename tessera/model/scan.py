@@ -186,7 +186,7 @@ def _find_mamba_ssm() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from mamba_ssm.ops import selective_scan_interface as interface
-    except ImportError as error:
+    except Exception as error:  # a build for another torch or CUDA raises whatever it likes
         return None, f"mamba_ssm cannot be imported ({error})"
     # Later releases import without their Mamba-1 kernels and fail only when one is called.
     if getattr(interface, "selective_scan_cuda", None) is None:

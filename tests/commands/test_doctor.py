@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from tessera.commands import doctor
+from tessera.commands.engine_speed import Timing
+from tessera.commands.rivals import NotMeasuredError, mamba_ssm, time_open_spiel, time_pgx
 
 
 def test_versions_are_those_that_are_installed_and_the_file_says_the_same(
@@ -61,6 +64,71 @@ def test_what_is_missing_is_said_with_what_to_install(
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "not installed (pip install tessera)" in lines["torchmetrics"]
     assert "--no-build-isolation 'tessera[cuda]'" in lines["mamba-ssm"]
+
+
+# What the module of each package does when it is imported, and what is said of it.
+BROKEN = {
+    ("pgx", "pgx"): ("import jax_that_is_missing", "No module named 'jax_that_is_missing'"),
+    ("open_spiel", "pyspiel"): (
+        "print('hello'); import ctypes; ctypes.CDLL('libnone.so')",
+        "OSError: libnone.so: cannot open shared object file: No such file or directory",
+    ),
+    ("mamba_ssm", "mamba_ssm"): (
+        "raise ImportError('x.so: undefined symbol:\\n_ZN3c105ErrorE')",
+        "x.so: undefined symbol: _ZN3c105ErrorE",
+    ),
+    ("causal_conv1d", "causal_conv1d"): (
+        "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+        "the import ends Python with SIGSEGV",
+    ),
+}
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every optional package is installed, and none can be imported."""
+    for (distribution, module), (program, _) in BROKEN.items():
+        (tmp_path / f"{module}.py").write_text(program)
+        metadata = tmp_path / f"{distribution}-2.0.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Name: {distribution}\nVersion: 2.0\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_package_that_cannot_be_imported_is_listed_with_the_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert doctor.main([]) == 0
+    printed = capsys.readouterr()
+    lines = {line.split()[0].replace("-", "_"): line for line in printed.out.splitlines()}
+    for (distribution, _), (_, reason) in BROKEN.items():
+        line = lines[distribution]
+        assert f"2.0, which cannot be imported ({reason}; pip install" in line
+    assert printed.err == ""
+
+
+@pytest.mark.usefixtures("broken")
+def test_bench_says_why_a_rival_cannot_be_imported() -> None:
+    timing = Timing(torch.device("cpu"), 1e-9, runs=1)
+    for time_rival, reason in (
+        (time_pgx, r"cannot be imported: No module named 'jax_that_is_missing'; pip install"),
+        (time_open_spiel, r"cannot be imported: OSError: libnone.so: cannot open shared object"),
+    ):
+        with pytest.raises(NotMeasuredError, match=reason):
+            time_rival(9, timing)
+    with pytest.raises(NotMeasuredError, match=r"cannot be imported: x.so: undefined symbol"):
+        mamba_ssm(torch.device("cuda"), 16)
+
+
+def test_a_needed_package_that_cannot_be_imported_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert doctor.main([]) == 1
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("tensorboard")]
+    assert "which cannot be imported (import of torch.utils.tensorboard halted" in line
 
 
 def test_a_wrong_argument_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,54 @@
+"""Whether a package that is installed can be imported, and if not, why, in one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+_TIMEOUT_S = 60
+_PROGRAM = """
+import importlib, json, sys
+sys.path[:] = json.loads(sys.argv[1])
+try:
+    importlib.import_module(sys.argv[2])
+except Exception as error:
+    from tessera.commands.packages import import_fault
+    print()
+    print(import_fault(error))
+    sys.exit(1)
+"""
+
+
+def import_fault(error: Exception) -> str:
+    """What an import raised, in a line: the package that is missing, the symbol, the library."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return said if isinstance(error, ImportError) else f"{type(error).__name__}: {said}"
+
+
+def start_import(module: str) -> subprocess.Popen[str]:
+    """Import a module in a process of its own, which an extension that does not fit may end."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), module],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def fault_of(importing: subprocess.Popen[str]) -> str:
+    """Why the import failed, empty if it did not; waits for it."""
+    try:
+        printed, _ = importing.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        importing.kill()
+        importing.communicate()
+        return f"the import takes more than {_TIMEOUT_S} s"
+    code = importing.returncode
+    if code == 0:
+        return ""
+    if code < 0:
+        return f"the import ends Python with {signal.Signals(-code).name}"
+    # The package itself may have printed something before.
+    return printed.rpartition("\n\n")[2].strip() or f"the import ends Python with code {code}"
