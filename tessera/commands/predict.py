@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tessera.data import StreamSettings
 from tessera.play.games import NamedGame, read_games
+from tessera.training.checkpointing import DivergedError
 from tessera.vocabulary import Vocabulary
 
 
@@ -63,7 +64,12 @@ def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterat
         game: whose moves.
         chances: (plies + 1, V) probabilities.
         vocabulary: of the board.
+
+    Raises:
+        DivergedError: if one of them is not finite.
     """
+    if not chances.isfinite().all():
+        raise DivergedError(f"{game.name}: the model's probabilities are not finite.")
     names = {
         token: vocabulary.vertex(token)
         for token in range(vocabulary.size)
@@ -73,7 +79,7 @@ def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterat
         played = vocabulary.vertex(game.moves[ply]) if ply < len(game.moves) else None
         probabilities = {name: float(f"{row[token]:.6g}") for token, name in names.items()}
         line = {"game": game.name, "ply": ply, "played": played, "probabilities": probabilities}
-        yield json.dumps(line)
+        yield json.dumps(line, allow_nan=False)
 
 
 class _Printer(Callback):

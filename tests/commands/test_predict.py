@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from tessera.commands.predict import lines_of
+from tessera.play.games import NamedGame
+from tessera.training.checkpointing import DivergedError
+from tessera.training.module import TesseraModule
+from tessera.vocabulary import Vocabulary
 from tests.runs import SMALL, fit, tessera
 
 
@@ -134,3 +140,23 @@ def test_standard_input_is_as_good_as_a_file(
         os.close(read)
     told = capsys.readouterr()
     assert (told.err if code else told.out).startswith(line)
+
+
+def test_what_is_not_finite_is_never_printed(
+    trained: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    game, vocabulary = NamedGame("a", [0]), Vocabulary(3)
+    for wrong in (float("nan"), float("inf")):
+        chances = torch.full((2, vocabulary.size), 0.1)
+        chances[1, 3] = wrong
+        with pytest.raises(DivergedError, match="a: the model's probabilities are not finite"):
+            list(lines_of(game, chances, vocabulary))
+    monkeypatch.setattr(
+        TesseraModule, "predict_step", lambda self, batch, index: torch.full((2, 12), float("nan"))
+    )
+    Path("one.txt").write_text("A1\n")
+    capsys.readouterr()
+    assert predict("one.txt") == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "tessera: one.txt:1: the model's probabilities are not finite.\n"
