@@ -148,7 +148,8 @@ class TesseraCLI(LightningCLI):
                 nargs="+",
                 type=str,
                 default=[],
-                help="SGF files, or text files with one game a line, moves as GTP vertices.",
+                help="SGF files, or text files with one game a line, moves as GTP vertices; "
+                "- is standard input.",
             )
         return parser
 
@@ -317,10 +318,8 @@ class TesseraCLI(LightningCLI):
 
     def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
-        games = self._setting("games")
-        context, board_size = self.datamodule.hparams.context, self.datamodule.hparams.board_size
         try:
-            loader = game_loader(games, board_size, context)
+            loader = game_loader(self._setting("games"), self.datamodule.settings)
         except ValueError as error:
             raise SettingsError(str(error)) from error
         print_predictions(self.trainer, model, loader, ckpt_path)

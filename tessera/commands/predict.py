@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,55 +12,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tessera.play.sgf import read_sgf
+from tessera.data import StreamSettings
+from tessera.play.games import NamedGame, read_games
+from tessera.training.checkpointing import DivergedError
 from tessera.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True, slots=True)
-class NamedGame:
-    """A game and what to call it: its file, and its line where a file has several."""
-
-    name: str
-    moves: list[int]
-
-
-def read_games(path: str, board_size: int) -> list[NamedGame]:
-    """The games of an SGF file, or of a text file with one game a line.
-
-    In a text file moves are GTP vertices or ``pass``, with blanks between them; what follows a
-    ``#`` is not read, nor are empty lines.
-
-    Raises:
-        ValueError: naming the file and what is wrong with it.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"games must be files; there is no {path}.")
-    content = file.read_bytes()
-    try:
-        if content.lstrip().startswith(b"("):
-            game = read_sgf(content)
-            if game.board_size != board_size:
-                raise ValueError(
-                    f"the board must be {board_size}×{board_size}, the model's, "
-                    f"got {game.board_size}."
-                )
-            return [NamedGame(path, game.moves)]
-        return _text_games(path, content.decode(), Vocabulary(board_size))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _text_games(path: str, text: str, vocabulary: Vocabulary) -> list[NamedGame]:
-    games = []
-    for number, line in enumerate(text.splitlines(), 1):
-        vertices = line.partition("#")[0].split()
-        if vertices:
-            moves = [vocabulary.token(vertex) for vertex in vertices]
-            games.append(NamedGame(f"{path}:{number}", moves))
-    if not games:
-        raise ValueError("there is no game in it.")
-    return games
 
 
 class GameTokens(Dataset[tuple[Tensor, int | None]]):
@@ -79,17 +33,24 @@ class GameTokens(Dataset[tuple[Tensor, int | None]]):
 
 
 def game_loader(
-    paths: Sequence[str], board_size: int, context: int | None
+    paths: Sequence[str], settings: StreamSettings
 ) -> DataLoader[tuple[Tensor, int | None]]:
-    """All games of the files, one a batch.
+    """All games of the files, one a batch; what is odd about one is said.
+
+    Args:
+        paths: see ``read_games``.
+        settings: of the games that the model was trained on.
 
     Raises:
-        ValueError: if there is no file, or something is wrong with one.
+        ValueError: if there is no file, or a line for everything that is wrong with them.
     """
     if not paths:
         raise ValueError("games must name at least one SGF or text file.")
-    games = [game for path in paths for game in read_games(path, board_size)]
-    return DataLoader(GameTokens(games, board_size, context), batch_size=None)
+    games, warnings = read_games(paths, settings.board_size, settings.rules)
+    for warning in warnings:
+        print(f"tessera: warning: {warning}", file=sys.stderr)
+    tokens = GameTokens(games, settings.board_size, settings.context)
+    return DataLoader(tokens, batch_size=None)
 
 
 def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterator[str]:
@@ -103,7 +64,12 @@ def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterat
         game: whose moves.
         chances: (plies + 1, V) probabilities.
         vocabulary: of the board.
+
+    Raises:
+        DivergedError: if one of them is not finite.
     """
+    if not chances.isfinite().all():
+        raise DivergedError(f"{game.name}: the model's probabilities are not finite.")
     names = {
         token: vocabulary.vertex(token)
         for token in range(vocabulary.size)
@@ -113,7 +79,7 @@ def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterat
         played = vocabulary.vertex(game.moves[ply]) if ply < len(game.moves) else None
         probabilities = {name: float(f"{row[token]:.6g}") for token, name in names.items()}
         line = {"game": game.name, "ply": ply, "played": played, "probabilities": probabilities}
-        yield json.dumps(line)
+        yield json.dumps(line, allow_nan=False)
 
 
 class _Printer(Callback):

@@ -1,16 +1,27 @@
 """Games as SGF files: what other Go programs read and write.
 
-The parser and the serialiser are sgfmill's.
+The parser, the points and the serialiser are sgfmill's. Its ``Sgf_game`` is not used for reading:
+it takes the first of several values and of several games without a word.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from sgfmill import sgf, sgf_moves
+import numpy as np
+from sgfmill import sgf, sgf_grammar, sgf_properties
 
 from tessera.go import GameRecord
+from tessera.play.sgf_trees import sgf_trees, shown
 from tessera.vocabulary import Vocabulary, check_board_size
+
+Node: TypeAlias = dict[str, list[bytes]]
+
+_COLOURS = {"B": "black", "W": "white"}
+_SETUP = ("AB", "AW", "AE")
+_OF_THE_ROOT = ("GM", "SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +32,97 @@ class SgfGame:
     moves: list[int]
 
 
-def read_sgf(text: bytes) -> SgfGame:
-    """The main line of an SGF game.
+def read_sgf(content: bytes) -> list[SgfGame | ValueError]:
+    """The main line of every game of an SGF file, or in its place why it cannot be used.
+
+    A game must be one of Go on a square board of 2 to 19 lines, without set-up stones (handicap
+    included), a move a node, black first and the colours in turn. Whether a move is legal is not
+    looked at; KM, RU and everything else that changes neither board nor moves is not read.
 
     Args:
-        text: the file's content.
-
-    Raises:
-        ValueError: if it is no SGF game of Go, begins from a set-up position (handicap included),
-            the colours do not alternate from black, or the board's size is not 2 to 19.
+        content: the file, in any charset that contains ASCII; what it declares as CA is honoured.
     """
-    game = sgf.Sgf_game.from_bytes(text)
-    size = game.get_size()
-    check_board_size(size, "the SGF's board size")
-    board, plays = sgf_moves.get_setup_and_moves(game)
-    if board.list_occupied_points():
-        raise ValueError("the SGF begins from a set-up position; only games from an empty board.")
+    games: list[SgfGame | ValueError] = []
+    for tree in sgf_trees(content):
+        try:
+            games.append(tree if isinstance(tree, ValueError) else _main_line(tree))
+        except ValueError as error:
+            games.append(error)
+    return games
+
+
+def _main_line(tree: sgf_grammar.Coarse_game_tree) -> SgfGame:
+    nodes: list[Node] = list(sgf_grammar.main_sequence_iter(tree))
+    size = _board_size(nodes[0])
     vocabulary = Vocabulary(size)
-    moves = []
-    for ply, (colour, point) in enumerate(plays):
-        if colour != "bw"[ply % 2]:
-            raise ValueError(f"the SGF's move {ply + 1} is {colour}'s; colours must alternate.")
+    moves: list[int] = []
+    for node in nodes:
+        ply = f"move {len(moves) + 1}"
+        _check_node(node, node is nodes[0], ply)
+        played = [(name, value) for name in _COLOURS for value in node.get(name, [])]
+        if not played:
+            continue
+        if len(played) > 1:
+            text = "".join(_shown(name, node[name]) for name in _COLOURS if name in node)
+            raise ValueError(f"{ply}: a node must have one move, got {text}.")
+        name, value = played[0]
+        if name != "BW"[len(moves) % 2]:
+            raise ValueError(
+                f"{ply}: {_shown(name, [value])} is {_COLOURS[name]}'s; "
+                "colours must alternate from black."
+            )
+        try:
+            point = sgf_properties.interpret_go_point(value.strip(), size)
+        except ValueError:
+            raise ValueError(
+                f"{ply}: {_shown(name, [value])} is no point of a {size}×{size} board."
+            ) from None
         if point is None:
             moves.append(vocabulary.pass_token)
         else:
             row, column = point  # sgfmill counts rows from the bottom
             moves.append((size - 1 - row) * size + column)
     return SgfGame(size, moves)
+
+
+def _board_size(root: Node) -> int:
+    """The size that the root declares, 19 if none, of a game of Go."""
+    for name in _OF_THE_ROOT:
+        if len(root.get(name, [])) > 1:
+            raise ValueError(f"{_shown(name, root[name])} must have one value.")
+    if root.get("GM", [b"1"])[0].strip() != b"1":
+        raise ValueError(f"{_shown('GM', root['GM'])} is another game; Go is GM[1].")
+    if "SZ" not in root:
+        return 19
+    size = re.fullmatch(rb"\s*([0-9]{1,9})\s*(?::\s*([0-9]{1,9})\s*)?", root["SZ"][0])
+    if size is None:
+        raise ValueError(f"{_shown('SZ', root['SZ'])} is no board size.")
+    columns, rows = int(size[1]), int(size[2] or size[1])
+    if columns != rows:
+        raise ValueError(f"{_shown('SZ', root['SZ'])} is not square.")
+    check_board_size(columns, "the SGF's board size")
+    return columns
+
+
+def _check_node(node: Node, is_root: bool, ply: str) -> None:
+    where = "the root" if is_root else ply
+    for name in _SETUP:
+        # A list may be empty, and some programs write an empty one.
+        if any(value.strip() for value in node.get(name, [])):
+            raise ValueError(
+                f"{where}: {_shown(name, node[name])} sets up a position; "
+                "a game must begin from an empty board, without handicap stones."
+            )
+    for name in _OF_THE_ROOT:
+        if name in node and not is_root:
+            raise ValueError(f"{where}: {_shown(name, node[name])} must stand in the root.")
+    # sgfmill leaves the small letters out of FF[3]'s long names; here nothing else was there.
+    if "" in node:
+        raise ValueError(f"{where}: {_shown('', node[''])} has a name without capital letters.")
+
+
+def _shown(name: str, values: list[bytes]) -> str:
+    return shown(name.encode() + b"".join(b"[" + value + b"]" for value in values[:9]))
 
 
 def write_sgf(record: GameRecord, game: int) -> bytes:
@@ -57,16 +132,19 @@ def write_sgf(record: GameRecord, game: int) -> bytes:
         record: finished games.
         game: index into the record, 0 to G - 1.
     """
-    size = record.board_size
+    size, rules = record.board_size, record.rules
     result = float(record.results[game])
     document = sgf.Sgf_game(size=size)
     root = document.get_root()
-    root.set("KM", record.rules.komi)
-    root.set("RU", f"ko {record.rules.ko}, suicide {'on' if record.rules.suicide else 'off'}")
+    root.set("KM", rules.komi)
+    single = ", only single stones are captured" if rules.capture == "single" else ""
+    root.set("RU", f"ko {rules.ko}, suicide {'on' if rules.suicide else 'off'}{single}")
     for colour in ("PB", "PW"):
         root.set(colour, f"tessera {record.player}")
     root.set("GN", f"seed {record.seed}, game {int(record.numbers[game])}")
-    root.set("RE", "0" if result == 0 else f"{'B' if result > 0 else 'W'}+{abs(result):g}")
+    # The shortest decimals that are this float32, because SGF has no exponents.
+    margin = np.format_float_positional(np.float32(abs(result)), trim="-")
+    root.set("RE", "0" if result == 0 else f"{'B' if result > 0 else 'W'}+{margin}")
     for ply, token in enumerate(record.moves[game, : int(record.lengths[game])].tolist()):
         row, column = divmod(token, size)
         point = None if token == size * size else (size - 1 - row, column)
