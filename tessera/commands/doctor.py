@@ -13,6 +13,8 @@ from pathlib import Path
 from tessera.commands.arguments import OneLineParser, file_problems, write_json
 from tessera.commands.packages import fault_of, import_fault, start_import
 
+# The versions of Python on which the whole test suite passed.
+TESTED_ON = ("3.10", "3.11", "3.12", "3.13")
 # Distributions that training needs, and those that only speed it up, compare or test.
 _NEEDED = ("torch", "lightning", "jsonargparse", "torchmetrics", "tensorboard", "nvidia-ml-py")
 _OPTIONAL = {
@@ -76,7 +78,8 @@ def look() -> list[Finding]:
     # These are needed in this process in any case.
     faults = {name: _fault(name) for name in _NEEDED if versions[name]}
     faults |= {name: fault_of(process) for name, process in importing.items()}
-    findings = [Finding("python", platform.python_version())]
+    tested = f"tested on {', '.join(TESTED_ON)}"
+    findings = [Finding("python", platform.python_version(), tested)]
     for name, version in versions.items():
         how = _OPTIONAL.get(name, "pip install tessera")
         is_needed = name in _NEEDED

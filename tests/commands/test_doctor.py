@@ -14,6 +14,11 @@ from tessera.commands import doctor
 from tessera.commands.engine_speed import Timing
 from tessera.commands.rivals import NotMeasuredError, mamba_ssm, time_open_spiel, time_pgx
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 
 def test_versions_are_those_that_are_installed_and_the_file_says_the_same(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -27,6 +32,18 @@ def test_versions_are_those_that_are_installed_and_the_file_says_the_same(
         (line,) = [line for line in lines if line.split()[0] == name]
         assert importlib.metadata.version(name) in line
         assert findings[name]["found"] == importlib.metadata.version(name)
+
+
+def test_the_versions_of_python_that_were_tested_are_those_of_the_package(
+    capsys: pytest.CaptureFixture[str], repository: Path
+) -> None:
+    classifiers = tomllib.loads((repository / "pyproject.toml").read_text())["project"][
+        "classifiers"
+    ]
+    python = [line.rpartition(" ")[2] for line in classifiers if "Python" in line]
+    assert doctor.main([]) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"(tested on {', '.join(python)})")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
