@@ -205,12 +205,11 @@ def _full_at(size: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def _without_rights(*names: str) -> Callable[[], None]:
-    """A person who may neither read nor write these, root's powers included."""
+def _locked(name: str, mode: int) -> Callable[[], None]:
+    """A file or folder with such rights, and a person who is bound by them, as root is not."""
 
     def hinder() -> None:
-        for name in names:
-            Path(name).chmod(0o555 if Path(name).is_dir() else 0)
+        Path(name).chmod(mode)
         version_3, this_process = 0x20080522, 0
         header = (ctypes.c_uint32 * 2)(version_3, this_process)
         assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
@@ -218,17 +217,18 @@ def _without_rights(*names: str) -> Callable[[], None]:
     return hinder
 
 
-# Files and folders that belong to somebody else: command line, what is said, which of them.
-_FORBIDDEN = (
-    (_FIT, "small.yaml", "small.yaml"),
-    (f"predict {_LAST} --games game.txt", "game.txt", "game.txt"),
-    (f"validate {_LAST}", "last.ckpt", "checkpoints/small/version_0/last.ckpt"),
-    ("validate --ckpt_path last --run_name small", "checkpoints", "checkpoints/small"),
-    ("doctor --json game.txt", "--json", "game.txt"),
-    ("doctor --json doctor.json", "--json", "."),
-    ("bench engine --json game.txt", "--json", "game.txt"),
-    ("check --json game.txt", "--json", "game.txt"),
-    (_FIT, "checkpoints", "."),
+# What belongs to somebody else: command line, a part of the answer, which file, its rights.
+_LOCKED = (
+    (_FIT, "small.yaml", "small.yaml", 0),
+    (f"predict {_LAST} --games game.txt", "game.txt", "game.txt", 0),
+    (f"validate {_LAST}", "last.ckpt", "checkpoints/small/version_0/last.ckpt", 0),
+    (f"validate {_LAST}", "checkpoints", "checkpoints/small", 0),
+    ("validate --ckpt_path checkpoints/small/version_0/last.ckpt", "last.ckpt", "checkpoints", 0),
+    ("doctor --json game.txt", "--json", "game.txt", 0o444),
+    ("doctor --json doctor.json", "--json", ".", 0o555),
+    ("bench engine --json game.txt", "--json", "game.txt", 0o444),
+    ("check --json game.txt", "--json", "game.txt", 0o444),
+    (_FIT, "checkpoints", ".", 0o555),
 )
 
 # What the machine does to a command that is right: command line, what is said, how.
@@ -258,8 +258,8 @@ def commands() -> Iterator[Case]:
     """A case for each command line, and for each file that may not be touched."""
     for arguments, says in COMMANDS:
         yield Case(arguments, says)
-    for arguments, says, name in _FORBIDDEN:
-        yield Case(arguments, says, {"game.txt": "A1\n"}, hinder=_without_rights(name))
+    for arguments, says, name, mode in _LOCKED:
+        yield Case(arguments, says, {"game.txt": "A1\n"}, hinder=_locked(name, mode))
 
 
 def machine_faults() -> Iterator[Case]:

@@ -71,6 +71,10 @@ class Case:
     code: int = 2
     hinder: Callable[[], object] | None = None
 
+    def __str__(self) -> str:
+        written = [repr(content) for content in self.files.values() if not callable(content)]
+        return " < ".join([f"tessera {self.arguments}"[:120], *(text[:80] for text in written)])
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -122,7 +126,7 @@ class Answer:
 
 
 def judge(tables: Iterable[str], folder: str) -> list[tuple[str, list[str]]]:
-    """Every case of the tables as its command line, and what is wrong with its answer.
+    """Every case of the tables in words, and what is wrong with its answer.
 
     Args:
         tables: functions that yield cases, ``module:name`` with modules of this package.
@@ -132,7 +136,7 @@ def judge(tables: Iterable[str], folder: str) -> list[tuple[str, list[str]]]:
     for table in tables:
         module, _, name = table.partition(":")
         cases += getattr(importlib.import_module(f"tests.{module}"), name)()
-    return [(answer.case.arguments, answer.faults()) for answer in answers(cases, Path(folder))]
+    return [(str(answer.case), answer.faults()) for answer in answers(cases, Path(folder))]
 
 
 def answers(cases: Iterable[Case], folder: Path) -> Iterator[Answer]:
@@ -215,10 +219,10 @@ def _answer(case: Case, run: Path, place: Path) -> None:
         most = pages * resource.getpagesize() + _MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         sys.executable = "/bin/false"  # what would start programs without end starts none
-        files, state = _files(folder), _state()
         changes = os.open(place / "changes", os.O_WRONLY)
         if case.hinder is not None:
             case.hinder()
+        files, state = _files(folder), _state()
         code = _run(case.arguments)
         os.chdir(folder)
         told = _changes(files, _files(folder), case.code)

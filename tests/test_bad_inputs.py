@@ -39,11 +39,7 @@ def judge(tables: Sequence[str], folder: Path) -> list[tuple[str, list[str]]]:
 
 def failures(judged: Sequence[tuple[str, list[str]]]) -> list[str]:
     """A line for each case that was not answered as it should be."""
-    return [
-        f"tessera {arguments[:120]}: {'; '.join(faults)[:500]}"
-        for arguments, faults in judged
-        if faults
-    ]
+    return [f"{case}: {'; '.join(faults)[:500]}" for case, faults in judged if faults]
 
 
 @pytest.mark.slow
