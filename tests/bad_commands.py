@@ -1,0 +1,274 @@
+"""Command lines that cannot be run, and commands whose machine fails; what is said of each."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.judging import Case
+
+_FIT = "fit --config small.yaml"
+_LAST = "--ckpt_path last --run_name small"
+
+# A command line and a part of its answer.
+COMMANDS: tuple[tuple[str, str], ...] = (
+    ("fitt", "the command must be one of fit, validate"),
+    ("FIT", "the command must be one of fit"),
+    ("''", "the command must be one of fit"),
+    ("--config small.yaml fit", "the command must be one of fit"),
+    ("--verbose", "the command must be one of fit"),
+    ("fit surplus", "surplus is no setting"),
+    ("fit fit", "fit is no setting"),
+    ("fit --config", "config must name a file, got none."),
+    ("fit --config=", "config must name a file, got none."),
+    ("fit -c", "config must name a file, got none."),
+    ("fit --config .", "config . must be a file"),
+    ("fit --config none.yaml", "config none.yaml must be a file"),
+    ("fit --config small.yaml none.yaml", "none.yaml"),
+    ("fit --config small.yaml --config none.yaml", "config none.yaml must be a file"),
+    ("fit --config http://localhost:9/x.yaml", "must be a file"),
+    ("fit --data none.yaml", "data"),
+    ("fit --model small.yaml", "model"),
+    ("fit --trainer [1]", "trainer"),
+    ("fit --monitor 3", "monitor"),
+    ("fit --defragmentation foo", "defragmentation"),
+    (f"{_FIT} --data.board_size", "data.board_size"),
+    (f"{_FIT} --data.bord_size 3", "Did you mean --data.board_size?"),
+    (f"{_FIT} --data.board 3", "Did you mean --data.board_size?"),
+    (f"{_FIT} -x", "-x"),
+    (f"{_FIT} --games game.sgf", "games"),
+    (f"{_FIT} --ckpt_path", "ckpt_path"),
+    *(
+        (f"{_FIT} --ckpt_path={path}", "no checkpoint")
+        for path in ("none.ckpt", ".", "small.yaml", "[a]", 7, "best", "hpc", "registry")
+    ),
+    (f"{_FIT} --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
+    (f"{_FIT} --ckpt_path last --run_name a/b", "run_name must be letters"),
+    (f"{_FIT} {_LAST}", "trainer.max_steps must be more than the 20"),
+    (f"{_FIT} {_LAST} --trainer.max_steps 20", "trainer.max_steps must be more than the 20"),
+    (f"{_FIT} {_LAST} --trainer.max_steps 30 --model.d_model 16", "model.d_model must be 8"),
+    (f"{_FIT} {_LAST} --trainer.max_steps 30 --data.board_size 5", "data.board_size must be 3"),
+    (f"{_FIT} {_LAST} --trainer.max_steps 30 --data.seed 5", "data.seed must be 0"),
+    (f"{_FIT} {_LAST} --trainer.max_steps 30 --model.mixer mamba2", "model.mixer must be mamba"),
+    (f"{_FIT} {_LAST} --trainer.max_steps 30 --model.lr=-1", "model.lr must be more than 0"),
+    (f"{_FIT} {_LAST} --trainer.max_steps 30 --trainer.devices 0", "devices"),
+    (f"{_FIT} --data.context null --data.windows_per_game 2", "data.windows_per_game must be null"),
+    # Names that a callback is to watch, and that nothing logs.
+    (
+        f"{_FIT} --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_loss",
+        "val/loss",
+    ),
+    (
+        f"{_FIT} --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val_loss",
+        "val/loss",
+    ),
+    (f"{_FIT} --trainer.callbacks+=EarlyStopping", "monitor"),
+    (
+        f"{_FIT} --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss "
+        "--trainer.callbacks.mode=foo",
+        "mode",
+    ),
+    (
+        f"{_FIT} --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.every_n_train_steps=-1",
+        "every_n_train_steps",
+    ),
+    (
+        f"{_FIT} --trainer.callbacks+=LearningRateMonitor "
+        "--trainer.callbacks.logging_interval=often",
+        "logging_interval",
+    ),
+    (f"{_FIT} --trainer.logger false --trainer.callbacks+=LearningRateMonitor", "logger"),
+    (
+        f"{_FIT} --trainer.callbacks+=StochasticWeightAveraging --trainer.callbacks.swa_lrs=-1",
+        "swa_lrs",
+    ),
+    (f"{_FIT} --trainer.callbacks+=Timer --trainer.callbacks.duration=soon", "duration"),
+    (f"{_FIT} --trainer.logger CSVLogger", "save_dir"),
+    (f"{_FIT} --trainer.strategy ddp --trainer.devices 0", "devices"),
+    (f"{_FIT} --trainer.strategy ddp_spawn --trainer.devices 2", "ddp_spawn"),
+    (f"{_FIT} --trainer.barebones true --trainer.enable_checkpointing true", "barebones"),
+    # Measuring.
+    ("validate", "ckpt_path"),
+    ("test", "ckpt_path"),
+    ("validate --config small.yaml", "ckpt_path"),
+    ("test --config small.yaml", "ckpt_path"),
+    ("validate --ckpt_path none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
+    ("test --ckpt_path none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
+    ("test --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
+    ("validate --ckpt_path checkpoints/small/version_0", "checkpoints/small/version_0"),
+    ("validate --ckpt_path checkpoints/small/version_0/last.ckpt/x", "last.ckpt/x"),
+    (f"validate {_LAST} --data.board_size 5", "data.board_size must be 3"),
+    (f"validate {_LAST} --data.val_batches 0", "data.val_batches must be at least 1"),
+    (f"validate {_LAST} --data.val_batches {10**12}", "data.val_batches"),
+    (f"validate {_LAST} --data.context {10**12}", "data.context"),
+    (f"validate {_LAST} --trainer.limit_val_batches 0.5", "limit_val_batches"),
+    (f"validate {_LAST} --trainer.limit_val_batches=-1", "limit_val_batches"),
+    (f"validate {_LAST} --trainer.devices 0", "devices"),
+    (f"validate {_LAST} --trainer.precision transformer-engine", "precision"),
+    (f"validate {_LAST} --trainer.accelerator tpu", "accelerator"),
+    (f"validate {_LAST} --trainer.strategy ddp_spawn", "ddp_spawn"),
+    (f"validate {_LAST} --data.backend triton", "data.backend"),
+    (f"validate {_LAST} --model.scan triton", "model.scan"),
+    (f"validate {_LAST} --model.d_model 16", "model.d_model must be 8"),
+    (f"validate {_LAST} --cpu_threads {10**9}", "cpu_threads"),
+    (f"validate {_LAST} --seed_everything=-1", "seed_everything"),
+    (f"validate {_LAST} --games game.sgf", "games"),
+    (f"test {_LAST} --data.test_batches {10**12}", "data.test_batches"),
+    (f"test {_LAST} --trainer.limit_test_batches 1.5", "limit_test_batches"),
+    (f"test {_LAST} --trainer.fast_dev_run=-1", "fast_dev_run"),
+    (f"test {_LAST} --verbose maybe", "verbose"),
+    ("predict", "ckpt_path must name the model"),
+    ("predict --games game.sgf", "ckpt_path must name the model"),
+    (f"predict {_LAST}", "games must name at least one"),
+    (f"predict {_LAST} --games", "games"),
+    (f"predict {_LAST} --games=", "games"),
+    (f"predict {_LAST} --games none.sgf", "there is no none.sgf"),
+    (f"predict {_LAST} --games none.txt none.sgf", "none.txt"),
+    (f"predict {_LAST} --games . ", "games must be files"),
+    (f"predict {_LAST} --games {'n' * 300}.sgf", "nnn.sgf"),
+    ("predict --ckpt_path none.ckpt --games small.yaml", "none.ckpt is no checkpoint"),
+    # The others.
+    ("check --device abacus", "--device must be auto, cpu or cuda, got abacus."),
+    ("check --device cuda", "torch finds no CUDA device here"),
+    ("check --device cuda:7", "torch finds no CUDA device here"),
+    ("check --device cpu:1", "--device must be auto, cpu or cuda"),
+    ("check --device ''", "--device must be auto, cpu or cuda"),
+    ("check --seed=-1", "--seed must be 0 to"),
+    (f"check --seed {2**32}", "--seed must be 0 to"),
+    ("check --seed one", "--seed"),
+    ("check --seed 1.5", "--seed"),
+    ("check --json none/check.json", "there is no folder none"),
+    ("check --json .", "--json"),
+    ("check --json small.yaml/check.json", "--json"),
+    ("check --json ''", "--json"),
+    (f"check --json {'n' * 300}", "--json"),
+    ("check --jsn x", "--jsn"),
+    ("check surplus", "surplus"),
+    ("doctor --json none/doctor.json", "there is no folder none"),
+    ("doctor --json .", "--json"),
+    ("doctor --json ''", "--json"),
+    (f"doctor --json {'n' * 300}", "--json"),
+    ("doctor --json", "--json"),
+    ("doctor --device cpu", "--device"),
+    ("doctor surplus", "surplus"),
+    ("bench", "{engine,selfplay,train}"),
+    ("bench engines", "engines"),
+    ("bench engine --board_size", "--board_size"),
+    *(
+        (f"bench {kind} {option}", option.partition("=")[0].split()[0])
+        for kind in ("engine", "selfplay", "train")
+        for option in (
+            "--board_size=1",
+            "--board_size=20",
+            "--board_size=nine",
+            f"--board_size={10**21}",
+            "--device=abacus",
+            "--device=cuda",
+            "--seconds=0",
+            "--seconds=-1",
+            "--seconds=nan",
+            "--seconds=inf",
+            "--seconds=1e300",
+            "--seconds=soon",
+            "--runs=0",
+            "--runs=1.5",
+            f"--runs={10**12}",
+            "--threads=0",
+            "--threads=-1",
+            f"--threads={10**9}",
+            f"--threads={10**21}",
+            "--json=none/bench.json",
+            "--json=.",
+            "--json=",
+            "--surplus",
+        )
+    ),
+    *(
+        (f"bench {kind} --board_size=3 --batch_size={games}", "--batch_size")
+        for kind in ("engine", "selfplay")
+        for games in (0, -1, "many", 10**12, 10**21)
+    ),
+)
+
+
+def _print_to_full() -> None:
+    """Standard output is a disk without room."""
+    file = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(file, 1)
+
+
+def _full_at(size: int) -> Callable[[], None]:
+    """A disk on which no file grows beyond so many bytes."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def _locked(name: str, mode: int) -> Callable[[], None]:
+    """A file or folder with such rights, and a person who is bound by them, as root is not."""
+
+    def hinder() -> None:
+        Path(name).chmod(mode)
+        version_3, this_process = 0x20080522, 0
+        header = (ctypes.c_uint32 * 2)(version_3, this_process)
+        assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
+
+    return hinder
+
+
+# What belongs to somebody else: command line, a part of the answer, which file, its rights.
+_LOCKED = (
+    (_FIT, "small.yaml", "small.yaml", 0),
+    (f"predict {_LAST} --games game.txt", "game.txt", "game.txt", 0),
+    (f"validate {_LAST}", "last.ckpt", "checkpoints/small/version_0/last.ckpt", 0),
+    (f"validate {_LAST}", "checkpoints", "checkpoints/small", 0),
+    ("validate --ckpt_path checkpoints/small/version_0/last.ckpt", "last.ckpt", "checkpoints", 0),
+    ("doctor --json game.txt", "--json", "game.txt", 0o444),
+    ("doctor --json doctor.json", "--json", ".", 0o555),
+    ("bench engine --json game.txt", "--json", "game.txt", 0o444),
+    ("check --json game.txt", "--json", "game.txt", 0o444),
+    (_FIT, "checkpoints", ".", 0o555),
+)
+
+# What the machine does to a command that is right: command line, what is said, how.
+_MACHINE = (
+    (
+        f"{_FIT} {_LAST} --trainer.max_steps 40 --trainer.logger false",
+        "last.ckpt",
+        _full_at(12_000),
+    ),
+    (_FIT, "", _full_at(2000)),
+    *(
+        (arguments, "", _print_to_full)
+        for arguments in (
+            "--help",
+            "--version",
+            "doctor",
+            "fit --print_config",
+            f"validate {_LAST}",
+            f"test {_LAST}",
+            f"predict {_LAST} --games game.txt",
+        )
+    ),
+)
+
+
+def commands() -> Iterator[Case]:
+    """A case for each command line, and for each file that may not be touched."""
+    for arguments, says in COMMANDS:
+        yield Case(arguments, says)
+    for arguments, says, name, mode in _LOCKED:
+        yield Case(arguments, says, {"game.txt": "A1\n"}, hinder=_locked(name, mode))
+
+
+def machine_faults() -> Iterator[Case]:
+    """A case for each fault of the machine."""
+    for arguments, says, hinder in _MACHINE:
+        yield Case(arguments, says, {"game.txt": "A1\n"}, code=1, hinder=hinder)
+
+
+def good_commands() -> Iterator[Case]:
+    """Commands that can be run: none may pass for a bad one."""
+    for arguments in ("doctor", "--version", _FIT, f"validate {_LAST}", f"{_FIT} --print_config"):
+        yield Case(arguments)

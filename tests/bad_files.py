@@ -1,0 +1,197 @@
+"""Configurations and games that no command can use, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.judging import Case
+
+# Nine levels of nine names for the level below.
+_LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 10)
+)
+
+# The content of a configuration, and a part of what is said of it.
+CONFIGURATIONS: tuple[tuple[str | bytes, str], ...] = (
+    ("", "must not be empty"),
+    ("# nothing\n", "must not be empty"),
+    ("---\n", "bad.yaml must"),
+    ("null\n", "bad.yaml"),
+    ("3\n", "must hold settings by name"),
+    ("hello\n", "must hold settings by name"),
+    ("- data\n", "must hold settings by name"),
+    ("[1, 2]\n", "must hold settings by name"),
+    ("data:\n\tboard_size: 3\n", "line 2: a tab"),
+    ("data: {board_size: 3\n", "line 2"),
+    ("data: board_size: 3\n", "line 1"),
+    ("data:\n  board_size: 3\n seed: 1\n", "line 3"),
+    ("data: 'open\n", "bad.yaml"),
+    ("data: {board_size: @}\n", "line 1"),
+    ("data: *nothing\n", "nothing"),
+    ("%YAML 9.9\n---\ndata: {seed: 1}\n", "bad.yaml"),
+    ("data: {seed: 1}\n---\ndata: {seed: 2}\n", "bad.yaml"),
+    ("data:\n  seed: 1\n  seed: 2\n", "line 3: data.seed is there twice"),
+    ("data: {seed: 1}\ndata: {seed: 2}\n", "line 2: data is there twice"),
+    ("data: {bord_size: 3}\n", "Did you mean data.board_size?"),
+    ("dta: {board_size: 3}\n", "dta … is no setting"),
+    ("data: {board_size: nine}\n", "data.board_size must be a whole number, got nine."),
+    ("data: {board_size: [3]}\n", "data.board_size"),
+    ("data: {board_size: {n: 3}}\n", "data.board_size"),
+    ("data: {board_size: .nan}\n", "data.board_size"),
+    ("data: {board_size: 25}\n", "data.board_size must be 2 to 19, got 25."),
+    ("data: {1: 2}\n", ""),
+    ("data: {null: 2}\n", ""),
+    ("data: {[a, b]: 2}\n", "line 1"),
+    ("? [a, b]\n: 2\n", "line 1"),
+    ("? {a: b}\n: 2\n", "line 1"),
+    ("1: 2\n", ""),
+    ("true: 2\n", ""),
+    *(
+        (f"{section}: {value}\n", f"{section} must hold settings by name")
+        for section in ("trainer", "model", "data", "monitor", "defragmentation")
+        for value in ("3", "[1, 2]", "text")
+    ),
+    ("run_name: [a]\n", "run_name"),
+    ("run_name: {a: b}\n", "run_name"),
+    ("seed_everything: -1\n", "seed_everything"),
+    ("ckpt_path: none.ckpt\n", "none.ckpt is no checkpoint"),
+    ("config: other.yaml\n", "config"),
+    ("fit: {data: {seed: 1}}\n", "fit"),
+    ("trainer: {callbacks: {class_path: NoSuch}}\n", "NoSuch"),
+    ("trainer: {callbacks: [{class_path: os.system}]}\n", "callbacks"),
+    ("trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitr: a}}]}\n", "monitr"),
+    (
+        "trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitor: val_loss}}]}\n",
+        "val/loss",
+    ),
+    ("trainer: {logger: {class_path: NoSuch}}\n", "NoSuch"),
+    ("trainer: {logger: [{class_path: 7}]}\n", "logger"),
+    ("trainer: {max_time: {hours: many}}\n", "max_time"),
+    ("model: !!python/object/apply:os.mkdir [ran]\n", "bad.yaml"),
+    ("model: !foo {d_model: 8}\n", "line 1"),
+    ("data: {seed: !!int x}\n", ""),
+    ("data: {seed: !!binary '%%%'}\n", "data.seed"),
+    ("data: {seed: 2001-13-45}\n", "data.seed"),
+    # What a reader of YAML chokes on.
+    ("a: &a [*a]\n", "bad.yaml"),
+    ("data: &d {seed: *d}\n", "bad.yaml"),
+    ("data: &d\n  seed: 1\n  <<: *d\n", "bad.yaml"),
+    ("data: {<<: 3}\n", "line 1"),
+    ("&a [*a]\n", "bad.yaml"),
+    (f"data: {'[' * 3000}", "bad.yaml"),
+    (f"data: {'[' * 3000}{']' * 3000}\n", "bad.yaml"),
+    (f"data: {'{a: ' * 3000}1{'}' * 3000}\n", "bad.yaml"),
+    ("".join(f"{' ' * depth}a:\n" for depth in range(3000)), "bad.yaml"),
+    ("- " * 3000 + "a\n", "bad.yaml"),
+    (_LAUGHS, "bad.yaml"),
+    (f"{_LAUGHS}data: {{seed: *a9}}\n", "bad.yaml"),
+    (f"data: {{seed: {'9' * 5000}}}\n", ""),
+    (f"data: {{seed: {'1:' * 5000}1}}\n", ""),
+    ('run_name: "a\\0b"\n', "run_name"),
+    ('trainer: {default_root_dir: "a\\0b"}\n', "default_root_dir"),
+    ('ckpt_path: "a\\0b"\n', ""),
+    ("run_name: " + "n" * 300 + "\n", "run_name"),
+    (f"data: {{{'x' * 100_000}: 1}}\n", ""),
+    (f"{'x' * 2000}\n", "bad.yaml"),
+    # What is no text.
+    ("data: {seed: 1}\n".encode("utf-16"), "UTF-8"),
+    ("data: {seed: 1}\n".encode("utf-16-be"), "bad.yaml"),
+    ("data: {seed: 1}\n".encode("utf-32"), "UTF-8"),
+    ("data: {player: é}\n".encode("latin-1"), "UTF-8"),
+    (b"\x00", "bad.yaml"),
+    (b"data: {seed: 1\x00}\n", "bad.yaml"),
+    (b"data: {seed: \x07}\n", "bad.yaml"),
+    (b"PK\x03\x04" + bytes(100), "bad.yaml"),
+    (b"\x1f\x8b\x08" + bytes(100), "bad.yaml"),
+    (bytes(range(256)), "bad.yaml"),
+)
+
+# A file of games for predict, and a part of what is said of it.
+GAMES: tuple[tuple[str, str | bytes, str], ...] = (
+    ("a.txt", "", "a.txt: there is no game in it"),
+    ("a.txt", "# no game\n\n", "a.txt: there is no game in it"),
+    ("a.txt", "A1 Q16\n", "a.txt:1"),
+    ("a.txt", "A1\n\nB2 B9\n", "a.txt:3"),
+    ("a.txt", "A1 I1\n", "a.txt:1"),
+    ("a.txt", "A1 A0\n", "a.txt:1"),
+    ("a.txt", "A1 1A\n", "a.txt:1"),
+    ("a.txt", "A1 resign\n", "a.txt:1"),
+    ("a.txt", "A1,B2\n", "a.txt:1"),
+    ("a.txt", "A-1\n", "a.txt:1"),
+    ("a.txt", "A1 А2\n", "a.txt:1"),  # a Cyrillic А
+    ("a.txt", "A²\n", "a.txt:1"),
+    ("a.txt", "A1 EOS\n", "a.txt:1"),
+    ("a.txt", f"A{'9' * 5000}\n", "a.txt:1"),
+    ("a.txt", "hello world\n", "a.txt:1"),
+    ("a.txt", "C3 C3\n", "a.txt:1"),
+    ("a.txt", "A1\nB2 A1 B2\n", "a.txt:2"),
+    ("a.txt", "A1 pass pass B2\n", "a.txt:1"),
+    ("a.txt", "pass pass pass\n", "a.txt:1"),
+    ("a.txt", "A1 pass B2 pass C3 pass A3 pass C1 pass B1 pass A2\n", "a.txt:1"),  # 13 of 12
+    ("a.txt", "A1\n".encode("utf-16"), "a.txt"),
+    ("a.txt", b"A1 \xff\xfe\n", "a.txt"),
+    ("a.txt", b"A1 \x00\n", "a.txt"),
+    ("a.txt", bytes(range(128, 256)), "a.txt"),
+    ("a.sgf", "", "a.sgf"),
+    ("a.sgf", "(", "a.sgf"),
+    ("a.sgf", "()", "a.sgf"),
+    ("a.sgf", "(;", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa]", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa", "a.sgf"),
+    ("a.sgf", "(GM[1]SZ[3];B[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[19];B[aa])", "the board must be 3×3, the model's, got 19"),
+    ("a.sgf", "(;GM[1];B[aa])", "the board must be 3×3, the model's, got 19"),
+    ("a.sgf", "(;GM[1]SZ[25];B[aa])", "board size must be 2 to 19, got 25"),
+    ("a.sgf", "(;GM[1]SZ[1];B[])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[0];B[])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[-3];B[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[];B[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[three];B[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3:5];B[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[999999999999];B[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[2]SZ[3];B[aa])", "GM"),
+    ("a.sgf", "(;GM[11]SZ[3];B[aa])", "GM"),
+    ("a.sgf", "(;GM[go]SZ[3];B[aa])", "GM"),
+    ("a.sgf", "(;GM[1]SZ[3];B[dd])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa];W[ad])", "a.sgf … 2"),
+    ("a.sgf", "(;GM[1]SZ[3];B[a])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aaa])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[a1])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[AA])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa][bb])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa]W[bb])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3]B[aa];W[bb]B[cc])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa];W[aa])", "a.sgf … 2"),
+    ("a.sgf", "(;GM[1]SZ[3];B[];W[];B[aa])", "a.sgf … 3"),
+    ("a.sgf", "(;GM[1]SZ[3];B[tt];W[tt];B[aa])", "a.sgf … 3"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa];B[bb])", "colours must alternate"),
+    ("a.sgf", "(;GM[1]SZ[3];W[aa])", "colours must alternate"),
+    ("a.sgf", "(;GM[1]SZ[3]HA[2]AB[aa][cc];W[bb])", "set-up"),
+    ("a.sgf", "(;GM[1]SZ[3]AB[aa]AW[bb];B[cc])", "set-up"),
+    ("a.sgf", "(;GM[1]SZ[3]AB[zz];B[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3]PL[W];W[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa];AW[bb];W[cc])", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa];AE[aa];W[aa])", "a.sgf"),
+    ("a.sgf", "(;GM[1]CA[klingon]SZ[3];B[aa])", "klingon"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa])(;GM[1]SZ[3];B[dd])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa])(;GM[1]SZ[9];B[dd])", "3×3"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa])(;GM[1]SZ[3];B[aa]", "a.sgf"),
+    ("a.sgf", "(;GM[1]SZ[3];B[aa])(;GM[2]SZ[3];B[aa])", "GM"),
+    ("a.sgf", "\ufeff(;GM[1]SZ[3];B[dd])", "a.sgf … 1"),
+    ("a.sgf", "From: me\nTo: you\n\n(;GM[1]SZ[3];B[dd])", "a.sgf … 1"),
+    ("a.sgf", "(;GM[1]SZ[3];B[dd])".encode("utf-16"), "a.sgf"),
+    ("a.sgf", f"{'(;' * 5000}{')' * 5000}", "a.sgf"),
+    ("a.sgf", f"(;GM[1]SZ[3]{';B[]' * 5000})", "a.sgf … 2"),
+    ("a.sgf", "hello\n", "a.sgf"),
+    ("a.sgf", b"\x89PNG\r\n\x1a\n" + bytes(50), "a.sgf"),
+    ("a.sgf", bytes(1000), "a.sgf"),
+)
+
+
+def files() -> Iterator[Case]:
+    """A case for each file."""
+    for content, says in CONFIGURATIONS:
+        yield Case("fit --config bad.yaml", says, {"bad.yaml": content})
+    for name, content, says in GAMES:
+        arguments = f"predict --ckpt_path last --run_name small --games {name}"
+        yield Case(arguments, says, {name: content})

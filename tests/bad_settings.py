@@ -1,0 +1,128 @@
+"""Settings that fit cannot run with; the answer names the setting."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from tests.judging import Case
+
+FIT = "fit --config small.yaml"
+
+# What is no number, no whole number, no yes or no, no word, whatever the setting.
+_NO_NUMBER = ("nine", "null", "[9]", "{n: 9}", ".nan", ".inf", "-.inf", "")
+_NO_WHOLE = (*_NO_NUMBER, "9.5", "true")
+_NO_FLAG = ("maybe", "2", "null", "[true]", "{on: true}", ".nan")
+_NO_WORD = ("foo", "null", "[foo]", "{a: foo}", "7")
+# More than any machine holds.
+_HUGE = (10**9, 10**12, 10**21)
+
+# A setting and values that it cannot have.
+SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("data.board_size", (*_NO_WHOLE, 0, 1, 20, -9, *_HUGE)),
+    ("data.rules", (*_NO_WORD, "")),
+    ("data.komi", ("six", "[6]", "{k: 6}", ".nan", ".inf", "true")),
+    ("data.ko", ("foo", "[simple]", "{a: simple}", "7")),
+    ("data.suicide", ("maybe", "2", "[true]", "{a: true}")),
+    ("data.max_moves", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1, 10**12, 10**21)),
+    ("data.player", (*_NO_WORD, "")),
+    ("data.batch_size", (*_NO_WHOLE, 0, -4, 5, *_HUGE)),
+    ("data.context", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1, 10**12, 10**21)),
+    ("data.games_per_chunk", ("many", "[9]", "{n: 9}", ".nan", "9.5", 0, -1, 33, 10**12, 10**21)),
+    ("data.windows_per_game", ("many", "[9]", "{n: 9}", ".nan", "9.5", 0, -1, 10**12, 10**21)),
+    ("data.seed", _NO_WHOLE),
+    ("data.val_batches", (*_NO_WHOLE, 0, -1, 10**12, 10**21)),
+    ("data.test_batches", (*_NO_WHOLE, 0, -1)),
+    ("data.backend", (*_NO_WORD, "triton")),
+    ("data.selfplay_share", (*_NO_NUMBER, -0.1, 1.1, "1e300")),
+    ("data.selfplay_temperature", (*_NO_NUMBER, 0, -1)),
+    ("model.d_model", (*_NO_WHOLE, 0, -8, *_HUGE)),
+    ("model.d_state", (*_NO_WHOLE, 0, -4, 10**12, 10**21)),
+    ("model.d_conv", (*_NO_WHOLE, 0, -4, 10**12, 10**21)),
+    ("model.expand", (*_NO_WHOLE, 0, -2, *_HUGE)),
+    ("model.n_layers", (*_NO_WHOLE, 0, -1, *_HUGE)),
+    ("model.scan", (*_NO_WORD, "triton", "mamba_ssm")),
+    ("model.mixer", (*_NO_WORD, "mamba3")),
+    ("model.lr", (*_NO_NUMBER, 0, -1, "1e400")),
+    ("model.warmup_steps", (*_NO_WHOLE, -1)),
+    ("model.decay_steps", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1)),
+    ("model.min_lr_ratio", (*_NO_NUMBER, -0.1, 1.1)),
+    ("model.weight_decay", (*_NO_NUMBER, -0.1)),
+    ("model.checkpoint_activations", _NO_FLAG),
+    ("model.compile", _NO_FLAG),
+    ("monitor.enabled", _NO_FLAG),
+    ("monitor.timing_every", (*_NO_WHOLE, -1)),
+    ("monitor.game_every", (*_NO_WHOLE, -1)),
+    ("monitor.state_every", (*_NO_WHOLE, -1)),
+    ("monitor.memory_every", (*_NO_WHOLE, -1)),
+    ("monitor.summary_every", (*_NO_WHOLE, -1)),
+    ("monitor.copies_every", (*_NO_WHOLE, -1)),
+    ("monitor.copies_steps", (*_NO_WHOLE, -1, 0)),
+    ("monitor.copies_time_ratio", (*_NO_NUMBER, -0.1, 1.1)),
+    ("monitor.on_design_violation", (*_NO_WORD, "Stop")),
+    ("monitor.on_high", _NO_WORD),
+    ("monitor.on_medium", _NO_WORD),
+    ("defragmentation.enabled", _NO_FLAG),
+    ("defragmentation.every_n_steps", (*_NO_WHOLE, 0, -1)),
+    ("defragmentation.only_above", ("much", "[2]", "{a: 2}", ".nan", ".inf", -1, 0)),
+    ("seed_everything", ("abc", "[1]", "{a: 1}", "1.5", ".nan", -1, 2**32, 2**64, 10**21)),
+    ("checkpoint_every_n_steps", (*_NO_WHOLE, 0, -1)),
+    ("picture_every_n_validations", (*_NO_WHOLE, -1)),
+    ("cpu_threads", ("many", "[1]", "{a: 1}", ".nan", "1.5", "true", 0, -1, 10**5, *_HUGE)),
+    ("run_name", ("a/b", "..", ".hidden", "", "a b", "ä/ö", "[a, b]", "n" * 300)),
+    ("trainer.accelerator", ("tpu", "gpu", "cuda", "mps", "foo", "[cpu]", "null", "")),
+    ("trainer.strategy", ("foo", "ddp_spawn", "ddp_notebook", "deepspeed", "fsdp", "[ddp]", "")),
+    ("trainer.devices", (0, -2, "abc", "1,1", "[]", "null", "1.5", 1000, 10**9, "{a: 1}")),
+    ("trainer.num_nodes", (0, -1, "two", "null")),
+    ("trainer.precision", ("transformer-engine", "17", "bf15", "bitsandbytes", "[16]", "nf4")),
+    ("trainer.logger", ("foo", "NoSuchLogger", "WandbLogger", "CometLogger", "7", "torch.nn.ReLU")),
+    ("trainer.callbacks", ("foo", "NoSuch", "[NoSuch]", "7", "torch.nn.ReLU", "{a: 1}")),
+    ("trainer.fast_dev_run", (-1, "maybe", "1.5", "[1]", "null")),
+    ("trainer.max_epochs", (-5, "1.5", "many", "[1]", ".nan")),
+    ("trainer.min_epochs", (-5, "1.5", "many", "[1]")),
+    ("trainer.max_steps", (*_NO_WHOLE, -5, -2)),
+    ("trainer.min_steps", (-5, "1.5", "many", "[1]")),
+    (
+        "trainer.max_time",
+        ("soon", "1:2", "00:00:00:99x", "00:00:00:-5", "-1", "[1]", "{days: many}", "{a: 1}"),
+    ),
+    ("trainer.limit_train_batches", (0.5, -1, 1.5, "many", "[1]", ".nan", 10**21)),
+    ("trainer.limit_val_batches", (0.5, -1, 1.5, "many", "[1]", ".nan")),
+    ("trainer.overfit_batches", (0.1, -1, 1.5, "many", "[1]", ".nan", "null")),
+    ("trainer.val_check_interval", (0, -1, 0.5, 1.5, "often", "[1]", ".nan", "0.0")),
+    ("trainer.check_val_every_n_epoch", (0, -1, "1.5", "often", "[1]")),
+    ("trainer.num_sanity_val_steps", (-2, "1.5", "many", "[1]")),
+    ("trainer.log_every_n_steps", (0, -1, "1.5", "often", "[1]")),
+    ("trainer.enable_checkpointing", ("maybe", "2", "[true]")),
+    ("trainer.enable_progress_bar", ("maybe", "2", "[true]")),
+    ("trainer.enable_model_summary", ("maybe", "2", "[true]")),
+    ("trainer.accumulate_grad_batches", (0, -1, "1.5", "many", "[1]", "null", "{4: 2}")),
+    ("trainer.gradient_clip_val", (-1, "much", "[1]", ".nan", "true")),
+    ("trainer.gradient_clip_algorithm", ("foo", "7", "[norm]")),
+    ("trainer.deterministic", ("maybe", "[true]", "7")),
+    ("trainer.benchmark", ("maybe", "[true]", "7")),
+    ("trainer.inference_mode", _NO_FLAG),
+    ("trainer.use_distributed_sampler", _NO_FLAG),
+    ("trainer.profiler", ("foo", "[simple]", "7", "torch.nn.ReLU", "xla")),
+    ("trainer.detect_anomaly", _NO_FLAG),
+    ("trainer.barebones", _NO_FLAG),
+    ("trainer.plugins", ("foo", "NoSuch", "[NoSuch]", "7", "torch.nn.ReLU")),
+    ("trainer.sync_batchnorm", _NO_FLAG),
+    ("trainer.reload_dataloaders_every_n_epochs", (-1, "1.5", "often", "null")),
+    ("trainer.default_root_dir", ("small.yaml", "small.yaml/below")),
+    ("trainer.enable_autolog_hparams", _NO_FLAG),
+    ("weights_only", ("maybe", "7", "[true]")),
+    ("no_such_setting", (1,)),
+    ("data.no_such_setting", (1,)),
+    ("trainer.no_such_setting", (1,)),
+    ("model.vocab_size", (84,)),
+    ("monitor.checkpoint_dir", ("x",)),
+)
+
+
+def settings() -> Iterator[Case]:
+    """A case for each value of each setting."""
+    for name, values in SETTINGS:
+        for value in values:
+            option = shlex.quote(f"--{name}={value}")
+            yield Case(f"{FIT} {option}", name.rpartition(".")[2])
