@@ -126,7 +126,6 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"predict {_LAST} --games", "games"),
     (f"predict {_LAST} --games=", "games"),
     (f"predict {_LAST} --games none.sgf", "there is no none.sgf"),
-    (f"predict {_LAST} --games none.txt none.sgf", "none.txt"),
     (f"predict {_LAST} --games . ", "games must be files"),
     (f"predict {_LAST} --games {'n' * 300}.sgf", "nnn.sgf"),
     ("predict --ckpt_path none.ckpt --games small.yaml", "none.ckpt is no checkpoint"),

@@ -10,7 +10,12 @@ from typing import Any
 import yaml
 
 from tessera.commands.one_line import one_line
-from tessera.commands.settings_text import MAX_SIZE, SettingsTextError, check_settings_text
+from tessera.commands.settings_text import (
+    MAX_SIZE,
+    UNREADABLE,
+    SettingsTextError,
+    check_settings_text,
+)
 
 SECTIONS = ("trainer", "model", "data", "monitor", "defragmentation")
 
@@ -96,11 +101,12 @@ def _text_problem(text: str) -> str | None:
         return f"{_at(error.line)}: {error}."
     except yaml.MarkedYAMLError as error:
         return _syntax_problem(error)
+    except yaml.reader.ReaderError as error:
+        return f" must be text; there is the character {error.character!r} in it."
     except yaml.YAMLError as error:
         return f" must be YAML: {' '.join(str(error).split())}."
-    except (ValueError, LookupError) as error:
-        # PyYAML's own, for a value that looks like a number and is none, such as 0b_.
-        return f": a value that YAML cannot read: {error}."
+    except (ValueError, LookupError):
+        return f": {UNREADABLE}."
     if settings is None:
         return " must not be empty."
     if not isinstance(settings, dict):

@@ -13,11 +13,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tessera.commands.closing import closing_lines, stopped_where
 from tessera.commands.console import go_on_without_console
-from tessera.commands.parser import TesseraParser
+from tessera.commands.one_line import one_line
+from tessera.commands.parser import TesseraParser, said_by_a_class
 from tessera.commands.predict import game_loader, print_predictions
 from tessera.commands.run_settings import run_problems
 from tessera.commands.trainer_settings import spent_limits
@@ -198,7 +200,6 @@ class TesseraCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything."""
-        settings = self.config[self.subcommand]
         try:
             super().instantiate_classes()
         except (OSError, MemoryError, SettingsError):
@@ -206,9 +207,7 @@ class TesseraCLI(LightningCLI):
         except Exception as error:  # what a class that the user named says of its arguments
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
-            raise SettingsError(" ".join(str(error).split())) from error
-        if settings.cpu_threads is not None:
-            torch.set_num_threads(settings.cpu_threads)
+            raise SettingsError(said_by_a_class(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with this program's callbacks, logger and checkpoint files."""
@@ -288,8 +287,15 @@ class TesseraCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         keep_signals(self.trainer)
-        with EndedTogether(self.trainer):
-            super()._run_subcommand(subcommand)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._setting("cpu_threads") or threads)
+        try:
+            with EndedTogether(self.trainer):
+                super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:  # the trainer's, of a callback or a logger
+            raise SettingsError(one_line(str(error))) from error
+        finally:
+            torch.set_num_threads(threads)
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say in the end where everything is."""

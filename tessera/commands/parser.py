@@ -12,7 +12,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tessera.commands.one_line import one_line
-from tessera.commands.settings_text import SettingsTextError, check_settings_text
+from tessera.commands.settings_text import UNREADABLE, SettingsTextError, check_settings_text
 
 _MODE = "tessera"  # jsonargparse's name for a way to read values and files
 _WORDS = {
@@ -81,6 +81,16 @@ def in_one_line(message: str, names: list[str]) -> str:
     return _sentence(message)
 
 
+def said_by_a_class(error: Exception) -> str:
+    """What a class that the user named says of its arguments, out of what jsonargparse says."""
+    text = str(error)
+    if match := re.search(r"Errors:\s+- (.*?)(?:\n\s*- |\Z)", text, re.DOTALL):
+        text = match[1]
+    if match := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)':(.*)", text, re.DOTALL):
+        text = f"{match[1]}: {match[2]}"
+    return _sentence(text)
+
+
 def _wrong_value(name: str, problem: str) -> str:
     """What is wrong with the value of a setting, of a section, or of a part that it describes."""
     if match := re.search(
@@ -133,8 +143,7 @@ def _load(text: str) -> Any:
     try:
         return _load_yaml(text)
     except (ValueError, LookupError, AttributeError) as error:
-        # PyYAML's own, for a value that looks like a number and is none, such as 0b_.
-        raise SettingsTextError(f"a value that YAML cannot read: {error}") from error
+        raise SettingsTextError(UNREADABLE) from error
 
 
 _load_yaml = get_loader("yaml")

@@ -50,15 +50,17 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
     problems += of_data
     problems += _refused(TesseraMonitor, settings.monitor)
     problems += _refused(Defragmentation, settings.defragmentation)
-    problems += _of_the_model(settings, defaults, command, has_data=not of_data)
-    problems += _of_the_device(settings)
-    return list(dict.fromkeys(problems))  # a scan that no device has is refused twice
+    of_model = _of_the_model(settings, defaults, command, has_data=not of_data)
+    # Of code that there is nowhere it need not be said that it is not here.
+    return problems + of_model + ([] if of_data or of_model else _of_the_device(settings))
 
 
 def _no_numbers(settings: Namespace) -> list[str]:
     """Numbers that nothing can be counted or computed with; they would break other checks."""
     problems = []
     for name, value in settings.items():  # of all sections, by their whole names
+        if name == "model.vocab_size":  # follows from data.board_size
+            continue
         if isinstance(value, float) and not math.isfinite(value):
             problems.append(f"{name} must be a finite number, got {value}.")
         if isinstance(value, int) and abs(value) >= _TOO_LARGE:

@@ -9,6 +9,10 @@ _MAX_DEPTH = 20  # a callback's settings are the deepest, at 6
 _MAX_VALUES = 5_000  # names and values with every alias written out
 
 
+# PyYAML's own exceptions for what looks like a number and is none, such as 0b_.
+UNREADABLE = "a value that cannot be read: a number without digits, or with thousands of them"
+
+
 class SettingsTextError(TypeError):
     """A text that is no settings; jsonargparse reports a TypeError as the fault of a value.
 

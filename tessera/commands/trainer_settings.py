@@ -165,10 +165,13 @@ def _epochs(settings: Namespace) -> Iterator[str]:
 def _folder(root: Any) -> Iterator[str]:
     if root is None:
         return
-    if re.match(r"\w+://", str(root)):
+    if re.match(r"\w+://", str(root)) or "\0" in str(root):
         yield f"default_root_dir must be a folder of this machine, got {root}."
-    elif Path(root).exists() and not Path(root).is_dir():
-        yield f"default_root_dir must be a folder, got the file {root}."
+        return
+    # What is not there yet will be made, below what there is.
+    for path in (Path(root), *Path(root).parents):
+        if path.exists() and not path.is_dir():
+            yield f"default_root_dir must be a folder, and {path} is a file; got {root}."
 
 
 def _monitored(callbacks: Any) -> Iterator[str]:

@@ -49,15 +49,21 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "a list as name": ("data: {[1]: 2}", ", line 1: found unhashable key."),
     "a merge of a number": ("data: {<<: 3}", ", line 1: expected a mapping or list of mappings"),
     "python": ("data: !!python/object/apply:os.abort []", ", line 1: could not determine a "),
-    "no whole number": ("data: {seed: !!int nine}", ": a value that YAML cannot read: invalid lit"),
-    "hardly a number": ("data: {seed: 0b_}", ": a value that YAML cannot read: invalid literal"),
-    "many digits": (f"data: {{seed: {'1' * 5000}}}", ": a value that YAML cannot read: Exceeds"),
+    "no whole number": (
+        "data: {seed: !!int nine}",
+        ": a value that cannot be read: a number without",
+    ),
+    "hardly a number": ("data: {seed: 0b_}", ": a value that cannot be read: a number without"),
+    "many digits": (
+        f"data: {{seed: {'1' * 5000}}}",
+        ": a value that cannot be read: a number without",
+    ),
     "no character": ('data: {player: "\\U00110000"}', ": YAML that cannot be read: chr() arg not"),
     "two documents": ("data: {}\n---\ndata: {}", ", line 2: but found another document."),
     "an alias of nothing": ("data: *a", ", line 1: found undefined alias 'a'."),
     "an open quote": ("data: {player: 'me}", ", line 1: found unexpected end of stream."),
     "twice by alias": ("data: {&a seed : 1, *a : 2}", ", line 1: data.seed is there twice"),
-    "a null byte": (b"data: {seed: 1\0}", " must be YAML: unacceptable character #x0000"),
+    "a null byte": (b"data: {seed: 1\0}", " must be text; there is the character"),
     "utf-16": ("data: {seed: 1}".encode("utf-16"), " must be UTF-8 text."),
     "latin-1": ("run_name: größe".encode("latin-1"), " must be UTF-8 text."),
 }
@@ -129,9 +135,9 @@ def test_a_wrong_value_in_a_file_is_a_line(
         (["--data.seed", BOMB], f"data.seed: {TOO_MANY}"),
         (
             ["--data.seed", "1" * 5000],
-            "data.seed: a value that YAML cannot read: Exceeds the limit",
+            "data.seed: a value that cannot be read: a number without",
         ),
-        (["--data.seed", "!!timestamp x"], "data.seed: a value that YAML cannot read: "),
+        (["--data.seed", "!!timestamp x"], "data.seed: a value that cannot be read"),
         (["--monitor", BOMB], "monitor must be settings by name, or a file of them, got a0: &a0 "),
         (
             ["--trainer.logger", "CSVLogger"],

@@ -58,7 +58,11 @@ CPU_ONLY = pytest.mark.skipif(
         ("--trainer.precision transformer-engine", "must be one of 64, 32, 16, bf16, 64-true,"),
         ("--trainer.profiler xla", "must be one of simple, advanced, pytorch, got xla."),
         ("--trainer.fast_dev_run=-1", "must be at least 0, got -1."),
-        ("--trainer.default_root_dir small.yaml", "must be a folder, got the file small.yaml."),
+        (
+            "--trainer.default_root_dir small.yaml",
+            "must be a folder, and small.yaml is a f",
+        ),
+        ("--trainer.default_root_dir small.yaml/x/y", "must be a folder, and small.yaml is a fi"),
         ("--trainer.default_root_dir s3://x", "must be a folder of this machine, got s3://x."),
         (MONITORS.format("EarlyStopping", "val_loss"), "EarlyStopping monitors val_loss, which"),
         (MONITORS.format("ModelCheckpoint", "loss"), "ModelCheckpoint monitors loss, which is not"),
@@ -112,6 +116,15 @@ def test_a_class_that_refuses_its_arguments_leaves_nothing(
     assert fit(*wrong.split()) == 2
     err = capfd.readouterr().err
     assert err.startswith("tessera: ") and err.count("\n") == 1 and "`mode` can be" in err
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
+def test_a_callback_that_the_trainer_refuses_leaves_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--trainer.logger", "false", "--trainer.callbacks+=LearningRateMonitor") == 2
+    err = capfd.readouterr().err
+    assert err.startswith("tessera: Cannot use `LearningRateMonitor`") and err.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
 
 
