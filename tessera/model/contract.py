@@ -10,8 +10,6 @@ from torch import Tensor
 from tessera.accelerator import memory_problem
 from tessera.model.state import MambaState
 
-_BYTES_OF_A_BLOCK = 30_000  # of Python's objects, without the weights
-
 Shapes = tuple[tuple[torch.Size, torch.Size], ...]
 
 
@@ -22,27 +20,6 @@ def size_problems(**sizes: Any) -> list[str]:
         for name, size in sizes.items()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1
     ]
-
-
-def weights_problem(
-    vocab_size: int, d_model: int, d_state: int, d_conv: int, expand: int, n_layers: int
-) -> str:
-    """Why no model of these sizes can be built, in a sentence; empty if there is the memory.
-
-    Counts the large matrices that both mixers have, so a model that is not refused takes more.
-    """
-    d_inner = expand * d_model
-    block = 3 * d_inner * d_model + d_inner * d_conv + 2 * d_state * d_model
-    device = torch.get_default_device()
-    if device.type == "meta":
-        device = torch.device("cpu")  # what is only tried there is built here
-    elements = n_layers * block + 2 * vocab_size * d_model
-    problem = memory_problem(4 * elements + n_layers * _BYTES_OF_A_BLOCK, device)
-    if not problem:
-        return ""
-    sizes = {"d_model": d_model, "d_state": d_state, "d_conv": d_conv, "expand": expand}
-    named = ", ".join(f"{name} (={size})" for name, size in sizes.items())
-    return f"n_layers (={n_layers}) blocks of {named} need {problem}."
 
 
 def check_tokens(tokens: Any, axes: tuple[str, ...], vocab_size: int, device: torch.device) -> None:

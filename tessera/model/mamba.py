@@ -21,14 +21,12 @@ from tessera.model.contract import (
     check_tokens,
     shapes_of,
     size_problems,
-    weights_problem,
 )
-from tessera.model.dual import DualScan, choose_dual_scan
 from tessera.model.embedding import TokenEmbedding
 from tessera.model.losses import head_losses
 from tessera.model.mamba2 import Mamba2Mixer
 from tessera.model.mixer import MambaMixer, Mixer
-from tessera.model.scan import ScanName, SelectiveScan, choose_scan
+from tessera.model.scan import ScanName, SelectiveScan
 from tessera.model.state import LayerState, MambaState
 
 MixerName = Literal["mamba", "mamba2"]
@@ -193,15 +191,19 @@ class MambaModel(nn.Module):
         mixer: MixerName = "mamba",
     ) -> None:
         super().__init__()
-        sizes = {"d_model": d_model, "d_state": d_state, "d_conv": d_conv, "expand": expand}
-        sizes |= {"vocab_size": vocab_size, "n_layers": n_layers}
-        if problems := size_problems(**sizes):
+        problems = size_problems(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=expand,
+            n_layers=n_layers,
+        )
+        if problems:
             raise ValueError("\n".join(problems))
         pad = vocab_size - 2 if pad_token is None else pad_token
         if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < vocab_size:
             raise ValueError(f"pad_token must be 0 to {vocab_size - 1}, got {pad}.")
-        if problem := weights_problem(**sizes):
-            raise ValueError(problem)
         self.vocab_size = vocab_size
         self.d_model = d_model
         self.n_layers = n_layers
@@ -288,14 +290,6 @@ class MambaModel(nn.Module):
         # The compiler looks at the gradients of what goes in, and embedded tokens are no leaves.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
         self._compiled = torch.compile(self._losses, fullgraph=True, dynamic=not same_length)
-
-    def check_device(self, device: torch.device) -> None:
-        """Raise ValueError if the scan that was asked for cannot run on this device."""
-        for module in self.modules():
-            if isinstance(module, SelectiveScan):
-                choose_scan(module.scan, device)
-            elif isinstance(module, DualScan):
-                choose_dual_scan(module.scan, device)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
         """The state of ``batch_size`` new games; ``device`` None means that of the parameters.

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from tessera import accelerator
 from tessera.model import MambaModel, MambaState
 
 MIXERS = ("mamba", "mamba2")
@@ -101,58 +100,3 @@ def test_states_of_more_games_than_there_is_memory_for_are_refused() -> None:
 def test_a_pad_token_is_a_token(pad_token: Any) -> None:
     with pytest.raises(ValueError, match="pad_token must be 0 to 83, got"):
         MambaModel(84, 8, pad_token=pad_token)
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-@pytest.mark.parametrize("place", ["cpu", "meta"])
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {"n_layers": 10**9},
-        {"d_model": 10**9},
-        {"d_state": 10**12},
-        {"expand": 10**30},
-        {"d_conv": 10**15},
-        {"vocab_size": 10**12},
-    ],
-)
-def test_a_model_that_fits_into_no_memory_is_refused_at_once(
-    mixer: str, place: str, sizes: dict
-) -> None:
-    with (
-        torch.device(place),
-        pytest.raises(ValueError, match=r"need [\d,]+ GiB of memory, cpu has"),
-    ):
-        MambaModel(**{"vocab_size": 84, "d_model": 8, "mixer": mixer, **sizes})
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-@pytest.mark.parametrize("n_layers", [1, 7])
-def test_no_model_is_refused_that_would_fit(
-    mixer: str, n_layers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = {"d_model": 20, "d_state": 7, "d_conv": 3, "expand": 3, "n_layers": n_layers}
-    model = MambaModel(84, mixer=mixer, **sizes)
-    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    found: list[int] = []
-    monkeypatch.setattr(
-        "tessera.model.contract.memory_problem", lambda size, device: str(found.append(size) or "")
-    )
-    MambaModel(84, mixer=mixer, **sizes)
-    assert 0.6 * weights < found[0] - n_layers * 30_000 <= weights
-
-
-def test_a_scan_that_cannot_run_on_a_device_is_named_before_it_is_asked_to(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(accelerator, "_has_triton", lambda: True)
-    monkeypatch.setattr("tessera.model.scan.find_spec", lambda name: True)
-    cpu = torch.device("cpu")
-    with torch.device("meta"):
-        model = MambaModel(84, 8, n_layers=2, scan="triton")
-    with pytest.raises(ValueError, match="scan must be auto or torch on cpu, got triton"):
-        model.check_device(cpu)
-    for scan in ("auto", "torch"):
-        for mixer in MIXERS:
-            MambaModel(84, 8, scan=scan, mixer=mixer).check_device(cpu)
