@@ -84,7 +84,7 @@ class SelfPlay:
         bytes_per_ply = BYTES_PER_PLY + 4 * size * with_legal
         num_bytes = num_games * self.rules.move_limit(size) * bytes_per_ply
         if problem := memory_problem(num_bytes, device):
-            raise MemoryError(f"num_games (={num_games}) games need {problem}.")
+            raise MemoryError(f"out of memory: num_games (={num_games}) games need {problem}.")
         self.engine = GPUGoEngine(slots, device, size, self.rules, backend)
         self.state = model.init_state(slots)
         self._numbers = torch.zeros(num_games + 1, dtype=torch.int64, device=device)

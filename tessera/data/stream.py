@@ -105,7 +105,7 @@ class GameStream(IterableDataset[GameBatch]):
             return self._newest[1]
         self._newest = None  # frees the old games before new ones are played
         if problem := chunk_problem(self.settings, self.device):
-            raise MemoryError(problem)
+            raise MemoryError(f"out of memory: {problem}")
         try:
             # In Triton nothing is copied but a length; plain torch looks at every ply's results.
             with owned("games"):

@@ -78,7 +78,7 @@ class GPUGoEngine:
         self.max_moves = self.rules.move_limit(self.board_size)
         num_bytes = batch_size * self.rules.bytes_per_game(self.board_size)
         if problem := memory_problem(num_bytes, self.device):
-            raise MemoryError(f"batch_size (={batch_size}) games need {problem}.")
+            raise MemoryError(f"out of memory: batch_size (={batch_size}) games need {problem}.")
         self._new_state(batch_size)
 
     def _new_state(self, batch_size: int) -> None:

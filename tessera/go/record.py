@@ -127,7 +127,7 @@ def _game_numbers(numbers: range | Tensor, bytes_per_game: int, device: torch.de
     if count == 0:
         raise ValueError("numbers must name at least one game, got none.")
     if problem := memory_problem(count * bytes_per_game, device):
-        raise MemoryError(f"the record of {count} games needs {problem}.")
+        raise MemoryError(f"out of memory: the record of {count} games needs {problem}.")
     if isinstance(numbers, Tensor):
         return numbers.to(device=device, dtype=torch.int64).contiguous()
     first, last = numbers[0], numbers[-1]

@@ -7,8 +7,7 @@ from typing import Literal, get_args
 
 from tessera.go.contract import described, is_number, whole_number
 
-# Up to it float32, in which a score is, holds every half point.
-_MOST_KOMI = 1_000_000
+_MOST_KOMI = 1e30  # a score, which is float32, is still a number
 _MOST_PLIES = 1_000_000_000  # the kernels count them in 32 bits
 
 Ko = Literal["simple", "positional", "situational"]
@@ -28,7 +27,7 @@ class Rules:
             There it is a pass that does not count as one of the two that end a game.
         capture: ``chains`` captures every chain without liberties; ``single`` only chains of one
             stone, and then only a single stone can be a suicide (the design's second phase).
-        komi: points added to white's area, at most a million to either side.
+        komi: points added to white's area, -1e30 to 1e30.
         max_moves: plies after which a game is over, at most a billion; None stands for 2·n².
 
     Raises:

@@ -77,7 +77,7 @@ def check_batch_size(batch_size: Any, shapes: Shapes, device: torch.device | str
         raise ValueError(problems[0])
     elements = sum(shape.numel() for layer in shapes for shape in layer)
     if problem := memory_problem(4 * batch_size * elements, torch.device(device)):
-        raise MemoryError(f"batch_size (={batch_size}) games need {problem}.")
+        raise MemoryError(f"out of memory: batch_size (={batch_size}) games need {problem}.")
 
 
 def check_mask(name: str, mask: Any, batch_size: int, device: torch.device) -> None:
