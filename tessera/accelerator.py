@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import torch
 
+_GIB = 2**30
 _MIN_CAPABILITY = (8, 0)  # Triton's own lower limit
 
 
@@ -37,6 +38,26 @@ def current(device: torch.device) -> AbstractContextManager[object]:
     Triton takes the current CUDA device, whatever the tensors say.
     """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def memory_problem(num_bytes: int, device: torch.device) -> str:
+    """What so many bytes need that the device has not, as a noun; empty if it has that much.
+
+    Its whole memory counts, so that nothing is asked of a GPU: what does not fit beside the rest
+    ends in torch's own error.
+    """
+    memory = _memory(device)
+    if num_bytes <= memory:
+        return ""
+    return f"{-(-num_bytes // _GIB):,} GiB of memory, {device} has {memory // _GIB:,} GiB"
+
+
+@functools.cache
+def _memory(device: torch.device) -> int:
+    """Bytes of memory of a device, of all but CUDA's that of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from typing import Any
 
 MIN_BOARD_SIZE = 2
 MAX_BOARD_SIZE = 19
@@ -31,7 +33,7 @@ class Vocabulary:
     board_size: int
 
     def __post_init__(self) -> None:
-        check_board_size(self.board_size)
+        object.__setattr__(self, "board_size", check_board_size(self.board_size))
 
     @property
     def num_points(self) -> int:
@@ -64,13 +66,14 @@ class Vocabulary:
         Raises:
             ValueError: if ``token`` is not in this vocabulary.
         """
-        if 0 <= token < self.num_points:
-            row, column = divmod(token, self.board_size)
+        number = as_int(token)
+        if number is not None and 0 <= number < self.num_points:
+            row, column = divmod(number, self.board_size)
             return f"{_COLUMNS[column]}{self.board_size - row}"
         names = {self.pass_token: "pass", self.pad_token: "PAD", self.eos_token: "EOS"}
-        if token not in names:
-            raise ValueError(f"token must be 0 to {self.size - 1}, got {token}.")
-        return names[token]
+        if number is None or number not in names:
+            raise ValueError(f"token must be 0 to {self.size - 1}, got {token!r}.")
+        return names[number]
 
     def token(self, vertex: str) -> int:
         """The token of a GTP vertex or of ``pass``, in any case.
@@ -78,12 +81,12 @@ class Vocabulary:
         Raises:
             ValueError: if ``vertex`` names no point of this board.
         """
-        name = vertex.strip().upper()
+        name = vertex.strip().upper() if isinstance(vertex, str) and vertex.isascii() else ""
         if name == "PASS":
             return self.pass_token
         column = _COLUMNS[: self.board_size].find(name[:1])
         digits = name[1:]
-        if name and column >= 0 and digits.isascii() and digits.isdigit():
+        if name and column >= 0 and digits.isdigit() and len(digits) <= 2:
             row = self.board_size - int(digits)
             if 0 <= row < self.board_size:
                 return row * self.board_size + column
@@ -91,10 +94,19 @@ class Vocabulary:
         raise ValueError(f"vertex must be A1 to {last} or pass, got {vertex!r}.")
 
 
-def check_board_size(board_size: int, name: str = "board_size") -> None:
-    """Raise ValueError, calling the value ``name``, unless it is a whole number from 2 to 19."""
-    whole = isinstance(board_size, int) and not isinstance(board_size, bool)
-    if not whole or not MIN_BOARD_SIZE <= board_size <= MAX_BOARD_SIZE:
+def check_board_size(board_size: int, name: str = "board_size") -> int:
+    """The size as an int; ValueError, calling it ``name``, unless it is whole and from 2 to 19."""
+    size = as_int(board_size)
+    if size is None or not MIN_BOARD_SIZE <= size <= MAX_BOARD_SIZE:
         raise ValueError(
             f"{name} must be {MIN_BOARD_SIZE} to {MAX_BOARD_SIZE}, got {board_size!r}."
         )
+    return size
+
+
+def as_int(value: Any) -> int | None:
+    """A whole number of any type, numpy's too, as an int; None for bools and everything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None

@@ -37,8 +37,9 @@ class Chunk:
         sequences.scatter_(1, lengths.unsqueeze(1) + 1, vocabulary.eos_token)
 
         def padded(table: Tensor) -> Tensor:
-            """By target: the last ply's entry is followed by zeros for EOS and PAD."""
-            return torch.nn.functional.pad(table, (0, width - 1 - table.shape[1]))
+            """By target: (G, T, …), with zeros for EOS and PAD after the last ply's entry."""
+            beyond = (0, width - 1 - table.shape[1])
+            return torch.nn.functional.pad(table, (*(0, 0) * (table.dim() - 2), *beyond))
 
         captures = padded(record.captures.int())
         tables = {
@@ -50,8 +51,7 @@ class Chunk:
             "captures": captures.cumsum(1, dtype=torch.int32) - captures,
         }
         if record.legal is not None:
-            # The rows are padded as the last axis of (G, n, T).
-            tables["legal"] = padded(record.legal.transpose(1, 2)).transpose(1, 2)
+            tables["legal"] = padded(record.legal)
         self._whole_lengths: list[int] | None = None
         if context is None:
             # Whole games are cut to the longest of a batch, so the lengths have to be known.

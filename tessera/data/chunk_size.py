@@ -6,14 +6,12 @@ import math
 
 import torch
 
+from tessera.accelerator import memory_problem
 from tessera.data.settings import StreamSettings
 
 _SHARE = 1 / 8  # of the free memory: the rest is for the model and its activations
 _MOST = 16_384  # more are not faster on any GPU we measured
 _ON_A_CPU = 1_024
-
-# Bytes: of a ply in a record and in the tables made of it, and of a position in a window.
-_PER_PLY, _PER_POSITION = 40, 36
 
 
 def games_that_fit(settings: StreamSettings, device: torch.device) -> int:
@@ -25,16 +23,26 @@ def games_that_fit(settings: StreamSettings, device: torch.device) -> int:
     """
     games = _ON_A_CPU
     if device.type == "cuda":
-        plies = settings.rules.move_limit(settings.board_size)
-        positions = settings.num_windows * (settings.context or 0)
-        bytes_per_game = _PER_PLY * plies + _PER_POSITION * positions
         free, _ = torch.cuda.mem_get_info(device)
-        games = int(min(_MOST, max(1, _SHARE * free / bytes_per_game)))
+        games = int(min(_MOST, max(1, _SHARE * free / settings.bytes_per_game)))
         games = 2 ** (games.bit_length() - 1)
     return whole_batches(games, settings.batch_size, settings.num_windows)
+
+
+def chunk_problem(settings: StreamSettings, device: torch.device) -> str:
+    """Why the games of one chunk cannot be held on the device, in a line; empty if they can."""
+    games, plies = settings.games_per_chunk, settings.rules.move_limit(settings.board_size)
+    problem = memory_problem(games * settings.bytes_per_game, device)
+    if not problem:
+        return ""
+    cut = "" if settings.context is None else f" in {settings.num_windows} windows each"
+    return (
+        f"lower data.games_per_chunk (={games}), data.context (={settings.context}) or "
+        f"data.max_moves: games of up to {plies} plies{cut} need {problem}."
+    )
 
 
 def whole_batches(games: int, batch_size: int, num_windows: int) -> int:
     """The least number of games, at least ``games``, whose windows make whole batches."""
     step = batch_size // math.gcd(batch_size, num_windows)
-    return math.ceil(games / step) * step
+    return -(-games // step) * step

@@ -8,14 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tessera.accelerator import memory_problem
 from tessera.go import GameRecord, GPUGoEngine, Rules
+from tessera.go.contract import described, is_number, whole_number, whole_numbers
 from tessera.go.randomness import MOVE, draw, random_words
+from tessera.go.record import BYTES_PER_PLY
+from tessera.go.rules import resolve_rules
 from tessera.model import MambaModel
 from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
 
 PLAYER = "selfplay"
 
+_LEAST_TEMPERATURE = 1e-30  # of two logits only the larger one counts, and float32 holds both
 _PLIES_BETWEEN_LOOKS = 32  # whether all games are over; each look waits for the device
 
 
@@ -41,8 +46,9 @@ class SelfPlay:
         plies_played: () int64, of all games since the table was made.
 
     Raises:
-        ValueError: if ``num_games``, ``num_slots`` or ``temperature`` is out of range, or the
-            model's vocabulary is that of no board.
+        ValueError: if ``num_games``, ``num_slots`` or ``temperature`` is out of range, ``dtype`` is
+            another, or the model's vocabulary is that of no board.
+        MemoryError: if the device has less memory than so many games and their record take.
     """
 
     def __init__(
@@ -58,18 +64,27 @@ class SelfPlay:
         dtype: torch.dtype = torch.float32,
         with_legal: bool = False,
     ) -> None:
-        slots = num_games if num_slots is None else min(num_slots, num_games)
+        num_games = whole_number("num_games", num_games)
+        slots = num_games if num_slots is None else whole_number("num_slots", num_slots)
+        slots = min(slots, num_games)
         if slots < 1:
             raise ValueError(f"num_games and num_slots must be at least 1, got {slots}.")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be more than 0, got {temperature}.")
+        if not is_number(temperature) or not temperature > 0:
+            raise ValueError(f"temperature must be more than 0, got {described(temperature)}.")
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}.")
         size = round((model.vocab_size - 3) ** 0.5)
         if model.vocab_size != size**2 + 3:
             raise ValueError(f"vocab_size must be n² + 3 for an n×n board, got {model.vocab_size}.")
-        self.model, self.seed, self.temperature = model, seed, temperature
-        self.rules, self.dtype = rules or Rules(), dtype
+        self.model, self.seed, self.dtype = model, whole_number("seed", seed), dtype
+        self.temperature = max(temperature, _LEAST_TEMPERATURE)
+        self.rules = resolve_rules(rules or "full")
         self.vocabulary = Vocabulary(size)
         device = model.embedding.weight.device
+        bytes_per_ply = BYTES_PER_PLY + 4 * size * with_legal
+        num_bytes = num_games * self.rules.move_limit(size) * bytes_per_ply
+        if problem := memory_problem(num_bytes, device):
+            raise MemoryError(f"out of memory: num_games (={num_games}) games need {problem}.")
         self.engine = GPUGoEngine(slots, device, size, self.rules, backend)
         self.state = model.init_state(slots)
         self._numbers = torch.zeros(num_games + 1, dtype=torch.int64, device=device)
@@ -106,8 +121,12 @@ class SelfPlay:
         return len(self._numbers) - 1
 
     def play(self, numbers: Tensor) -> GameRecord:
-        """Play these games (G,) int64 to their ends; the record is a copy."""
-        self._numbers[:-1] = numbers
+        """Play these games (G,) to their ends; the record is a copy.
+
+        Raises:
+            ValueError: if ``numbers`` are not G whole numbers.
+        """
+        self._numbers[:-1] = whole_numbers("numbers", numbers, (self.num_games,))
         self.begin()
         plies = 0
         while True:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tessera.go import PLAYERS, Rules
+from tessera.go.contract import described, whole_number
 from tessera.vocabulary import check_board_size
 
 # Mean length of the built-in players' games over n²: 1.33 on 9×9, 1.22 on 19×19.
 _PLIES_PER_POINT = 1.25
+
+# Bytes: of a ply in a record and in the tables made of it, and of a position in a window.
+_PER_PLY, _PER_POSITION = 40, 36
 
 
 def usual_windows(board_size: int, context: int | None) -> int:
@@ -46,20 +52,28 @@ class StreamSettings:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        problems = []
-        try:
-            check_board_size(self.board_size, "data.board_size")
-        except ValueError as error:
-            problems.append(str(error))
-        if self.player not in PLAYERS:
+        problems: list[str] = []
+
+        def check(function: Callable[..., Any], *arguments: Any) -> None:
+            try:
+                function(*arguments)
+            except ValueError as error:
+                problems.append(str(error))
+
+        check(check_board_size, self.board_size, "data.board_size")
+        rules: Any = self.rules
+        if not isinstance(rules, Rules):
+            problems.append(f"data.rules must be a Rules record, got {described(rules)}.")
+        if self.player not in tuple(PLAYERS):
             allowed = ", ".join(PLAYERS)
             problems.append(f"data.player must be one of {allowed}, got {self.player}.")
         if self.backend not in ("auto", "torch", "triton"):
             problems.append(f"data.backend must be auto, torch or triton, got {self.backend}.")
         for name in ("batch_size", "games_per_chunk", "context", "windows_per_game"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                problems.append(f"data.{name} must be at least 1, got {value}.")
+            if value is not None or name in ("batch_size", "games_per_chunk"):
+                check(whole_number, f"data.{name}", value, 1)
+        check(whole_number, "data.seed", self.seed)
         if self.context is None and self.windows_per_game not in (None, 1):
             problems.append(
                 "data.windows_per_game must be null or 1 where data.context is null (whole games), "
@@ -80,6 +94,12 @@ class StreamSettings:
         if self.windows_per_game is not None:
             return self.windows_per_game
         return usual_windows(self.board_size, self.context)
+
+    @property
+    def bytes_per_game(self) -> int:
+        """About the bytes that a game takes in a record, in its tables and in its windows."""
+        plies = max(self.rules.move_limit(self.board_size), self.context or 0)
+        return _PER_PLY * plies + _PER_POSITION * self.num_windows * (self.context or 0)
 
     @property
     def rows_per_chunk(self) -> int:

@@ -10,8 +10,11 @@ from torch.utils.data import IterableDataset
 
 from tessera.data.batch import GameBatch
 from tessera.data.chunk import Chunk
+from tessera.data.chunk_size import chunk_problem
 from tessera.data.settings import StreamSettings
 from tessera.go import play_games
+from tessera.go.backend import check_device
+from tessera.go.contract import whole_number
 from tessera.transfers import owned
 
 # The first game of each use. They are so far apart that no run gets from one into another.
@@ -43,7 +46,8 @@ class GameStream(IterableDataset[GameBatch]):
             loader may take batches that are never trained on.
 
     Raises:
-        ValueError: if a rank or a count is out of range.
+        ValueError: if a rank or a count is no whole number in its range, or there is no such
+            device.
         MemoryError: while iterating, if a chunk does not fit on the device.
     """
 
@@ -60,12 +64,16 @@ class GameStream(IterableDataset[GameBatch]):
         with_legal: bool = False,
     ) -> None:
         super().__init__()
+        world_size = whole_number("world_size", world_size, 1)
+        rank = whole_number("rank", rank)
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}.")
-        if start_batch < 0:
-            raise ValueError(f"start_batch must be at least 0, got {start_batch}.")
+        first_number = whole_number("first_number", first_number)
+        start_batch = whole_number("start_batch", start_batch, 0)
+        if num_batches is not None:
+            num_batches = whole_number("num_batches", num_batches, 0)
         self.settings = settings
-        self.device = torch.device(device)
+        self.device = check_device(device)
         self.rank, self.world_size = rank, world_size
         self.first_number = first_number
         self.start_batch, self.num_batches = start_batch, num_batches
@@ -78,6 +86,7 @@ class GameStream(IterableDataset[GameBatch]):
 
     def batch(self, index: int) -> GameBatch:
         """Batch ``index`` of the stream, from 0."""
+        index = whole_number("index", index, 0)
         number, within = divmod(index, self.settings.batches_per_chunk)
         first = within * self.settings.batch_size
         # Validation asks in inference mode; what comes from here may always be trained on.
@@ -95,6 +104,8 @@ class GameStream(IterableDataset[GameBatch]):
         if self._newest is not None and self._newest[0] == number:
             return self._newest[1]
         self._newest = None  # frees the old games before new ones are played
+        if problem := chunk_problem(self.settings, self.device):
+            raise MemoryError(f"out of memory: {problem}")
         try:
             # In Triton nothing is copied but a length; plain torch looks at every ply's results.
             with owned("games"):

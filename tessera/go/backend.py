@@ -10,10 +10,16 @@ BACKENDS = ("auto", "torch", "triton")
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device; ValueError if it is a CUDA device and torch finds none."""
-    result = torch.device(device)
+    """The device; ValueError if that is no device's name, or torch finds no such CUDA device."""
+    try:
+        result = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be cpu, cuda or cuda:0, got {device}.") from error
     if result.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device must be cpu where torch finds no CUDA device, got {device}.")
+    if result.type == "cuda" and (result.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ValueError(f"device must be cuda:0 to cuda:{last}, got {device}.")
     return result
 
 

@@ -12,6 +12,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from tessera.go.contract import whole_numbers
+
 _FLOOD_STEPS = 3  # steps between two looks at which boards still grow; each look costs two steps
 
 
@@ -21,7 +23,13 @@ def row_mask(board_size: int) -> int:
 
 
 def pack(points: Tensor) -> Tensor:
-    """Row bitboards (n, B) of dense boards (B, n, n); what is not 0 or False is in the set."""
+    """Row bitboards (n, B) of dense boards (B, n, n); what is not 0 or False is in the set.
+
+    Raises:
+        ValueError: if ``points`` is no such tensor of bool or whole numbers.
+    """
+    size = points.shape[-1] if isinstance(points, Tensor) and points.dim() else None
+    whole_numbers("points", points, (None, size, size), or_bool=True)
     columns = torch.arange(points.shape[-1], device=points.device, dtype=torch.int32)
     bits = points.ne(0).to(torch.int32) << columns
     return bits.sum(-1, dtype=torch.int32).t().contiguous()
@@ -44,6 +52,18 @@ def single(row: Tensor, bit: Tensor, board_size: int) -> Tensor:
     """Boards (n, B) with one point each: ``bit`` (B,) int32 in row ``row`` (B,) int64."""
     board = torch.zeros(board_size, row.shape[0], dtype=torch.int32, device=row.device)
     return board.scatter_(0, row.unsqueeze(0), bit.unsqueeze(0))
+
+
+def row_and_bit(tokens: Tensor, board_size: int) -> tuple[Tensor, Tensor]:
+    """Row (B,) int64 and bit (B,) int32 of tokens (B,) int64; row and bit 0 of what is no point."""
+    is_point = (tokens >= 0) & (tokens < board_size**2)
+    inside = torch.where(is_point, tokens, 0)
+    return inside // board_size, is_point.to(torch.int32) << (inside % board_size).to(torch.int32)
+
+
+def points(tokens: Tensor, board_size: int) -> Tensor:
+    """The point of each token (B,) int64 as a set (n, B); the empty set for what is no point."""
+    return single(*row_and_bit(tokens, board_size), board_size)
 
 
 def neighbours(points: Tensor) -> Tensor:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tessera.accelerator import memory_problem
 from tessera.go import bitboard, scoring
 from tessera.go.backend import check_device, resolve_backend
+from tessera.go.contract import chosen_games, whole_number, whole_numbers
 from tessera.go.position import Position, Removed, all_in_atari, no_suicide, place
 from tessera.go.rules import Rules, resolve_rules
 from tessera.go.superko import Superko
@@ -47,8 +49,9 @@ class GPUGoEngine:
 
     Raises:
         ValueError: for an argument outside what is said here.
+        MemoryError: if the device has less memory than so many games take.
 
-    Attributes:
+    Attributes are the engine's own tensors, to be read and not to be written:
         turn: (B,) int64, who moves next: 0 black, 1 white.
         move_number: (B,) int64, plies played.
         history: (B, max_moves) int16 tokens, PAD where nothing has been played.
@@ -66,14 +69,16 @@ class GPUGoEngine:
         rules: str | Rules = "full",
         backend: str = "auto",
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        batch_size = whole_number("batch_size", batch_size, 1)
         self.vocabulary = Vocabulary(board_size)
         self.rules = resolve_rules(rules)
         self.device = check_device(device)
         self.backend = resolve_backend(backend, self.device)
-        self.board_size = board_size
-        self.max_moves = self.rules.move_limit(board_size)
+        self.board_size = self.vocabulary.board_size
+        self.max_moves = self.rules.move_limit(self.board_size)
+        num_bytes = batch_size * self.rules.bytes_per_game(self.board_size)
+        if problem := memory_problem(num_bytes, self.device):
+            raise MemoryError(f"out of memory: batch_size (={batch_size}) games need {problem}.")
         self._new_state(batch_size)
 
     def _new_state(self, batch_size: int) -> None:
@@ -143,21 +148,23 @@ class GPUGoEngine:
     # What changes the games.
 
     def play_batch(self, moves: Tensor, check: bool = False) -> None:
-        """Play one move in every game that is not over.
+        """Play one move in every game that is not over; does not wait for the device in Triton.
+
+        Any token may stand anywhere. What cannot be put on the board leaves its game as it is, to
+        the bit: a token that is no point and no PASS, such as PAD, or a point that holds a stone.
+        Nothing else is looked at without ``check``: a move that ko or suicide forbids is played as
+        if it were legal, and stones that it leaves without liberties come off.
 
         Args:
-            moves: (B,) int, a point's token or PASS; ignored in a finished game.
-            check: look every move up in the legal mask first. Without it the moves must be legal.
+            moves: (B,) whole numbers, a point's token or PASS; ignored in a finished game.
+            check: look every move up in the legal mask first, which waits for the device.
 
         Raises:
-            ValueError: if ``moves`` has another shape than (B,).
+            ValueError: if ``moves`` has another shape or dtype.
             IllegalMoveError: with ``check``, for the first game whose move is illegal; no game is
                 changed then.
         """
-        if moves.shape != self.turn.shape:
-            raise ValueError(
-                f"moves must have shape ({self.batch_size},), got {tuple(moves.shape)}."
-            )
+        moves = whole_numbers("moves", moves, (self.batch_size,))
         moves = moves.to(device=self.device, dtype=torch.int64)
         if check:
             self._check(moves)
@@ -192,45 +199,52 @@ class GPUGoEngine:
         """Begin a new game where ``mask`` (B,) bool is True; everywhere if it is None.
 
         In place, and without waiting for the device.
+
+        Raises:
+            ValueError: if ``mask`` has another shape or dtype.
         """
+        chosen = chosen_games(mask, self.batch_size, self.device)
         none = torch.zeros_like(self._position.own)
         zeros = torch.zeros_like(self.turn)
-        self._begin(Position(none, none, none), zeros, zeros, mask)
+        self._begin(Position(none, none, none), zeros, zeros, chosen)
 
     def set_position(self, boards: Tensor, turn: Tensor, mask: Tensor | None = None) -> None:
         """Begin a new game from a given position where ``mask`` is True; everywhere if it is None.
 
+        Looks at the values, so it waits for the device. Stones without liberties stay, see
+        ``capture_stones``; as long as some stand, the legal moves need not be exact.
+
         Args:
-            boards: (B, 2 or 3, n, n), planes black and white (and empty, which is not read).
-            turn: (B,) int, who moves next: 0 black, 1 white.
+            boards: (B, 2 or 3, n, n) bool or whole numbers, planes black and white (and empty,
+                which is not read); what is not 0 is a stone.
+            turn: (B,) whole numbers, who moves next: 0 black, 1 white.
             mask: (B,) bool.
 
         Raises:
-            ValueError: if the shapes are not these, or a point holds two stones.
+            ValueError: if the shapes or dtypes are not these, or in a chosen game a point holds
+                two stones or ``turn`` is neither 0 nor 1; no game is changed then.
         """
-        size = self.board_size
-        shapes = [(self.batch_size, planes, size, size) for planes in (2, 3)]
-        if tuple(boards.shape) not in shapes or turn.shape != self.turn.shape:
-            raise ValueError(
-                f"boards must have shape {shapes[0]} or {shapes[1]} and turn "
-                f"({self.batch_size},), got {tuple(boards.shape)} and {tuple(turn.shape)}."
-            )
+        size, batch_size = self.board_size, self.batch_size
+        shapes = [(batch_size, planes, size, size) for planes in (2, 3)]
+        boards = whole_numbers("boards", boards, *shapes, or_bool=True)
+        turn = whole_numbers("turn", turn, (batch_size,)).to(self.turn)
+        chosen = chosen_games(mask, batch_size, self.device)
         black, white = (bitboard.pack(boards[:, colour].to(self.device)) for colour in (0, 1))
-        if (black & white).any():
+        if (chosen & (black & white).any(0)).any():
             raise ValueError("boards must not have a black and a white stone on one point.")
-        turn = turn.to(self.turn)
+        if (chosen & (turn != BLACK) & (turn != WHITE)).any():
+            raise ValueError("turn must be 0 for black or 1 for white.")
         black_moves = turn == BLACK
         position = Position(
             torch.where(black_moves, black, white), torch.where(black_moves, white, black), black
         )
         position.atari = all_in_atari(position, self.rules.capture)
         hashes = turn if self._superko is None else self._superko.hash_of(black, white)
-        self._begin(position, turn, hashes, mask)
+        self._begin(position, turn, hashes, chosen)
 
-    def _begin(self, new: Position, turn: Tensor, hashes: Tensor, mask: Tensor | None) -> None:
-        """Begin a new game at these positions where ``mask`` is True, in place."""
+    def _begin(self, new: Position, turn: Tensor, hashes: Tensor, chosen: Tensor) -> None:
+        """Begin a new game at these positions where ``chosen`` (B,) is True, in place."""
         self._legal = None
-        chosen = torch.ones_like(turn).bool() if mask is None else mask.to(self.device)
         old = self._position
         for name in ("own", "opponent", "atari"):
             rows = getattr(old, name)
@@ -247,19 +261,19 @@ class GPUGoEngine:
     # What the players and the recorder of this package read; bitboards (n, B).
 
     def legal_rows(self) -> Tensor:
-        """The legal points as row bitboards (n, B), whether or not the game is over."""
+        """The legal points as row bitboards (n, B), whether or not the game is over; a copy."""
         if self.backend == "triton":
             return self._plies().legal_rows()
         if self._legal is None:
             self._legal = self._find_legal()
-        return self._legal
+        return self._legal.clone()
 
     def _find_legal(self) -> Tensor:
         position = self._position
         safe = no_suicide(position, self.rules.capture)
         legal = position.empty if self.rules.suicide else safe
         if self._superko is None:
-            return legal & ~bitboard.single(*self._row_and_bit(self._ko_point), self.board_size)
+            return legal & ~bitboard.points(self._ko_point, self.board_size)
         suicides = legal & ~safe if self.rules.suicide else None
         forbidden = self._superko.repeats(position, safe, suicides, self.turn)
         return legal if forbidden is None else legal & ~forbidden
@@ -272,13 +286,11 @@ class GPUGoEngine:
     def last_move_rows(self) -> Tensor:
         """The point of each game's last move (n, B); none after a pass or before the first."""
         at = (self.move_number - 1).clamp(min=0).unsqueeze(1)
-        return bitboard.single(
-            *self._row_and_bit(self.history.gather(1, at).squeeze(1).long()), self.board_size
-        )
+        return bitboard.points(self.history.gather(1, at).squeeze(1).long(), self.board_size)
 
     @property
     def last_captures(self) -> Tensor:
-        """(B,) int64, how many stones each game's last ply took off the board."""
+        """(B,) int64, how many stones the newest ``play_batch`` took off each board."""
         return self._last_captures
 
     def num_bytes(self) -> int:
@@ -291,7 +303,17 @@ class GPUGoEngine:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def keep(self, games: Tensor) -> None:
-        """Go on with these games only; ``games`` (K,) int64 are their numbers in the batch."""
+        """Go on with these games only; looks at the numbers, so it waits for the device.
+
+        Args:
+            games: (K,) whole numbers, 0 to B - 1, in the new order; one may stand several times.
+
+        Raises:
+            ValueError: if ``games`` are no such numbers; no game is changed then.
+        """
+        games = whole_numbers("games", games, (None,)).to(self.device, torch.int64)
+        if ((games < 0) | (games >= self.batch_size)).any():
+            raise ValueError(f"games must be numbers from 0 to {self.batch_size - 1}.")
         self._legal = None
         sets = (self._position.own, self._position.opponent, self._position.atari)
         self._position = Position(*(bitboard.select_games(rows, games) for rows in sets))
@@ -324,13 +346,6 @@ class GPUGoEngine:
         black_moves = self.turn == BLACK
         return torch.where(black_moves, own, opponent), torch.where(black_moves, opponent, own)
 
-    def _row_and_bit(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Row (B,) int64 and bit (B,) int32 of points; bit 0 where the token is no point."""
-        is_point = (tokens >= 0) & (tokens < self.vocabulary.num_points)
-        points = torch.where(is_point, tokens, 0)
-        bit = is_point.to(torch.int32) << (points % self.board_size).to(torch.int32)
-        return points // self.board_size, bit
-
     def _check(self, moves: Tensor) -> None:
         known = (moves >= 0) & (moves <= self.vocabulary.pass_token)
         legal = self.get_legal_mask().gather(1, (moves * known).unsqueeze(1)).squeeze(1)
@@ -344,14 +359,17 @@ class GPUGoEngine:
 
     def _play(self, moves: Tensor) -> None:
         self._legal = None
-        active = ~self.is_game_over()
-        placed = active & (moves < self.vocabulary.num_points)
-        row, bit = self._row_and_bit(torch.where(placed, moves, -1))
+        row, bit = bitboard.row_and_bit(moves, self.board_size)
+        # The kernel does the same: an occupied point, and what is no point, are no stone.
+        bit = bit & self._position.empty.gather(0, row.unsqueeze(0)).squeeze(0)
+        is_move = (bit != 0) | (moves == self.vocabulary.pass_token)
+        active = is_move & ~self.is_game_over()
+        placed = active & (bit != 0)
+        bit = bit * placed
         outcome = place(self._position, row, bit, self.rules.capture)
         taken, suicides = outcome.taken, outcome.suicides
 
-        num_taken = self._count(taken)
-        num_suicides = self._count(suicides)
+        num_taken, num_suicides = taken.counts(self.batch_size), suicides.counts(self.batch_size)
         self._last_captures = num_taken + num_suicides
         self.captured.scatter_add_(
             1, torch.stack([self.turn, 1 - self.turn], 1), torch.stack([num_taken, num_suicides], 1)
@@ -366,24 +384,9 @@ class GPUGoEngine:
                 moves, placed, active, self.turn, self.move_number, taken, suicides
             )
         else:
-            ko_point = self._find_ko(taken, outcome.is_ko & (num_taken == 1))
+            ko_point = taken.first_points(outcome.is_ko & (num_taken == 1))
             self._ko_point = torch.where(active, ko_point, self._ko_point)
         self._exchange(active)
-
-    def _count(self, removed: Removed) -> Tensor:
-        counts = torch.zeros_like(self.turn)
-        if removed.games.numel():
-            counts[removed.games] = bitboard.popcount(removed.stones).sum(0)
-        return counts
-
-    def _find_ko(self, taken: Removed, is_ko: Tensor) -> Tensor:
-        """The point that the other player may not retake at once, -1 for none; (B,) int64."""
-        ko_point = torch.full_like(self.turn, -1)
-        games = taken.games
-        if games.numel():
-            row, column = bitboard.nth_point(taken.stones, torch.zeros_like(games))
-            ko_point[games] = torch.where(is_ko[games], row * self.board_size + column, -1)
-        return ko_point
 
     def _exchange(self, active: Tensor) -> None:
         """Let the other player be the mover in every active game."""

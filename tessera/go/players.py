@@ -102,7 +102,7 @@ def get_player(name: str) -> Player:
     Raises:
         ValueError: if there is none.
     """
-    if name not in PLAYERS:
+    if not isinstance(name, str) or name not in PLAYERS:
         raise ValueError(f"player must be one of {', '.join(PLAYERS)}, got {name}.")
     return PLAYERS[name]
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tessera.go.bitboard import chain_in_atari, flood, in_atari, neighbours, row_mask, single
+from tessera.go.bitboard import (
+    chain_in_atari,
+    flood,
+    in_atari,
+    neighbours,
+    nth_point,
+    popcount,
+    row_mask,
+    single,
+)
 
 
 @dataclass(slots=True)
@@ -39,6 +48,22 @@ class Removed:
 
     games: Tensor
     stones: Tensor
+
+    def counts(self, batch_size: int) -> Tensor:
+        """How many stones each of all the games lost; (B,) int64."""
+        counts = self.games.new_zeros(batch_size)
+        if self.games.numel():
+            counts[self.games] = popcount(self.stones).sum(0)
+        return counts
+
+    def first_points(self, chosen: Tensor) -> Tensor:
+        """The first point (B,) int64 of each game's stones where ``chosen`` (B,), elsewhere -1."""
+        result = torch.full_like(chosen, -1, dtype=torch.int64)
+        if self.games.numel():
+            row, column = nth_point(self.stones, torch.zeros_like(self.games))
+            points = row * self.stones.shape[0] + column
+            result[self.games] = torch.where(chosen[self.games], points, -1)
+        return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tessera.accelerator import memory_problem
 from tessera.go.backend import check_device, resolve_backend
+from tessera.go.contract import whole_number, whole_numbers
 from tessera.go.engine import GPUGoEngine
 from tessera.go.players import choose, get_player
 from tessera.go.randomness import MOVE, random_words
@@ -20,6 +22,8 @@ from tessera.go.rules import Rules, resolve_rules
 from tessera.vocabulary import Vocabulary, check_board_size
 
 _GAMES_AT_ONCE = 4096  # enough to make torch's cost per call small; more falls out of the cache
+_MOST_NUMBER = 2**61  # so that no step from one to another overflows 64 bits
+BYTES_PER_PLY = 12  # of a record without legal points
 _KEEP_ABOVE = 0.8  # finished games are dropped once fewer than this share still go on
 
 
@@ -87,18 +91,20 @@ def play_games(
             CUDA device nothing waits for the games to be played.
 
     Raises:
-        ValueError: for an unknown player, or an argument that GPUGoEngine refuses, or no numbers.
+        ValueError: for an unknown player, an argument that GPUGoEngine refuses, or no numbers.
+        MemoryError: if the device has less memory than the record of so many games takes.
     """
-    if isinstance(numbers, range):
-        numbers = torch.arange(numbers.start, numbers.stop, numbers.step, device=device)
-    if numbers.numel() == 0:
-        raise ValueError("numbers must name at least one game, got none.")
     get_player(player)
-    check_board_size(board_size)
+    board_size = check_board_size(board_size)
     rules = resolve_rules(rules)
+    seed = whole_number("seed", seed)
     device = check_device(device)
-    numbers = numbers.to(device=device, dtype=torch.int64)
-    if resolve_backend(backend, device) == "triton":
+    in_kernels = resolve_backend(backend, device) == "triton"
+    # Plain torch cuts a record to its games' lengths, of which only the least is known before.
+    plies = rules.move_limit(board_size) if in_kernels else 1
+    bytes_per_game = plies * (BYTES_PER_PLY + 4 * board_size * with_legal)
+    numbers = _game_numbers(numbers, bytes_per_game, device)
+    if in_kernels:
         return _play_in_kernels(player, numbers, seed, board_size, rules, with_legal, trim)
     with _one_thread():
         parts = [
@@ -109,6 +115,26 @@ def play_games(
     if len(parts) == 1 and parts[0].moves.shape[1] == plies:
         return parts[0]
     return _joined(parts, plies)
+
+
+def _game_numbers(numbers: range | Tensor, bytes_per_game: int, device: torch.device) -> Tensor:
+    """The games' numbers (G,) int64 on the device, if it has the memory for so many games."""
+    if isinstance(numbers, range):
+        # Not len(): it cannot say how long a very long range is.
+        count = max(0, -((numbers.start - numbers.stop) // numbers.step))
+    else:
+        count = whole_numbers("numbers", numbers, (None,)).shape[0]
+    if count == 0:
+        raise ValueError("numbers must name at least one game, got none.")
+    if problem := memory_problem(count * bytes_per_game, device):
+        raise MemoryError(f"out of memory: the record of {count} games needs {problem}.")
+    if isinstance(numbers, Tensor):
+        return numbers.to(device=device, dtype=torch.int64).contiguous()
+    first, last = numbers[0], numbers[-1]
+    if max(abs(first), abs(last)) > _MOST_NUMBER:
+        raise ValueError(f"numbers must be -2^61 to 2^61, got {first} to {last}.")
+    step = numbers.step if count > 1 else 1
+    return torch.arange(first, last + step, step, device=device)
 
 
 @contextmanager

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from tessera.go.contract import described, is_number, whole_number
+
+_MOST_KOMI = 1e30  # a score, which is float32, is still a number
+_MOST_PLIES = 1_000_000_000  # the kernels count them in 32 bits
 
 Ko = Literal["simple", "positional", "situational"]
 Capture = Literal["chains", "single"]
@@ -17,15 +21,17 @@ class Rules:
     Args:
         ko: ``simple`` forbids retaking a single stone at once; ``positional`` forbids every
             earlier whole-board position; ``situational`` only those with the same player to move.
-        suicide: whether a move may take the mover's own stones off the board.
+        suicide: whether a move may take the mover's own stones off the board. That of a single
+            stone leaves the position as it was: positional superko forbids it always, situational
+            only if the other player has been to move in this position before, and simple ko never.
+            There it is a pass that does not count as one of the two that end a game.
         capture: ``chains`` captures every chain without liberties; ``single`` only chains of one
             stone, and then only a single stone can be a suicide (the design's second phase).
-        komi: points added to white's area.
-        max_moves: plies after which a game is over; None stands for 2·n².
+        komi: points added to white's area, -1e30 to 1e30.
+        max_moves: plies after which a game is over, at most a billion; None stands for 2·n².
 
     Raises:
-        ValueError: if ``ko`` or ``capture`` is no such name, ``komi`` is not finite, or
-            ``max_moves`` is below 1.
+        ValueError: for an argument outside what is said here.
 
     Source: Tromp-Taylor rules; superko names as at Sensei's Library.
     """
@@ -43,14 +49,29 @@ class Rules:
         ):
             if value not in allowed:
                 raise ValueError(f"rules.{name} must be one of {', '.join(allowed)}, got {value}.")
-        if not math.isfinite(self.komi):
-            raise ValueError(f"rules.komi must be a finite number, got {self.komi}.")
-        if self.max_moves is not None and self.max_moves < 1:
-            raise ValueError(f"rules.max_moves must be at least 1, got {self.max_moves}.")
+        if not isinstance(self.suicide, bool):
+            raise ValueError(f"rules.suicide must be true or false, got {described(self.suicide)}.")
+        if not is_number(self.komi) or not abs(self.komi) <= _MOST_KOMI:
+            raise ValueError(
+                f"rules.komi must be a number from -{_MOST_KOMI} to {_MOST_KOMI}, "
+                f"got {described(self.komi)}."
+            )
+        if self.max_moves is not None:
+            whole_number("rules.max_moves", self.max_moves, 1, _MOST_PLIES)
 
     def move_limit(self, board_size: int) -> int:
         """Plies after which a game on this board size is over."""
-        return 2 * board_size**2 if self.max_moves is None else self.max_moves
+        return 2 * board_size**2 if self.max_moves is None else int(self.max_moves)
+
+    def bytes_per_game(self, board_size: int) -> int:
+        """Bytes that the engine holds of one game on this board size; all of one size."""
+        plies = self.move_limit(board_size)
+        # Three sets of points, the counters of a game, and its moves.
+        num_bytes = 3 * 4 * board_size + 7 * 8 + 2 * plies
+        if self.ko != "simple":
+            # Two sets with their marks, hashes of all positions, and a filter of 4,096 bits.
+            num_bytes += 2 * (4 * board_size + 1) + 8 * (1 + plies + 1) + 4096 // 8
+        return num_bytes
 
 
 RULES = {
@@ -68,6 +89,6 @@ def resolve_rules(rules: str | Rules) -> Rules:
     """
     if isinstance(rules, Rules):
         return rules
-    if rules not in RULES:
+    if not isinstance(rules, str) or rules not in RULES:
         raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules}.")
     return RULES[rules]

@@ -13,10 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tessera.model.contract import (
+    check_batch_size,
+    check_mask,
+    check_state,
+    check_targets,
+    check_tokens,
+    shapes_of,
+    size_problems,
+)
 from tessera.model.embedding import TokenEmbedding
 from tessera.model.losses import head_losses
 from tessera.model.mamba2 import Mamba2Mixer
-from tessera.model.mixer import MambaMixer, Mixer, size_problems
+from tessera.model.mixer import MambaMixer, Mixer
 from tessera.model.scan import ScanName, SelectiveScan
 from tessera.model.state import LayerState, MambaState
 
@@ -182,7 +191,6 @@ class MambaModel(nn.Module):
         mixer: MixerName = "mamba",
     ) -> None:
         super().__init__()
-        pad = vocab_size - 2 if pad_token is None else pad_token
         problems = size_problems(
             vocab_size=vocab_size,
             d_model=d_model,
@@ -191,10 +199,11 @@ class MambaModel(nn.Module):
             expand=expand,
             n_layers=n_layers,
         )
-        if not problems and not 0 <= pad < vocab_size:
-            problems = [f"pad_token must be 0 to {vocab_size - 1}, got {pad}."]
         if problems:
             raise ValueError("\n".join(problems))
+        pad = vocab_size - 2 if pad_token is None else pad_token
+        if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < vocab_size:
+            raise ValueError(f"pad_token must be 0 to {vocab_size - 1}, got {pad}.")
         self.vocab_size = vocab_size
         self.d_model = d_model
         self.n_layers = n_layers
@@ -207,6 +216,7 @@ class MambaModel(nn.Module):
             self.mamba = MambaStack(n_layers, d_model, d_state, d_conv, expand, scan, mixer)
             self.mamba.checkpoint_activations = checkpoint_activations
         self.head = nn.Linear(d_model, vocab_size)
+        self._state_shapes = shapes_of(MambaState(self.mamba.init_layers(1, "cpu")))
         self._compiled: Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None = None
         nn.init.normal_(self.head.weight, std=_HEAD_SCALE * d_model**-0.5)
         nn.init.zeros_(self.head.bias)
@@ -221,9 +231,10 @@ class MambaModel(nn.Module):
                 logits then need not be kept, and compiled training makes one pass over them.
 
         Raises:
-            ValueError: if ``tokens`` or ``targets`` have another shape or dtype.
+            ValueError: if ``tokens`` or ``targets`` have another shape, dtype or device, or, on a
+                CPU, one is outside the vocabulary.
         """
-        _check_tokens(tokens, "batch", "length")
+        self._check_tokens(tokens, "batch", "length")
         is_pad = tokens == self.pad_token
         # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
         rounds = self.n_layers == 1 and tokens.is_cuda and torch.is_autocast_enabled("cuda")
@@ -232,11 +243,7 @@ class MambaModel(nn.Module):
         if targets is None:
             result, states = self._predict(hidden_BLH, is_pad)
         else:
-            if targets.shape != tokens.shape or targets.dtype != torch.int64:
-                raise ValueError(
-                    f"targets must be {tuple(tokens.shape)} int64, like tokens, "
-                    f"got {_looks(targets)}."
-                )
+            check_targets(targets, tokens, self.vocab_size)
             losses = self._compiled if self.training and self._compiled else self._losses
             result, states = losses(hidden_BLH, is_pad, targets)
         self.mamba.show(states)
@@ -285,7 +292,13 @@ class MambaModel(nn.Module):
         self._compiled = torch.compile(self._losses, fullgraph=True, dynamic=not same_length)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
-        """The state of ``batch_size`` new games; ``device`` None means that of the parameters."""
+        """The state of ``batch_size`` new games; ``device`` None means that of the parameters.
+
+        Raises:
+            ValueError: if ``batch_size`` is not a whole number of at least 1.
+            MemoryError: if the device has less memory than so many games take.
+        """
+        check_batch_size(batch_size, self._state_shapes, device or self.head.weight.device)
         return MambaState(self.mamba.init_layers(batch_size, device))
 
     def step(self, tokens: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
@@ -298,9 +311,9 @@ class MambaModel(nn.Module):
             state: of the same B games.
 
         Raises:
-            ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
+            ValueError: as ``forward``; if ``state`` is of other games or another model.
         """
-        _check_tokens(tokens, "batch")
+        self._check_tokens(tokens, "batch")
         logits, state = self._advance(tokens[:, None], state)
         return logits[:, 0], state
 
@@ -318,10 +331,11 @@ class MambaModel(nn.Module):
                 holds from the game before.
 
         Raises:
-            ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
+            ValueError: as ``step``; if ``is_new`` has another shape, dtype or device.
         """
-        _check_tokens(tokens, "batch")
-        _check_games(tokens, state)
+        self._check_tokens(tokens, "batch")
+        check_state(state, tokens, self._state_shapes)
+        check_mask("is_new", is_new, len(tokens), tokens.device)
         hidden_BH = self.embedding(tokens)
         return self.head(self.mamba.step_in_place(hidden_BH, state.layers, is_new))
 
@@ -335,9 +349,9 @@ class MambaModel(nn.Module):
             state: of the same B games, before the first of the tokens; None means new games.
 
         Raises:
-            ValueError: if ``tokens`` has another shape or dtype, or ``state`` other games.
+            ValueError: as ``step``.
         """
-        _check_tokens(tokens, "batch", "length")
+        self._check_tokens(tokens, "batch", "length")
         order = torch.argsort(tokens == self.pad_token, dim=1, stable=True)
         logits, state = self._advance(tokens.gather(1, order), state)
         places = order.argsort(dim=1)[..., None].expand_as(logits)
@@ -351,11 +365,10 @@ class MambaModel(nn.Module):
             context: tokens of each game in the window, its last ones; at least 1.
 
         Raises:
-            ValueError: if ``tokens`` has another shape or dtype, or ``context`` is below 1.
+            ValueError: as ``forward``; if ``context`` is not a whole number of at least 1.
         """
-        _check_tokens(tokens, "batch", "length")
-        problems = size_problems(context=context)
-        if problems:
+        self._check_tokens(tokens, "batch", "length")
+        if problems := size_problems(context=context):
             raise ValueError(problems[0])
         order = torch.argsort(tokens != self.pad_token, dim=1, stable=True)
         window = tokens.gather(1, order)[:, -context:]
@@ -365,29 +378,11 @@ class MambaModel(nn.Module):
     def _advance(self, tokens: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         """Logits and new state of rows in which PAD stands only after the moves."""
         if state is not None:
-            _check_games(tokens, state)
+            check_state(state, tokens, self._state_shapes)
         hidden_BLH, layers = self.mamba.advance(
             self.embedding(tokens), tokens == self.pad_token, state.layers if state else None
         )
         return self.head(hidden_BLH), MambaState(layers)
 
-
-def _check_games(tokens: Tensor, state: MambaState) -> None:
-    """Raise ValueError unless ``state`` holds as many games as ``tokens``."""
-    if state.batch_size != len(tokens):
-        raise ValueError(
-            f"state must hold the games of tokens, {len(tokens)}, got {state.batch_size}."
-        )
-
-
-def _check_tokens(tokens: Tensor, *axes: str) -> None:
-    """Raise ValueError unless ``tokens`` are integers with these axes, none of them empty."""
-    is_integer = tokens.dtype in (torch.int64, torch.int32)
-    if tokens.dim() != len(axes) or tokens.numel() == 0 or not is_integer:
-        raise ValueError(
-            f"tokens must be ({', '.join(axes)}) int64 and not empty, got {_looks(tokens)}."
-        )
-
-
-def _looks(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    def _check_tokens(self, tokens: Tensor, *axes: str) -> None:
+        check_tokens(tokens, axes, self.vocab_size, self.head.weight.device)

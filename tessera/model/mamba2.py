@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tessera.model.contract import size_problems
 from tessera.model.convolution import causal_convolution, triton_convolution
 from tessera.model.dual import DualScan
-from tessera.model.mixer import Mixer, initial_dt_bias, size_problems
+from tessera.model.mixer import Mixer, initial_dt_bias
 from tessera.model.scan import ScanName, frozen
 from tessera.model.state import LastState, LayerState
 
@@ -70,6 +71,8 @@ class Mamba2Mixer(Mixer):
             if ``scan`` is ``triton``, unknown or not installed.
     """
 
+    no_weight_decay = ("dt_bias", "A_log", "D")
+
     def __init__(
         self,
         d_model: int,
@@ -102,12 +105,11 @@ class Mamba2Mixer(Mixer):
         rates = torch.empty(self.num_heads, dtype=torch.float32).uniform_(_A_MIN, _A_MAX)
         self.A_log = nn.Parameter(rates.log())
         self.D = nn.Parameter(torch.ones(self.num_heads))
-        for parameter in (self.dt_bias, self.A_log, self.D):
-            parameter._no_weight_decay = True  # type: ignore[attr-defined]
         self.norm = RMSNormGated(self.d_inner)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.scan = DualScan(scan)
         self.last_state = LastState()
+        self.mark_parameters()
 
     def _mix(
         self, hidden_BLH: Tensor, is_pad_BL: Tensor | None, before: LayerState | None

@@ -7,11 +7,13 @@ E ``2 * d_inner``.
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tessera.model.contract import size_problems
 from tessera.model.convolution import last_inputs
 from tessera.model.mixing import mix_channels, triton_mixing
 from tessera.model.scan import ScanName, SelectiveScan
@@ -19,15 +21,6 @@ from tessera.model.state import LastState, LayerState
 
 # Step sizes at the start are log-uniform in this range, as in the paper.
 _DT_MIN, _DT_MAX = 1e-3, 1e-1
-
-
-def size_problems(**sizes: int) -> list[str]:
-    """One sentence for every size that is not a whole number of at least 1."""
-    return [
-        f"{name} must be a whole number of at least 1, got {size!r}."
-        for name, size in sizes.items()
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1
-    ]
 
 
 def initial_dt_bias(count: int) -> Tensor:
@@ -43,12 +36,25 @@ class Mixer(nn.Module):
     Attributes:
         d_inner: channels.
         d_state: states of each channel.
+        no_weight_decay: names of own parameters that weight decay must leave alone. They hold for
+            every copy, while a mark on a parameter, as mamba_ssm makes it, stays behind.
     """
 
+    no_weight_decay: ClassVar[tuple[str, ...]] = ("A_log", "D")
     d_inner: int
     d_state: int
     conv1d: nn.Conv1d
     last_state: LastState
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Mark the parameters of a copy, of deepcopy or pickle, too."""
+        super().__setstate__(state)
+        self.mark_parameters()
+
+    def mark_parameters(self) -> None:
+        """Mark the parameters for optimizers of others, as mamba_ssm does."""
+        for name in self.no_weight_decay:
+            getattr(self, name)._no_weight_decay = True
 
     def _mix(
         self, hidden_BLH: Tensor, is_pad_BL: Tensor | None, before: LayerState | None
@@ -194,11 +200,10 @@ class MambaMixer(Mixer):
         rates = torch.arange(1, d_state + 1, dtype=torch.float32)
         self.A_log = nn.Parameter(rates.log().repeat(self.d_inner, 1))
         self.D = nn.Parameter(torch.ones(self.d_inner))
-        for parameter in (self.A_log, self.D):
-            parameter._no_weight_decay = True  # type: ignore[attr-defined]
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.scan = SelectiveScan(scan)
         self.last_state = LastState()
+        self.mark_parameters()
 
     def _init_dt(self) -> None:
         """Draw step sizes log-uniformly and store them through the inverse of softplus."""
@@ -206,6 +211,10 @@ class MambaMixer(Mixer):
         nn.init.uniform_(self.dt_proj.weight, -bound, bound)
         with torch.no_grad():
             self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
+
+    def mark_parameters(self) -> None:
+        """Mark also the bias that nobody shall draw again."""
+        super().mark_parameters()
         self.dt_proj.bias._no_reinit = True  # type: ignore[attr-defined]
 
     def _mix(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -64,7 +65,14 @@ class MambaState:
         return self.map(lambda tensor: tensor[games])
 
     def reset(self, mask: Tensor) -> MambaState:
-        """The state in which each game where ``mask`` (batch,) bool is True is a new game."""
+        """The state in which each game where ``mask`` (batch,) bool is True is a new game.
+
+        Raises:
+            ValueError: if ``mask`` has another shape or dtype.
+        """
+        if mask.shape != (self.batch_size,) or mask.dtype != torch.bool:
+            looks = f"{tuple(mask.shape)} {mask.dtype}"
+            raise ValueError(f"mask must be ({self.batch_size},) bool, got {looks}.")
         return self.map(lambda tensor: tensor.masked_fill(mask[:, None, None], 0.0))
 
 

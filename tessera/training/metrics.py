@@ -6,6 +6,7 @@ Shapes: B sequences, L positions, V tokens.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,9 @@ class NextMoveMetrics(Metric):
     the same batches give the same bits. Healthy: ``excess_nats`` falls towards 0, ``legal_mass``
     rises towards 1, the groups with many captures come last.
 
+    Args:
+        kwargs: those of every ``torchmetrics.Metric``, such as ``sync_on_compute``.
+
     Example:
         >>> from tessera.data import GameStream, StreamSettings
         >>> settings = StreamSettings(board_size=5, batch_size=2, games_per_chunk=2)
@@ -58,8 +62,8 @@ class NextMoveMetrics(Metric):
     count: Tensor
     sums: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._add_sums("count", 1)
         self._add_sums("sums", len(_OVERALL))
         for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):

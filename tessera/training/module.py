@@ -262,15 +262,18 @@ class TesseraModule(LightningModule):
 def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The parameters with weight decay, and those without.
 
-    Without: biases, norms and everything else of one axis, embeddings, and what the model marks
-    with ``_no_weight_decay`` (A_log and D).
+    Without: biases, norms and everything else of one axis, embeddings, and what the module that
+    owns it names in ``no_weight_decay`` (A_log and D of a mixer).
     """
-    embeddings = {
-        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    exempt = {
+        id(parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, nn.Embedding) or name in getattr(module, "no_weight_decay", ())
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for parameter in model.parameters():
-        exempt = getattr(parameter, "_no_weight_decay", False) or id(parameter) in embeddings
-        (plain if exempt or parameter.dim() < 2 else decayed).append(parameter)
+        is_plain = parameter.dim() < 2 or id(parameter) in exempt
+        (plain if is_plain else decayed).append(parameter)
     return decayed, plain

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Any
 
 import pytest
 import torch
@@ -106,11 +108,36 @@ def test_a_low_temperature_makes_likely_moves_likelier() -> None:
         ({"num_games": 0}, "num_games and num_slots must be at least 1, got 0."),
         ({"num_games": 4, "num_slots": -1}, "must be at least 1, got -1."),
         ({"num_games": 4, "temperature": 0}, "temperature must be more than 0, got 0."),
+        ({"num_games": 4, "temperature": math.nan}, "temperature must be more than 0, got nan."),
+        ({"num_games": 4, "temperature": "1"}, "temperature must be more than 0, got '1'."),
+        ({"num_games": 2.5}, "num_games must be a whole number, got 2.5."),
+        ({"num_games": 4, "num_slots": True}, "num_slots must be a whole number, got True."),
+        ({"num_games": 4, "seed": 0.5}, "seed must be a whole number, got 0.5."),
+        ({"num_games": 4, "rules": "chess"}, "rules must be one of full, phase2, .*, got chess."),
+        ({"num_games": 4, "dtype": torch.float16}, "dtype must be torch.float32 or torch.bfloat16"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SelfPlay(model(), **arguments)
+
+
+def test_more_games_than_there_is_memory_for_are_refused() -> None:
+    with pytest.raises(MemoryError, match=r"num_games \(=1000000000000\) games need [\d,]+ GiB"):
+        SelfPlay(model(), 10**12, 1)
+
+
+@pytest.mark.parametrize("numbers", [torch.arange(3), torch.rand(4), torch.arange(1), [0, 1, 2, 3]])
+def test_only_as_many_numbers_as_games_are_played(numbers: Any) -> None:
+    with pytest.raises(ValueError, match=r"numbers must be a tensor \(4,\) of whole numbers, got"):
+        SelfPlay(model(), 4).play(numbers)
+
+
+def test_the_lowest_temperature_plays_the_likeliest_move_and_stays_a_number() -> None:
+    record = SelfPlay(model(), 8, temperature=5e-324).play(torch.arange(8))
+    played = torch.arange(record.moves.shape[1]) < record.lengths.unsqueeze(1)
+    assert record.entropies.isfinite().all() and record.log_probs.isfinite().all()
+    assert record.log_probs[played].eq(0).all() and record.entropies[played].eq(0).all()
 
 
 def test_a_vocabulary_of_no_board_is_refused() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 
 from tessera.data import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream, StreamSettings
-from tessera.go import play_games
+from tessera.go import Rules, play_games
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
@@ -172,6 +173,45 @@ def test_too_many_games_at_once_name_the_setting_to_lower() -> None:
         stream.batch(0)
 
 
+@pytest.mark.parametrize(
+    "huge",
+    [
+        {"games_per_chunk": 10**21},
+        {"context": 10**12},
+        {"windows_per_game": 10**12},
+        {"rules": Rules(max_moves=10**9)},
+    ],
+)
+def test_a_chunk_that_fits_into_no_memory_says_what_it_needs_and_what_there_is(huge: dict) -> None:
+    given = settings(**{"batch_size": 8, **huge})
+    with pytest.raises(MemoryError) as error:
+        GameStream(given).batch(0)
+    said = str(error.value)
+    assert "\n" not in said
+    assert re.search(r"data\.context \(=\d+\) or data\.max_moves: games of up to \d+ plies", said)
+    assert re.search(r"need [\d,]+ GiB of memory, cpu has [\d,]+ GiB\.$", said)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rank": 1}, "rank must be 0 to 0, got 1."),
+        ({"rank": 0.0}, "rank must be a whole number, got 0.0."),
+        ({"world_size": 0}, "world_size must be at least 1, got 0."),
+        ({"start_batch": -1}, "start_batch must be at least 0, got -1."),
+        ({"num_batches": -1}, "num_batches must be at least 0, got -1."),
+        ({"first_number": 0.5}, "first_number must be a whole number, got 0.5."),
+        ({"device": "gpu"}, "device must be cpu, cuda or cuda:0, got gpu."),
+    ],
+)
+def test_a_wrong_argument_of_a_stream_is_named(wrong: dict, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        GameStream(settings(), **wrong)
+    assert message in str(error.value)
+    with pytest.raises(ValueError, match="index must be"):
+        GameStream(settings()).batch(-1)
+
+
 def test_windows_per_game_follow_from_the_context() -> None:
     assert StreamSettings(board_size=19, context=64).num_windows == 7
     assert StreamSettings(board_size=9, context=64).num_windows == 2
@@ -189,6 +229,14 @@ def test_windows_per_game_follow_from_the_context() -> None:
         ({"backend": "gpu"}, "data.backend must be auto, torch or triton, got gpu."),
         ({"context": None}, "windows_per_game must be null or 1 where data.context is null"),
         ({"batch_size": 3}, "must be a multiple of data.batch_size, got 3."),
+        ({"batch_size": 2.5}, "data.batch_size must be a whole number, got 2.5."),
+        ({"batch_size": None}, "data.batch_size must be a whole number, got None."),
+        ({"context": "8"}, "data.context must be a whole number, got '8'."),
+        ({"windows_per_game": True}, "data.windows_per_game must be a whole number, got True."),
+        ({"games_per_chunk": 8.0}, "data.games_per_chunk must be a whole number, got 8.0."),
+        ({"seed": 0.5}, "data.seed must be a whole number, got 0.5."),
+        ({"rules": "full"}, "data.rules must be a Rules record, got 'full'."),
+        ({"player": ["rules"]}, "data.player must be one of uniform, rules, got ['rules']."),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(wrong: dict, message: str) -> None:

@@ -63,9 +63,9 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             WITH_PROBABILITIES=True,
             WITH_LEGAL=suicide,
         )
-    rules = {"SIZE": 19, "KO": 1, "SUICIDE": True, "SINGLE": False}
+    rules = {"SIZE": 19, "KO": 1, "SINGLE": False}
     yield _compile(play_kernel, architecture, {}, **rules)
-    yield _compile(legal_kernel, architecture, {}, **rules, AS_MASK=True)
+    yield _compile(legal_kernel, architecture, {}, **rules, SUICIDE=True, AS_MASK=True)
     yield _compile(score_kernel, architecture, {}, SIZE=19, AS_OWNERSHIP=True)
     yield _compile(
         census_kernel,

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from tessera.go import GameRecord, GPUGoEngine, Rules, play_games
 from tessera.go.randomness import WINDOW, below, random_words
+from tests.go.states import everything, hostile_moves
 
 # Player, board size, rules, game numbers: every ko rule with and without suicide, both players.
-GAMES: dict[str, tuple[str, int, Rules, range]] = {
+GAMES: dict[str, tuple[str, int, Rules, range | Tensor]] = {
     "uniform-2-positional": ("uniform", 2, Rules(), range(2)),
+    "uniform-2-every-other": ("uniform", 2, Rules(max_moves=4), torch.arange(4)[::2]),
     "uniform-3-positional": ("uniform", 3, Rules(), range(1)),
     "uniform-3-simple-suicide": ("uniform", 3, Rules(ko="simple", suicide=True), range(1)),
     "uniform-2-situational-suicide": (
@@ -39,6 +41,14 @@ PLIES: dict[str, tuple[int, Rules, int]] = {
     "2-situational-suicide": (2, Rules(ko="situational", suicide=True), 10),
     "3-simple": (3, Rules(ko="simple"), 12),
     "3-single-stones": (3, Rules(ko="positional", capture="single", max_moves=8), 9),
+}
+
+# Board size, rules and number of plies of games whose moves are tokens of any value.
+HOSTILE: dict[str, tuple[int, Rules, int]] = {
+    "2-positional": (2, Rules(max_moves=20), 14),
+    "2-simple-suicide": (2, Rules(ko="simple", suicide=True), 8),
+    "3-situational": (3, Rules(ko="situational"), 14),
+    "3-single-stones": (3, Rules(ko="positional", capture="single"), 14),
 }
 
 
@@ -93,6 +103,18 @@ def follow_plies(
     return [tensor.cpu() for tensor in said]
 
 
+def follow_hostile(
+    size: int, rules: Rules, plies: int, backend: str, games: int = 3, device: str = "cpu"
+) -> list[Tensor]:
+    """Everything an engine holds after each of many plies of tokens that nobody looked at."""
+    engine = GPUGoEngine(games, device=device, board_size=size, rules=rules, backend=backend)
+    held: list[Tensor] = []
+    for ply in range(plies):
+        engine.play_batch(hostile_moves(size, games, ply, seed=plies, device=device))
+        held += everything(engine).values()
+    return [tensor.cpu() for tensor in [*held, engine.get_legal_mask(), engine.score()]]
+
+
 def _what_it_says(engine: GPUGoEngine) -> list[Tensor]:
     read = (engine.turn, engine.move_number, engine.history, engine.captured)
     asked = (engine.boards, engine.is_game_over(), engine.score(), engine.ownership())
@@ -107,7 +129,8 @@ def main(path: str) -> None:
     torch.set_num_threads(1)
     records = {name: play_case(name, "triton") for name in GAMES}
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
-    torch.save((records, plies, count_legal_positions(2, "cpu")), path)
+    hostile = {name: follow_hostile(*case, backend="triton") for name, case in HOSTILE.items()}
+    torch.save((records, plies, count_legal_positions(2, "cpu"), hostile), path)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,20 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine, play_games
-from tests.go.kernel_cases import GAMES, PLIES, follow_plies, play_case
+from tests.go.kernel_cases import (
+    GAMES,
+    HOSTILE,
+    PLIES,
+    follow_hostile,
+    follow_plies,
+    play_case,
+)
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 ROOT = Path(__file__).parents[2]
 
-Interpreted = tuple[dict[str, dict[str, Tensor]], dict[str, list[Tensor]], int]
+Plies = dict[str, list[Tensor]]
+Interpreted = tuple[dict[str, dict[str, Tensor]], Plies, int, Plies]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,13 @@ def assert_same_record(plain: dict[str, Tensor], fast: dict[str, Tensor]) -> Non
             assert torch.equal(fast[name], tensor), name
 
 
+def assert_same_tensors(plain: list[Tensor], fast: list[Tensor]) -> None:
+    assert len(plain) == len(fast)
+    for number, (expected, found) in enumerate(zip(plain, fast, strict=True)):
+        assert expected.dtype == found.dtype
+        assert torch.equal(expected, found), f"tensor {number}"
+
+
 @pytest.mark.parametrize("name", GAMES)
 def test_interpreted_games_are_those_of_the_plain_code(name: str, interpreted: Interpreted) -> None:
     assert_same_record(play_case(name, "torch"), interpreted[0][name])
@@ -48,12 +63,14 @@ def test_interpreted_games_are_those_of_the_plain_code(name: str, interpreted: I
 
 @pytest.mark.parametrize("name", PLIES)
 def test_interpreted_plies_are_those_of_the_plain_code(name: str, interpreted: Interpreted) -> None:
-    plain = follow_plies(*PLIES[name], backend="torch")
-    fast = interpreted[1][name]
-    assert len(plain) == len(fast)
-    for number, (expected, found) in enumerate(zip(plain, fast, strict=True)):
-        assert expected.dtype == found.dtype
-        assert torch.equal(expected, found), f"tensor {number}"
+    assert_same_tensors(follow_plies(*PLIES[name], backend="torch"), interpreted[1][name])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_interpreted_plies_of_any_tokens_leave_the_state_of_the_plain_code(
+    name: str, interpreted: Interpreted
+) -> None:
+    assert_same_tensors(follow_hostile(*HOSTILE[name], backend="torch"), interpreted[3][name])
 
 
 def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(

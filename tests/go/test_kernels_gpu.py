@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tessera.go import GPUGoEngine, Rules, play_games
-from tests.go.kernel_cases import follow_plies, record_tensors
-from tests.go.test_kernels import assert_same_record
+from tests.go.kernel_cases import follow_hostile, follow_plies, record_tensors
+from tests.go.states import everything, hostile_moves
+from tests.go.test_kernels import assert_same_record, assert_same_tensors
 from tests.waiting import no_waiting
 
 pytestmark = pytest.mark.gpu
@@ -56,8 +57,43 @@ def test_plies_in_kernels_are_those_of_the_plain_code(size: int, rules: str) -> 
         follow_plies(size, RULES[rules], plies, backend, games=64, device="cuda")
         for backend in ("torch", "triton")
     )
-    for number, (expected, found) in enumerate(zip(plain, fast, strict=True)):
-        assert torch.equal(expected, found), f"tensor {number}"
+    assert_same_tensors(plain, fast)
+
+
+@pytest.mark.parametrize(("size", "rules"), CASES)
+def test_plies_of_any_tokens_leave_the_state_of_the_plain_code(size: int, rules: str) -> None:
+    plies = {2: 12, 5: 80, 9: 250, 13: 150, 19: 250}[size]
+    plain, fast = (
+        follow_hostile(size, RULES[rules], plies, backend, games=64, device="cuda")
+        for backend in ("torch", "triton")
+    )
+    assert_same_tensors(plain, fast)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16])
+def test_a_captured_ply_of_any_tokens_never_waits_and_tears_no_game(dtype: torch.dtype) -> None:
+    games, size = 256, 5
+    engines = [GPUGoEngine(games, "cuda", size, backend=kind) for kind in ("triton", "torch")]
+    captured, plain = engines
+    moves = torch.stack([hostile_moves(size, games, ply, 1, "cuda") for ply in range(60)]).to(dtype)
+    move = moves[0].clone()
+    captured.play_batch(move)
+    captured.reset()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured.play_batch(move)
+    captured.reset()
+    for ply in range(len(moves)):
+        with no_waiting():
+            if ply % 2:
+                move.copy_(moves[ply])
+                graph.replay()
+            else:
+                captured.play_batch(moves[ply])
+        plain.play_batch(moves[ply])
+        for name, tensor in everything(plain).items():
+            assert torch.equal(everything(captured)[name], tensor), name
 
 
 def test_games_are_played_without_waiting_for_the_gpu() -> None:

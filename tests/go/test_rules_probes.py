@@ -119,6 +119,19 @@ def test_suicide_of_one_stone_repeats_the_position_and_so_falls_to_positional_su
         assert engine.captured.tolist() == [[1, 0]]
 
 
+@pytest.mark.parametrize("ko", ["simple", "situational"])
+def test_the_suicide_of_one_stone_is_a_pass_that_does_not_count_as_one(ko: str) -> None:
+    engine = engine_at(".X. X.. ...", turn=1, rules=Rules(ko=ko, suicide=True))
+    play(engine, "A3", "pass")
+    # Under situational superko black has been to move in this position already.
+    assert is_legal(engine, "A3") is (ko == "simple")
+    if ko == "simple":
+        play(engine, "A3", "pass", "A3")
+        assert not engine.is_game_over().item()
+        play(engine, "pass", "pass")
+        assert engine.is_game_over().item()
+
+
 def test_presets_differ_in_suicide() -> None:
     board = ".OX XX. ..."
     assert not is_legal(engine_at(board, turn=1, rules="full"), "A3")

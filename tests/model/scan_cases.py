@@ -160,6 +160,8 @@ class Losses:
         return losses_operator(wider, targets_T, self.tokens, self.tokens - 2)[0]
 
 
+NO_TOKENS = [1, 4, 7]
+
 # Lengths around the chunks; channels and states that fill their blocks and that do not.
 SCANS = {
     "one-position": Scan(2, 1, 3, 3),
@@ -382,6 +384,14 @@ def _drawing(seed: int, device: str) -> Callable[..., Tensor]:
     return draw
 
 
+def losses_of_no_tokens() -> Tensors:
+    """Losses and gradient where some targets, of which ``NO_TOKENS`` are the places, are none."""
+    case = Losses(9, 7)
+    inputs = case.inputs()
+    inputs["targets_T"][NO_TOKENS] = torch.tensor([-1, 7, 2**40])
+    return run(case.kernel, inputs)
+
+
 PARTS: dict[str, Callable[[], Any]] = {
     "scans": lambda: {name: run(triton_scan, case.inputs()) for name, case in SCANS.items()},
     "convolutions": lambda: {
@@ -389,6 +399,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     },
     "mixings": lambda: {name: run(triton_mixing, case.inputs()) for name, case in MIXINGS.items()},
     "losses": lambda: {name: run(case.kernel, case.inputs()) for name, case in LOSSES.items()},
+    "losses of no tokens": losses_of_no_tokens,
     "flops": lambda: counted_flops(triton_mixing),
     "model": lambda: model_losses("triton"),
     "mixer": lambda: mixer_outputs("triton"),

@@ -6,6 +6,7 @@ name it in MIXERS.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -51,8 +52,9 @@ def test_initial_values_and_marks_are_those_of_mamba_ssm() -> None:
     dt = F.softplus(mixer.dt_bias.detach())
     assert dt.min() >= 0.99e-3 and dt.max() <= 1.01e-1
     assert 0.4 < (dt < 1e-2).float().mean() < 0.6
-    marked = {n for n, p in mixer.named_parameters() if getattr(p, "_no_weight_decay", False)}
-    assert marked == {"dt_bias", "A_log", "D"}
+    for one in (mixer, copy.deepcopy(mixer)):
+        marked = {n for n, p in one.named_parameters() if getattr(p, "_no_weight_decay", False)}
+        assert marked == {"dt_bias", "A_log", "D"}
 
 
 @pytest.mark.parametrize(

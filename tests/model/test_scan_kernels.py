@@ -21,8 +21,10 @@ from tests.model.scan_cases import (
     CONVOLUTIONS,
     LOSSES,
     MIXINGS,
+    NO_TOKENS,
     PARTS,
     SCANS,
+    Losses,
     Tensors,
     as_float64,
     mixer_outputs,
@@ -112,6 +114,17 @@ def test_the_interpreted_losses_and_their_gradient_are_the_plain_ones(name, inte
     is_pad = case.inputs()["targets_T"] == case.tokens - 2
     assert is_pad.any() and not actual["output"][is_pad].any()
     assert not actual["logits_TV"][is_pad].any() and actual["logits_TV"].dtype == case.dtype
+
+
+@needs_triton
+def test_a_target_that_is_no_token_has_no_number_and_touches_no_other(interpreted) -> None:
+    case, actual = Losses(9, 7), interpreted["losses of no tokens"]
+    expected = run(case.plain, as_float64(case.inputs()))
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert actual[name][NO_TOKENS].isnan().all(), name
+        others = [row for row in range(len(value)) if row not in NO_TOKENS]
+        assert torch.allclose(actual[name][others].double(), value[others], atol=1e-5), name
 
 
 @needs_triton

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from typing import Any
+
 import pytest
 import torch
 
@@ -43,8 +47,11 @@ def test_one_layer_has_the_mixer_under_mamba() -> None:
     assert names == outer | {f"mamba.{name}" for name in MAMBA_SSM_256}
 
 
-def test_the_marks_for_optimizers_are_there() -> None:
-    mixer = MambaMixer(16)
+@pytest.mark.parametrize(
+    "copied", [lambda mixer: mixer, copy.deepcopy, lambda mixer: pickle.loads(pickle.dumps(mixer))]
+)
+def test_the_marks_for_optimizers_are_there_in_copies_too(copied: Any) -> None:
+    mixer = copied(MambaMixer(16))
     marked = {n for n, p in mixer.named_parameters() if getattr(p, "_no_weight_decay", False)}
     assert marked == {"A_log", "D"}
     assert mixer.dt_proj.bias._no_reinit

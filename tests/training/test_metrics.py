@@ -127,5 +127,33 @@ def test_padding_changes_no_metric() -> None:
     assert measure(logits, batch) == measure(changed, batch)
 
 
+def test_torchmetrics_keyword_arguments_are_taken_and_obeyed() -> None:
+    batch = whole_games("uniform")
+    logits = torch.zeros(*batch.targets.shape, WORDS.size)
+    # A metric of two processes that hold the same: everything is counted twice.
+    asked: list[str] = []
+
+    def gather(tensor: torch.Tensor, group: object) -> list[torch.Tensor]:
+        asked.append("gather")
+        return [tensor, tensor]
+
+    options = {"dist_sync_fn": gather, "distributed_available_fn": lambda: True}
+    metrics = NextMoveMetrics(compute_with_cache=False, **options)
+    metrics.update(logits, batch)
+    counted = float(metrics.count)
+    values = metrics.compute()
+    assert asked and float(metrics.count) == counted, "synchronised, and put back"
+    assert float(values["loss"]) == pytest.approx(math.log(WORDS.size), abs=1e-5)
+    assert metrics.compute() is not values
+    alone = NextMoveMetrics(sync_on_compute=False, **options)
+    alone.update(logits, batch)
+    asked.clear()
+    assert alone.compute() is alone.compute() and not asked
+    step = NextMoveMetrics(dist_sync_on_step=True, **options)
+    assert set(step(logits, batch)) == set(values) and asked
+    with pytest.raises(ValueError, match="Unexpected keyword arguments: `board_size`"):
+        NextMoveMetrics(board_size=4)
+
+
 def test_groups_are_named_by_their_bounds() -> None:
     assert group_names(CAPTURE_GROUPS) == ["0", "1-4", "5-19", "20_or_more"]

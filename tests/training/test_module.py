@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import math
+import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +21,47 @@ from tessera.training.module import decay_groups
 
 def module(**changes) -> TesseraModule:
     return TesseraModule(**{"vocab_size": 12, "d_model": 8, "d_state": 4, **changes})
+
+
+def names_of_groups(model: MambaModel) -> list[list[str]]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [[names[id(parameter)] for parameter in group] for group in decay_groups(model)]
+
+
+def saved_and_loaded(model: MambaModel) -> MambaModel:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def with_new_parameters(model: MambaModel) -> MambaModel:
+    """The model after its parameters were replaced by those of a checkpoint."""
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights, assign=True)
+    return model
+
+
+@pytest.mark.parametrize("mixer", ["mamba", "mamba2"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),
+        saved_and_loaded,
+        with_new_parameters,
+        lambda model: model.double().float().requires_grad_(False).requires_grad_(True),
+    ],
+    ids=["copy", "deepcopy", "pickle", "torch.save", "assign", "converted"],
+)
+def test_a_copy_of_a_model_decays_like_the_model(mixer: str, n_layers: int, copied: Any) -> None:
+    # A state of two dimensions would decay like a matrix, if nobody said that it must not.
+    expected = names_of_groups(MambaModel(12, d_model=8, n_layers=n_layers, mixer=mixer))
+    model = copied(MambaModel(12, d_model=8, n_layers=n_layers, mixer=mixer))
+    assert names_of_groups(model) == expected
+    assert sum(name.endswith("A_log") for name in expected[1]) == n_layers
 
 
 def test_only_matrices_decay() -> None:

@@ -50,7 +50,7 @@ class Plies:
                 self.ko_point,
                 *superko,
                 self.history.shape[1],
-                **self._rules,
+                **self._options,
             )
 
     def legal_rows(self) -> Tensor:
@@ -90,12 +90,11 @@ class Plies:
         return position.own, position.opponent, position.atari
 
     @property
-    def _rules(self) -> dict[str, int | bool]:
+    def _options(self) -> dict[str, int | bool]:
         """The launch options; the fusion of multiply and add is every version's default."""
         return {
             "SIZE": self.position.own.shape[0],
             "KO": KO_CODES[self.rules.ko],
-            "SUICIDE": self.rules.suicide,
             "SINGLE": self.rules.capture == "single",
             "num_warps": 1,
             "enable_fp_fusion": True,
@@ -115,8 +114,9 @@ class Plies:
                 rows,
                 mask,
                 self.history.shape[1],
+                SUICIDE=self.rules.suicide,
                 AS_MASK=as_mask,
-                **self._rules,
+                **self._options,
             )
 
     def _score(self, scores: Tensor, owners: Tensor, komi: float, as_ownership: bool) -> None:

@@ -64,13 +64,12 @@ def play_kernel(
     max_moves,
     SIZE: tl.constexpr,
     KO: tl.constexpr,
-    SUICIDE: tl.constexpr,
     SINGLE: tl.constexpr,
 ):
     """Play one move in every game that is not over, in place; see ``GPUGoEngine.play_batch``.
 
     Args:
-        moves: (B,) int64 tokens.
+        moves: (B,) int64, any values.
         own_rows, opponent_rows, atari_rows: (B, n) int32, the positions.
         turns, move_numbers, passes, last_captures: (B,) int64.
         captured: (B, 2) int64.
@@ -88,7 +87,9 @@ def play_kernel(
     NUM_POINTS: tl.constexpr = SIZE * SIZE
     lane = tl.arange(0, LANES)
     game = tl.program_id(0).to(tl.int64)
-    move = tl.load(moves + game).to(tl.int32)
+    # Compared before it is shortened: 2^32 is no point.
+    move = tl.load(moves + game)
+    move = tl.where((move >= 0) & (move <= NUM_POINTS), move, NUM_POINTS + 1).to(tl.int32)
     turn = tl.load(turns + game).to(tl.int32)
     ply = tl.load(move_numbers + game).to(tl.int32)
     passed = tl.load(passes + game).to(tl.int32)
@@ -102,65 +103,67 @@ def play_kernel(
         if KO != 0:
             own_lost = _load_rows(own_lost_rows, game, SIZE)
             opponent_lost = _load_rows(opponent_lost_rows, game, SIZE)
-        is_point = (move >= 0) & (move < NUM_POINTS)
         row = move // SIZE
-        stone = tl.where((lane == row) & is_point, 1 << (move - row * SIZE), 0)
+        stone = tl.where((lane == row) & (move < NUM_POINTS), 1 << (move - row * SIZE), 0)
+        # Whatever the rules, what a move leaves without liberties comes off.
         (
             own, opponent, atari, taken, suicides, num_taken, num_suicides,
             token, placed, was_lost, is_ko,
-        ) = place(own, opponent, atari, stone, own_lost, SIZE, SUICIDE, SINGLE)  # fmt: skip
+        ) = place(
+            own, opponent, atari, stone & ~(own | opponent), own_lost, SIZE, True, SINGLE
+        )  # fmt: skip
         num_removed = num_taken + num_suicides
 
-        if KO == 0:
-            ko_point = tl.full([], -1, tl.int32)
-            if (is_ko != 0) & (num_taken == 1):
-                taken_tokens = tl.where(taken != 0, lane * SIZE + popcount(taken - 1), 0)
-                ko_point = tl.sum(taken_tokens, 0)
-            tl.store(ko_points + game, ko_point.to(tl.int64))
-        else:
-            own_keys = keys + turn * (NUM_POINTS + 1)
-            opponent_keys = keys + (1 - turn) * (NUM_POINTS + 1)
-            own_exposed = tl.load(own_exposed_flags + game).to(tl.int32)
-            opponent_exposed = tl.load(opponent_exposed_flags + game).to(tl.int32)
-            position = tl.load(hashes + game)
-            # A stone on a point that has lost none stands in no earlier position.
-            own_exposed = own_exposed & (1 - (placed & (1 - was_lost)))
-            if placed != 0:
-                position += tl.load(own_keys + token)
-            if num_taken != 0:
-                position -= zobrist_sum(taken, opponent_keys, SIZE)
-                opponent_lost = opponent_lost | taken
-                opponent_exposed = opponent_exposed | 1
-            if SUICIDE or SINGLE:
+        if (placed != 0) | (move == NUM_POINTS):
+            if KO == 0:
+                ko_point = tl.full([], -1, tl.int32)
+                if (is_ko != 0) & (num_taken == 1):
+                    taken_tokens = tl.where(taken != 0, lane * SIZE + popcount(taken - 1), 0)
+                    ko_point = tl.sum(taken_tokens, 0)
+                tl.store(ko_points + game, ko_point.to(tl.int64))
+            else:
+                own_keys = keys + turn * (NUM_POINTS + 1)
+                opponent_keys = keys + (1 - turn) * (NUM_POINTS + 1)
+                own_exposed = tl.load(own_exposed_flags + game).to(tl.int32)
+                opponent_exposed = tl.load(opponent_exposed_flags + game).to(tl.int32)
+                position = tl.load(hashes + game)
+                # A stone on a point that has lost none stands in no earlier position.
+                own_exposed = own_exposed & (1 - (placed & (1 - was_lost)))
+                if placed != 0:
+                    position += tl.load(own_keys + token)
+                if num_taken != 0:
+                    position -= zobrist_sum(taken, opponent_keys, SIZE)
+                    opponent_lost = opponent_lost | taken
+                    opponent_exposed = opponent_exposed | 1
                 if num_suicides != 0:
                     position -= zobrist_sum(suicides, own_keys, SIZE)
                     own_lost = own_lost | suicides
                     own_exposed = own_exposed | 1
-            word = position
-            if KO == 2:
-                word += tl.load(keys + NUM_POINTS) * (1 - turn)
-            tl.store(hashes + game, position)
-            tl.store(positions + game * (max_moves + 1) + ply + 1, word)
-            at = word.to(tl.int32) & 4095
-            slot = filters + game * 128 + (at & 127)
-            tl.store(slot, tl.load(slot) | (1 << (at >> 7)))
-            _store_rows(own_lost_rows, game, opponent_lost, SIZE)
-            _store_rows(opponent_lost_rows, game, own_lost, SIZE)
-            tl.store(own_exposed_flags + game, opponent_exposed.to(tl.uint8))
-            tl.store(opponent_exposed_flags + game, own_exposed.to(tl.uint8))
+                word = position
+                if KO == 2:
+                    word += tl.load(keys + NUM_POINTS) * (1 - turn)
+                tl.store(hashes + game, position)
+                tl.store(positions + game * (max_moves + 1) + ply + 1, word)
+                at = word.to(tl.int32) & 4095
+                slot = filters + game * 128 + (at & 127)
+                tl.store(slot, tl.load(slot) | (1 << (at >> 7)))
+                _store_rows(own_lost_rows, game, opponent_lost, SIZE)
+                _store_rows(opponent_lost_rows, game, own_lost, SIZE)
+                tl.store(own_exposed_flags + game, opponent_exposed.to(tl.uint8))
+                tl.store(opponent_exposed_flags + game, own_exposed.to(tl.uint8))
 
-        _store_rows(own_rows, game, opponent, SIZE)
-        _store_rows(opponent_rows, game, own, SIZE)
-        _store_rows(atari_rows, game, atari, SIZE)
-        tl.store(history + game * max_moves + ply, move.to(tl.int16))
-        tl.store(move_numbers + game, (ply + 1).to(tl.int64))
-        tl.store(passes + game, ((passed + 1) * (1 - placed)).to(tl.int64))
-        tl.store(turns + game, (1 - turn).to(tl.int64))
-        if num_removed != 0:
-            by_mover = captured + game * 2 + turn
-            by_other = captured + game * 2 + 1 - turn
-            tl.store(by_mover, tl.load(by_mover) + num_taken)
-            tl.store(by_other, tl.load(by_other) + num_suicides)
+            _store_rows(own_rows, game, opponent, SIZE)
+            _store_rows(opponent_rows, game, own, SIZE)
+            _store_rows(atari_rows, game, atari, SIZE)
+            tl.store(history + game * max_moves + ply, move.to(tl.int16))
+            tl.store(move_numbers + game, (ply + 1).to(tl.int64))
+            tl.store(passes + game, ((passed + 1) * (1 - placed)).to(tl.int64))
+            tl.store(turns + game, (1 - turn).to(tl.int64))
+            if num_removed != 0:
+                by_mover = captured + game * 2 + turn
+                by_other = captured + game * 2 + 1 - turn
+                tl.store(by_mover, tl.load(by_mover) + num_taken)
+                tl.store(by_other, tl.load(by_other) + num_suicides)
     tl.store(last_captures + game, num_removed.to(tl.int64))
 
 

@@ -40,7 +40,7 @@ def losses_forward_kernel(
 
     Args:
         logits: (T, U), any float dtype of at most 32 bits.
-        targets: (T,) int64.
+        targets: (T,) int64, any values.
         losses: (T,) float32, written; 0 where the target is pad_token.
         normalizers: (T,) float32, written: the logarithm of the sum of the exponentials.
         num_rows: T.
@@ -54,7 +54,10 @@ def losses_forward_kernel(
     largest = tl.max(values, 1)
     normalizer = largest + tl.log(tl.sum(tl.exp(values - largest[:, None]), 1))
     target = tl.load(targets + row, mask=is_row, other=0)
-    of_target = tl.load(logits + row.to(tl.int64) * stride + target, mask=is_row, other=0.0)
+    # A target that is no token has no logit: its loss is NaN, and so is the gradient.
+    is_token = is_row & (target >= 0) & (target < num_tokens)
+    place = logits + row.to(tl.int64) * stride + target
+    of_target = tl.load(place, mask=is_token, other=float("nan"))
     loss = tl.where(target == pad_token, 0.0, normalizer - of_target.to(tl.float32))
     tl.store(normalizers + row, normalizer, mask=is_row)
     tl.store(losses + row, loss, mask=is_row)
@@ -91,6 +94,7 @@ def losses_backward_kernel(
     normalizer = tl.load(normalizers + row, mask=is_row, other=0.0)
     target = tl.load(targets + row, mask=is_row, other=0)
     grad = tl.load(grad_losses + row, mask=is_row, other=0.0)
+    grad = tl.where((target >= 0) & (target < num_tokens), grad, float("nan"))
     grad = tl.where(target == pad_token, 0.0, grad)
     is_target = token[None, :] == target[:, None]
     out = (tl.exp(values - normalizer[:, None]) - is_target.to(tl.float32)) * grad[:, None]

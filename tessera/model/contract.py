@@ -1,0 +1,112 @@
+"""What a model may be handed: shapes, dtypes and devices everywhere, values where nothing waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tessera.accelerator import memory_problem
+from tessera.model.state import MambaState
+
+Shapes = tuple[tuple[torch.Size, torch.Size], ...]
+
+
+def size_problems(**sizes: Any) -> list[str]:
+    """One sentence for every size that is not a whole number of at least 1."""
+    return [
+        f"{name} must be a whole number of at least 1, got {size!r}."
+        for name, size in sizes.items()
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1
+    ]
+
+
+def check_tokens(tokens: Any, axes: tuple[str, ...], vocab_size: int, device: torch.device) -> None:
+    """Raise ValueError unless ``tokens`` are whole numbers with these axes, none of them empty.
+
+    On a CPU also if one is outside the vocabulary. On a GPU that would wait for it: there torch's
+    own assertion ends the process.
+    """
+    dtypes = (torch.int64, torch.int32)
+    is_fine = isinstance(tokens, Tensor) and tokens.dtype in dtypes and tokens.numel() > 0
+    if not is_fine or tokens.dim() != len(axes):
+        raise ValueError(
+            f"tokens must be ({', '.join(axes)}) int64 and not empty, got {_looks(tokens)}."
+        )
+    _check_place("tokens", tokens, device)
+    _check_values("tokens", tokens, vocab_size)
+
+
+def check_targets(targets: Any, tokens: Tensor, vocab_size: int) -> None:
+    """Raise ValueError unless ``targets`` are int64 of the shape of ``tokens``; as check_tokens.
+
+    On a GPU with Triton a target outside the vocabulary has the loss NaN, and so its gradient.
+    """
+    is_tensor = isinstance(targets, Tensor)
+    if not is_tensor or targets.shape != tokens.shape or targets.dtype != torch.int64:
+        raise ValueError(
+            f"targets must be {tuple(tokens.shape)} int64, like tokens, got {_looks(targets)}."
+        )
+    _check_place("targets", targets, tokens.device)
+    _check_values("targets", targets, vocab_size)
+
+
+def check_state(state: Any, tokens: Tensor, shapes: Shapes) -> None:
+    """Raise ValueError unless ``state`` is one of this model, of as many games as ``tokens``.
+
+    Args:
+        state: anything.
+        tokens: (B, …).
+        shapes: of the model's state, from ``shapes_of``.
+    """
+    if not isinstance(state, MambaState):
+        raise ValueError(f"state must be a MambaState, got {_looks(state)}.")
+    if shapes_of(state) != shapes:
+        raise ValueError("state must be of a model with the same mixer, sizes and n_layers.")
+    if state.batch_size != len(tokens):
+        raise ValueError(
+            f"state must hold the games of tokens, {len(tokens)}, got {state.batch_size}."
+        )
+    _check_place("state", state.layers[0].ssm, tokens.device)
+
+
+def check_batch_size(batch_size: Any, shapes: Shapes, device: torch.device | str) -> None:
+    """Raise ValueError or MemoryError unless the state of so many games can be made there."""
+    if problems := size_problems(batch_size=batch_size):
+        raise ValueError(problems[0])
+    elements = sum(shape.numel() for layer in shapes for shape in layer)
+    if problem := memory_problem(4 * batch_size * elements, torch.device(device)):
+        raise MemoryError(f"out of memory: batch_size (={batch_size}) games need {problem}.")
+
+
+def check_mask(name: str, mask: Any, batch_size: int, device: torch.device) -> None:
+    """Raise ValueError unless ``mask`` is (B,) bool on the device."""
+    if not isinstance(mask, Tensor) or mask.shape != (batch_size,) or mask.dtype != torch.bool:
+        raise ValueError(f"{name} must be ({batch_size},) bool, got {_looks(mask)}.")
+    _check_place(name, mask, device)
+
+
+def shapes_of(state: MambaState) -> Shapes:
+    """The shapes of every layer's two tensors, without the game axis."""
+    return tuple((layer.conv.shape[1:], layer.ssm.shape[1:]) for layer in state.layers)
+
+
+def _check_place(name: str, tensor: Tensor, device: torch.device) -> None:
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on {device}, got {tensor.device}.")
+
+
+def _check_values(name: str, tokens: Tensor, vocab_size: int) -> None:
+    if tokens.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    lowest, highest = (int(bound) for bound in tokens.aminmax())
+    if lowest < 0 or highest >= vocab_size:
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(f"{name} must be 0 to {vocab_size - 1}, got {wrong}.")
+
+
+def _looks(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return type(value).__name__

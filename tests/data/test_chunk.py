@@ -1,0 +1,95 @@
+"""Sequences and all that is known about them, however short the games and long the windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tessera.data import GameBatch
+from tessera.data.chunk import Chunk
+from tessera.go import GameRecord, Rules, play_games
+from tessera.vocabulary import Vocabulary
+from tests.runs import fit, tessera
+
+GAMES = 6
+
+
+def record_of(size: int, max_moves: int, seed: int = 0) -> GameRecord:
+    rules = Rules(max_moves=max_moves)
+    return play_games(
+        "rules", range(GAMES), seed=seed, board_size=size, rules=rules, with_legal=True
+    )
+
+
+def assert_row(batch: GameBatch, row: int, record: GameRecord, game: int, start: int) -> None:
+    """A row is what plain lists say of the tokens of a game from one position on."""
+    words = Vocabulary(record.board_size)
+    length = int(record.lengths[game])
+    moves = record.moves[game, :length].tolist()
+    captures = record.captures[game, :length].tolist()
+    tokens = [words.eos_token, *moves, words.eos_token]
+
+    def at(values: list, ply: int, beyond: object) -> object:
+        return values[ply] if ply < len(values) else beyond
+
+    plies = range(start, start + batch.inputs.shape[1])
+    nothing = [0] * record.board_size
+    expected = {
+        "inputs": [at(tokens, ply, words.pad_token) for ply in plies],
+        "targets": [at(tokens, ply + 1, words.pad_token) for ply in plies],
+        "log_probs": [at(record.log_probs[game, :length].tolist(), ply, 0.0) for ply in plies],
+        "entropies": [at(record.entropies[game, :length].tolist(), ply, 0.0) for ply in plies],
+        "plies": list(plies),
+        "captures": [sum(captures[:ply]) for ply in plies],
+        "legal": [at(record.legal[game, :length].tolist(), ply, nothing) for ply in plies],
+    }
+    for name, values in expected.items():
+        assert getattr(batch, name)[row].tolist() == values, name
+
+
+@pytest.mark.parametrize("size", [2, 5, 9, 19])
+@pytest.mark.parametrize("max_moves", [*range(1, 11), 21])
+def test_tables_of_whole_games_of_any_length_are_what_the_games_say(
+    size: int, max_moves: int
+) -> None:
+    record = record_of(size, max_moves)
+    chunk = Chunk(record, None, 1)
+    batch = chunk.batch(0, range(GAMES))
+    assert batch.inputs.shape[1] == int(record.lengths.max()) + 1
+    for game in range(GAMES):
+        assert_row(batch, game, record, game, 0)
+    assert batch.legal_tokens().shape == (*batch.inputs.shape, size**2 + 3)
+    # No table is longer than the longest: they are what a chunk's memory goes to.
+    assert {table.shape[:2] for table in chunk._tables.values()} == {batch.inputs.shape}
+
+
+@pytest.mark.parametrize("size", [2, 5, 9, 19])
+@pytest.mark.parametrize("context", [1, 2, 8, 64])
+@pytest.mark.parametrize("windows", [1, 3, 50])
+def test_windows_longer_and_more_than_a_game_are_pieces_of_it(
+    size: int, context: int, windows: int
+) -> None:
+    for max_moves in (1, 3, 8, 9, 20):
+        record = record_of(size, max_moves, seed=max_moves)
+        chunk = Chunk(record, context, windows)
+        batch = chunk.batch(0, range(GAMES * windows))
+        assert batch.inputs.shape == (GAMES * windows, context)
+        for row in range(0, GAMES * windows, max(1, windows // 3)):
+            game, start = row % GAMES, int(batch.plies[row, 0])
+            last = max(0, int(record.lengths[game]) + 1 - context)
+            assert 0 <= start <= last, "a window begins in its game and has no PAD it need not have"
+            assert_row(batch, row, record, game, start)
+
+
+@pytest.mark.parametrize(("max_moves", "context"), [(1, "null"), (3, "null"), (1, 8), (4, 1)])
+def test_a_run_on_games_of_a_few_moves_trains_and_validates(
+    folder: Path, max_moves: int, context: object
+) -> None:
+    options = ["--data.max_moves", max_moves, "--data.context", context, "--data.board_size", 9]
+    short = ["--trainer.max_steps", 2, "--trainer.val_check_interval", 1]
+    pictures = ["--picture_every_n_validations", 1]
+    assert fit(*options, *short, *pictures) == 0
+    last = ["--config", "small.yaml", "--ckpt_path", "last"]
+    assert tessera("validate", *last, *options) == 0
+    assert tessera("test", *last, *options) == 0
