@@ -46,14 +46,14 @@ def memory_problem(num_bytes: int, device: torch.device) -> str:
     Its whole memory counts, so that nothing is asked of a GPU: what does not fit beside the rest
     ends in torch's own error.
     """
-    memory = _memory(device)
+    memory = device_memory(device)
     if num_bytes <= memory:
         return ""
     return f"{-(-num_bytes // _GIB):,} GiB of memory, {device} has {memory // _GIB:,} GiB"
 
 
 @functools.cache
-def _memory(device: torch.device) -> int:
+def device_memory(device: torch.device) -> int:
     """Bytes of memory of a device, of all but CUDA's that of the machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory

@@ -194,7 +194,7 @@ def test_out_of_memory_names_the_setting_to_lower(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What could never fit is refused before; here it looks as if there were room.
-    monkeypatch.setattr(memory_needs, "_memory", lambda device: (2**100, "this machine"))
+    monkeypatch.setattr(memory_needs, "device_memory", lambda device: 2**100)
     games = ["--data.games_per_chunk", 4 * 10**13]
     assert fit(*games) == 1
     told = [x for x in capsys.readouterr().err.splitlines() if x.startswith("tessera:")]

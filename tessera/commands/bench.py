@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from tessera.accelerator import memory_problem
 from tessera.commands import engine_report, selfplay_speed, train_speed
 from tessera.commands.arguments import (
     OneLineParser,
@@ -21,6 +22,7 @@ from tessera.commands.arguments import (
 from tessera.commands.engine_speed import Timing
 from tessera.commands.speed_report import Report
 from tessera.commands.train_speed import TrainReport
+from tessera.go import Rules
 from tessera.vocabulary import check_board_size
 
 _KINDS = {
@@ -28,6 +30,8 @@ _KINDS = {
     "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
 }
+_MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
+_LONGEST_S = 3_600
 _GAMES, _GAMES_ON_A_GPU = 256, 16_384  # of self-play, at once
 
 
@@ -95,19 +99,33 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
             check_board_size(size, "--board_size")
         except ValueError as error:
             problems.append(str(error))
-    for name in ("batch_size", "runs", "threads"):
+    for name, most in _MOST.items():
         value = getattr(arguments, name, None)
-        if value is not None and value < 1:
-            problems.append(f"--{name} must be at least 1, got {value}.")
-    if not 0 < arguments.seconds < float("inf"):
-        problems.append(f"--seconds must be more than 0, got {arguments.seconds}.")
+        if value is not None and not 1 <= value <= most:
+            allowed = "at least 1" if value < 1 else f"at most {most}"
+            problems.append(f"--{name} must be {allowed}, got {value}.")
+    if not 0 < arguments.seconds <= _LONGEST_S:
+        allowed = f"at most {_LONGEST_S}" if arguments.seconds > 0 else "more than 0"
+        problems.append(f"--seconds must be {allowed}, got {arguments.seconds}.")
     problems += file_problems(arguments.json) + device_problems(arguments.device)
     if problems:
         parser.error(" ".join(problems))
     device = find_device(arguments.device, parser)
     if arguments.board_size is None:
         arguments.board_size = [19, 9] if device.type == "cuda" else [19]
+    if problem := _memory_problem(arguments, device):
+        parser.error(problem)
     return device
+
+
+def _memory_problem(arguments: argparse.Namespace, device: torch.device) -> str:
+    """Why so many games cannot be held at once, in a line; empty if they can, or none are asked."""
+    games = getattr(arguments, "batch_size", None)
+    if games is None:
+        return ""
+    num_bytes = games * Rules().bytes_per_game(max(arguments.board_size))
+    need = memory_problem(num_bytes, device)
+    return need and f"--batch_size must be less, got {games}: so many games need {need}."
 
 
 def _use_threads(threads: int | None) -> None:

@@ -24,11 +24,11 @@ from tessera.commands.rivals import RIVALS, NotMeasuredError
 from tessera.commands.speed_report import Report, machine_name, say
 from tessera.go import PLAYERS, Rules
 from tessera.go.backend import resolve_backend
+from tessera.go.record import BYTES_PER_PLY
 
 _BATCH_ON_A_CPU = 4096
 _PLY_BATCH_ON_A_GPU = 16_384
 _POINTS_ON_A_GPU = 24_000_000  # of all boards of a batch of whole games; more is no faster
-_BYTES_PER_PLY = 12  # of a record
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def whole_games_batch(size: int, device: torch.device) -> int:
     if device.type != "cuda":
         return _BATCH_ON_A_CPU
     free, _ = torch.cuda.mem_get_info(device)
-    fitting = free // 2 // (_BYTES_PER_PLY * Rules().move_limit(size))
+    fitting = free // 2 // (BYTES_PER_PLY * Rules().move_limit(size))
     games = max(1, min(_POINTS_ON_A_GPU // size**2, fitting))
     return 2 ** (games.bit_length() - 1)
 

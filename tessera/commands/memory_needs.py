@@ -6,21 +6,20 @@ not fit, which the device says when it happens.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from tessera.accelerator import device_memory
 from tessera.data.settings import usual_windows
 from tessera.go import RULES
+from tessera.go.record import BYTES_PER_PLY
 
 Settings = Mapping[str, Any]
 
-# Bytes of a ply in a record (move, two figures, captures) and of a position in the tables made
-# of it (two tokens, two figures, ply, captures).
-_PER_PLY, _PER_POSITION = 12, 28
+_PER_POSITION = 28  # bytes, of what batches are cut from: two tokens, two figures, ply, captures
 _TRAINED, _LOADED = 16, 4  # of a parameter: itself, gradient and two moments; itself alone
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _HELD_OUT = {"val": ("validation", ("fit", "validate")), "test": ("test", ("test",))}
@@ -46,7 +45,8 @@ def memory_problems(
         device: where the games and the model are.
         command: fit, validate, test or predict.
     """
-    there, where = _memory(device)
+    there = device_memory(device)
+    where = "the GPU" if device.type == "cuda" else "this machine"
     problems: list[str] = []
     named: set[str] = set()
     for need in _needs(command):
@@ -116,7 +116,7 @@ def _windows(s: Settings) -> int:
 def _games(s: Settings, games: int, rows: int) -> int:
     """Games that are held at once, and as many rows cut from them."""
     windows = 0 if s["data.context"] is None else rows * s["data.context"]
-    return games * (_PER_PLY * _plies(s) + _PER_POSITION * _width(s)) + _PER_POSITION * windows
+    return games * (BYTES_PER_PLY * _plies(s) + _PER_POSITION * _width(s)) + _PER_POSITION * windows
 
 
 def _chunk(s: Settings) -> int:
@@ -137,13 +137,6 @@ def _step(s: Settings) -> int:
     d_inner = s["model.expand"] * s["model.d_model"]
     kept = s["model.d_model"] if s["model.checkpoint_activations"] else 4 * d_inner
     return 2 * s["data.batch_size"] * (s["data.context"] or 1) * s["model.n_layers"] * kept
-
-
-def _memory(device: torch.device) -> tuple[int, str]:
-    """Bytes that the device has, and what to call it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory, "the GPU"
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine"
 
 
 def _in_words(num_bytes: int) -> str:

@@ -242,6 +242,13 @@ def test_pgx_has_no_other_boards_than_its_own() -> None:
         (["--batch_size", "0"], "--batch_size must be at least 1, got 0."),
         (["--seconds", "0"], "--seconds must be more than 0, got 0.0."),
         (["--seconds", "nan"], "--seconds must be more than 0, got nan."),
+        (["--seconds", "1e300"], "--seconds must be at most 3600, got 1e+300."),
+        (["--runs", "1000000000000"], "--runs must be at most 1000, got 1000000000000."),
+        (["--threads", "1000000000"], "--threads must be at most 1024, got 1000000000."),
+        (
+            ["--batch_size", "1000000000000", "--board_size", "3"],
+            "--batch_size must be less, got 1000000000000: so many games need ",
+        ),
         (["--runs", "0"], "--runs must be at least 1, got 0."),
         (["--board_size", "9", "20"], "--board_size must be 2 to 19, got 20."),
         (["--threads", "0"], "--threads must be at least 1, got 0."),
