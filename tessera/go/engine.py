@@ -129,7 +129,10 @@ class GPUGoEngine:
         return torch.nn.functional.pad(points, (0, 1), value=True)
 
     def is_game_over(self) -> Tensor:
-        """(B,) bool, True after two consecutive passes or at the move limit."""
+        """(B,) bool, True after two consecutive passes or at the move limit.
+
+        A suicide that leaves the position as it was is no pass, see ``Rules``.
+        """
         return (self._passes >= 2) | (self.move_number >= self.max_moves)
 
     def score(self) -> Tensor:

@@ -2,12 +2,12 @@
 
 Shapes: B games, L positions, D channels, N states of a channel; P programs and S splits of the
 channels, see below. Nothing but the inputs was saved, so a warp first walks forward through a
-game and keeps in scratch memory the states before every chunk of STEPS positions. Then it takes
-the chunks in reverse: it recomputes a chunk's states and decays into registers and walks back
-over them. The grid is as large as the GPU has room for, and a program goes from game to game and
-uses its scratch memory again and again. Writing it is what the way forward waits for; where the
-rows are bfloat16 the kept states are too, half as much, and what follows from them is computed in
-float32.
+game, however short, and keeps in scratch memory the states before every chunk of STEPS positions.
+Then it takes the chunks in reverse: it recomputes a chunk's states and decays into registers and
+walks back over them. The grid is as large as the GPU has room for, and a program goes from game to
+game and uses its scratch memory again and again. Writing it is what the way forward waits for;
+where the rows are bfloat16 the kept states are too, half as much, and what follows from them is
+computed in float32.
 
 Two warps a scheduler hide no wait for memory, and registers for more there are not. So what a
 chunk reads is on its way while the chunk before is computed, and converted only when that is done;

@@ -137,7 +137,7 @@ def scan_backward(
     parts_A = zeros(num_programs, num_channels, num_states)
     parts_D, parts_bias = zeros(2, num_programs, num_channels)
     parts_BC = zeros(num_splits, num_games, length, 2, num_states)
-    # The states that are kept are at least as exact as the rows.
+    # The states that are kept, of games of any length, are at least as exact as the rows.
     scratch_dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
     scratch = parts_A.new_empty(num_programs * num_splits * size_of_block, dtype=scratch_dtype)
     grad_state = None
