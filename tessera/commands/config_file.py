@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from tessera.commands.one_line import one_line
-from tessera.commands.settings_text import MAX_SIZE, SettingsTextError, check_settings_text
+from tessera.commands.settings_text import SettingsTextError, check_settings_text
 
 SECTIONS = ("trainer", "model", "data", "monitor", "defragmentation")
+_MAX_SIZE = 2**20  # bytes; the largest configuration here has a few thousand
 
 
 class _Loader(yaml.SafeLoader):
@@ -72,8 +73,8 @@ def _reading_problem(path: str) -> str | None:
         if not file.is_file():
             return f"{path} must be a file; there is none of that name."
         size = file.stat().st_size
-        if size > MAX_SIZE:
-            return f"{path} must have at most {MAX_SIZE:,} bytes, got {size:,}."
+        if size > _MAX_SIZE:
+            return f"{path} must have at most {_MAX_SIZE:,} bytes, got {size:,}."
         file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return f"{path} must be UTF-8 text."
