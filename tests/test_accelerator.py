@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tessera.accelerator import _broken_triton, triton_obstacle
+from tessera.accelerator import _broken_triton, _capability, triton_obstacle
 from tessera.model import dual, scan
 
-FINDERS = (_broken_triton, scan._find_mamba_ssm, dual._find_dual_kernel)
+FINDERS = (_broken_triton, _capability, scan._find_mamba_ssm, dual._find_dual_kernel)
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +29,15 @@ def _broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         find.cache_clear()
 
 
-def test_a_broken_triton_is_what_the_kernels_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+@pytest.mark.parametrize(("device", "interpreted"), [("cpu", "1"), ("cuda:0", "0")])
+def test_a_broken_triton_is_what_the_kernels_need(
+    monkeypatch: pytest.MonkeyPatch, device: str, interpreted: str
+) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", interpreted)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     needed = "a package triton that can be imported (libnone.so: no such file)"
-    assert triton_obstacle(torch.device("cpu")) == needed
+    assert triton_obstacle(torch.device(device)) == needed
 
 
 @pytest.mark.parametrize("require", [scan.require_mamba_ssm, dual.require_dual_kernel])
