@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from tessera.commands.config_file import config_problems
+from tessera.commands.one_line import one_line
 
 # Each command's module, with a main(argv), and what the command does.
 _COMMANDS = {
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments[0]
     if command not in _COMMANDS:
         allowed = ", ".join(_COMMANDS)
-        print(f"tessera: the command must be one of {allowed}, got {command}.", file=sys.stderr)
+        problem = one_line(f"the command must be one of {allowed}, got {command}.")
+        print(f"tessera: {problem}", file=sys.stderr)
         return 2
     module = _COMMANDS[command][0]
     # Faults of a file are found before Lightning is loaded, which takes seconds.
