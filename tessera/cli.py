@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from tessera.commands.console import opened_console
 from tessera.commands.ending import ended_by, in_words, say
+from tessera.commands.one_line import one_line
 from tessera.signals import Stopped, StopSignals
 
 # Each command's module, with a main(argv), and what the command does.
@@ -59,7 +60,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = arguments[0]
     if command not in _COMMANDS:
         allowed = ", ".join(_COMMANDS)
-        return say(f"the command must be one of {allowed}, got {command}.", 2)
+        return say(one_line(f"the command must be one of {allowed}, got {command}."), 2)
     try:
         os.getcwd()
     except OSError as error:

@@ -10,14 +10,10 @@ from typing import Any
 import yaml
 
 from tessera.commands.one_line import one_line
-from tessera.commands.settings_text import (
-    MAX_SIZE,
-    UNREADABLE,
-    SettingsTextError,
-    check_settings_text,
-)
+from tessera.commands.settings_text import UNREADABLE, SettingsTextError, check_settings_text
 
 SECTIONS = ("trainer", "model", "data", "monitor", "defragmentation")
+_MAX_SIZE = 2**20  # bytes; the largest configuration here has a few thousand
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,8 +76,8 @@ def _reading_problem(path: str) -> str | None:
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
             return f"{path} must be a file, got {kind}."
         size = found.st_size
-        if size > MAX_SIZE:
-            return f"{path} must have at most {MAX_SIZE:,} bytes, got {size:,}."
+        if size > _MAX_SIZE:
+            return f"{path} must have at most {_MAX_SIZE:,} bytes, got {size:,}."
         file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return f"{path} must be a file; there is none of that name."

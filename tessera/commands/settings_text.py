@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import yaml
 
-MAX_SIZE = 2**20  # characters; the largest configuration here has a few thousand
 _MAX_DEPTH = 20  # a callback's settings are the deepest, at 6
 _MAX_VALUES = 5_000  # names and values with every alias written out
 
@@ -30,13 +29,11 @@ def check_settings_text(text: str) -> None:
     """Read a text without building anything of it, in time and memory of its own size.
 
     Raises:
-        SettingsTextError: if it is too long, nested too deep, stands for too many values once its
+        SettingsTextError: if it is nested too deep, stands for too many values once its
             aliases are written out (nine times nine times … nine of them are nine lines), or holds
             itself.
         yaml.YAMLError: if it is no YAML.
     """
-    if len(text) > MAX_SIZE:
-        raise SettingsTextError(f"YAML of more than {MAX_SIZE:,} characters")
     total = 0
     sizes: dict[str | None, int] = {}  # of what an anchor names, itself counted
     started: list[tuple[str | None, int]] = []

@@ -69,12 +69,17 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 }
 
 
-def the_line(capfd: pytest.CaptureFixture) -> str:
-    """The only line that was printed."""
+def said(capfd: pytest.CaptureFixture) -> str:
+    """What was printed after "tessera: ", in one line."""
     out, err = capfd.readouterr()
     (line,) = err.splitlines()
     assert out == "" and line.isprintable() and len(line) < 420
-    return line
+    return line.removeprefix("tessera: ")
+
+
+def is_said(message: str, line: str) -> bool:
+    """Whether the line is the message, or begins with it if the message is no whole sentence."""
+    return line == message if message.endswith(".") else line.startswith(message)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -84,7 +89,7 @@ def test_a_fault_of_a_file_is_a_line(name: str, folder: Path, capfd: pytest.Capt
     began = time.monotonic()
     assert tessera("fit", "--config", "x.yaml") == 2
     assert time.monotonic() - began < 5
-    assert the_line(capfd).startswith(f"tessera: config x.yaml{message}")
+    assert is_said(f"config x.yaml{message}", said(capfd))
     assert {file.name for file in folder.iterdir()} == {"small.yaml", "x.yaml"}
 
 
@@ -92,8 +97,11 @@ def test_a_fault_of_a_file_is_a_line(name: str, folder: Path, capfd: pytest.Capt
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("fit: {data: {board_size: 9}}", "fit.data.board_size is no setting. Did you mean data."),
-        ("data: {a: 1}", "data.a is no setting."),
+        (
+            "fit: {data: {board_size: 9}}",
+            "fit.data.board_size is no setting. Did you mean data.boa",
+        ),
+        ("data: {a: 1}", "data.a is no setting"),
         ("subcommand: fit", "subcommand is no setting."),
         ('data: {"a\\nb\\e[2J": 1}', r"data.a\nb\x1b[2J is no setting."),
         ("data: {board_size: {a: 1}}", "data.board_size must be a whole number, got {'a': 1}."),
@@ -118,7 +126,7 @@ def test_a_wrong_value_in_a_file_is_a_line(
 ) -> None:
     Path("x.yaml").write_text(content)
     assert tessera("fit", "--config", "x.yaml", "--ckpt_path", "none.ckpt") == 2
-    assert the_line(capfd).startswith(f"tessera: {message}")
+    assert is_said(message, said(capfd))
 
 
 @pytest.mark.parametrize(
@@ -161,13 +169,13 @@ def test_a_wrong_value_on_the_command_line_is_a_line(
     with open("huge.yaml", "wb") as huge:
         huge.truncate(2**31)
     assert tessera("fit", "--ckpt_path", "none.ckpt", *arguments) == 2
-    assert the_line(capfd).startswith(f"tessera: {message}")
+    assert is_said(message, said(capfd))
 
 
 def test_a_file_that_cannot_be_read_is_a_line(capfd: pytest.CaptureFixture) -> None:
     # The kernel has no memory of this process to show at address 0.
     assert tessera("fit", "--config", "/proc/self/mem") == 2
-    assert the_line(capfd) == "tessera: config /proc/self/mem cannot be read: Input/output error."
+    assert said(capfd) == "config /proc/self/mem cannot be read: Input/output error."
 
 
 def test_aliases_merges_dates_and_a_byte_order_mark_are_read(
