@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with StopSignals(ends_process=argv is None) as signals, opened_console():
+    with opened_console(), StopSignals(ends_process=argv is None) as signals:
         try:
             code = _run(arguments)
             sys.stdout.flush()
-            if code == 0 and signals.was_raised:  # and swallowed by whoever was at work
+            if signals.is_urgent and code < 128:  # nobody has said so yet
                 raise Stopped(signals.received or 0)
         except BaseException as error:
             signals.is_held = True
