@@ -109,7 +109,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("trainer.plugins", ("foo", "NoSuch", "[NoSuch]", "7", "torch.nn.ReLU")),
     ("trainer.sync_batchnorm", _NO_FLAG),
     ("trainer.reload_dataloaders_every_n_epochs", (-1, "1.5", "often", "null")),
-    ("trainer.default_root_dir", ("small.yaml", "small.yaml/below")),
+    ("trainer.default_root_dir", ("small.yaml",)),
     ("trainer.enable_autolog_hparams", _NO_FLAG),
     ("weights_only", ("maybe", "7", "[true]")),
     ("no_such_setting", (1,)),
