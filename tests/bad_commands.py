@@ -89,6 +89,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ),
     (f"{_FIT} --trainer.callbacks+=Timer --trainer.callbacks.duration=soon", "duration"),
     (f"{_FIT} --trainer.logger CSVLogger", "save_dir"),
+    (f"{_FIT} --trainer.logger WandbLogger", "wandb"),
+    (f"{_FIT} --trainer.logger CometLogger", "comet"),
     (f"{_FIT} --trainer.strategy ddp --trainer.devices 0", "devices"),
     (f"{_FIT} --trainer.strategy ddp_spawn --trainer.devices 2", "ddp_spawn"),
     (f"{_FIT} --trainer.default_root_dir small.yaml/below", "small.yaml/below"),

@@ -75,7 +75,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("trainer.devices", (0, -2, "abc", "1,1", "[]", "null", "1.5", 1000, 10**9, "{a: 1}")),
     ("trainer.num_nodes", (0, -1, "two", "null")),
     ("trainer.precision", ("transformer-engine", "17", "bf15", "bitsandbytes", "[16]", "nf4")),
-    ("trainer.logger", ("foo", "NoSuchLogger", "WandbLogger", "CometLogger", "7", "torch.nn.ReLU")),
+    ("trainer.logger", ("foo", "NoSuchLogger", "7", "torch.nn.ReLU")),
     ("trainer.callbacks", ("foo", "NoSuch", "[NoSuch]", "7", "torch.nn.ReLU", "{a: 1}")),
     ("trainer.fast_dev_run", (-1, "maybe", "1.5", "[1]", "null")),
     ("trainer.max_epochs", (-5, "1.5", "many", "[1]", ".nan")),
