@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.judging import Case
@@ -87,8 +89,11 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ),
     (f"{_FIT} --trainer.callbacks+=Timer --trainer.callbacks.duration=soon", "duration"),
     (f"{_FIT} --trainer.logger CSVLogger", "save_dir"),
+    (f"{_FIT} --trainer.logger WandbLogger", "wandb"),
+    (f"{_FIT} --trainer.logger CometLogger", "comet"),
     (f"{_FIT} --trainer.strategy ddp --trainer.devices 0", "devices"),
     (f"{_FIT} --trainer.strategy ddp_spawn --trainer.devices 2", "ddp_spawn"),
+    (f"{_FIT} --trainer.default_root_dir small.yaml/below", "small.yaml/below"),
     (f"{_FIT} --trainer.barebones true --trainer.enable_checkpointing true", "barebones"),
     # Measuring.
     ("validate", "ckpt_path"),
@@ -193,27 +198,33 @@ COMMANDS: tuple[tuple[str, str], ...] = (
 )
 
 
-def _print_to_full() -> None:
+@contextmanager
+def _full_output() -> Iterator[None]:
     """Standard output is a disk without room."""
-    file = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(file, 1)
+    before, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    yield
+    os.dup2(before, 1)
 
 
-def _full_at(size: int) -> Callable[[], None]:
-    """A disk on which no file grows beyond so many bytes."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+@contextmanager
+def _full_disk(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
 
-def _locked(name: str, mode: int) -> Callable[[], None]:
-    """A file or folder with such rights, and a person who is bound by them, as root is not."""
-
-    def hinder() -> None:
-        Path(name).chmod(mode)
-        version_3, this_process = 0x20080522, 0
-        header = (ctypes.c_uint32 * 2)(version_3, this_process)
-        assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
-
-    return hinder
+@contextmanager
+def _locked(name: str, mode: int) -> Iterator[None]:
+    """A file or folder has such rights, and binds this person, even root."""
+    before = Path(name).stat().st_mode
+    Path(name).chmod(mode)
+    version_3, this_process = 0x20080522, 0
+    header = (ctypes.c_uint32 * 2)(version_3, this_process)
+    assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
+    yield
+    Path(name).chmod(before)
 
 
 # What belongs to somebody else: command line, a part of the answer, which file, its rights.
@@ -235,11 +246,11 @@ _MACHINE = (
     (
         f"{_FIT} {_LAST} --trainer.max_steps 40 --trainer.logger false",
         "last.ckpt",
-        _full_at(12_000),
+        partial(_full_disk, 12_000),
     ),
-    (_FIT, "", _full_at(2000)),
+    (_FIT, "", partial(_full_disk, 2000)),
     *(
-        (arguments, "", _print_to_full)
+        (arguments, "", _full_output)
         for arguments in (
             "--help",
             "--version",
@@ -258,7 +269,7 @@ def commands() -> Iterator[Case]:
     for arguments, says in COMMANDS:
         yield Case(arguments, says)
     for arguments, says, name, mode in _LOCKED:
-        yield Case(arguments, says, {"game.txt": "A1\n"}, hinder=_locked(name, mode))
+        yield Case(arguments, says, {"game.txt": "A1\n"}, hinder=partial(_locked, name, mode))
 
 
 def machine_faults() -> Iterator[Case]:

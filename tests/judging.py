@@ -20,7 +20,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import redirect_stderr, suppress
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -62,14 +62,14 @@ class Case:
         says: a part of the line that is the answer; of several with `` … `` between, each.
         files: what lies in the folder as well, by name.
         code: the exit code: 2 for a mistake of the user's, 1 for a fault of the machine.
-        hinder: makes the machine fail, in the case's own process.
+        hinder: within it the machine fails, for the case's own process.
     """
 
     arguments: str
     says: str = ""
     files: Mapping[str, Content] = field(default_factory=dict)
     code: int = 2
-    hinder: Callable[[], object] | None = None
+    hinder: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __str__(self) -> str:
         written = [repr(content) for content in self.files.values() if not callable(content)]
@@ -219,34 +219,28 @@ def _answer(case: Case, run: Path, place: Path) -> None:
         most = pages * resource.getpagesize() + _MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         sys.executable = "/bin/false"  # what would start programs without end starts none
-        changes = os.open(place / "changes", os.O_WRONLY)
-        if case.hinder is not None:
-            case.hinder()
-        files, state = _files(folder), _state()
-        code = _run(case.arguments)
-        os.chdir(folder)
-        told = _changes(files, _files(folder), case.code)
-        told += _changes(state, _state(), case.code)
-        os.write(changes, "\n".join(told).encode())
+        with case.hinder():
+            files, state = _files(folder), _state()
+            code, failure = _run(case.arguments)
+            os.chdir(folder)
+            changes = _changes(files, _files(folder), case.code)
+            changes += _changes(state, _state(), case.code)
+        sys.stderr.write(failure)
+        (place / "changes").write_text("\n".join(changes))
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
-def _run(arguments: str) -> int:
-    """The exit code of a command, as the interpreter would end with it."""
+def _run(arguments: str) -> tuple[int, str]:
+    """The exit code of a command, and what the interpreter would say at its end."""
     try:
         code = tessera(*shlex.split(arguments))
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    try:
         sys.stdout.flush()
-    except OSError:
-        traceback.print_exc()
-        code = 120
-    return code
+    except BaseException:
+        return 1, traceback.format_exc()
+    return code, ""
 
 
 def _redirect(place: Path) -> None:
