@@ -19,7 +19,8 @@ from tessera.commands.predict import game_loader, print_predictions
 from tessera.data import GameDataModule
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
-from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
+from tessera.training.checkpoint_file import read_checkpoint
+from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import Interrupted
 from tessera.training.module import TesseraModule
 from tessera.training.parser import TesseraParser
@@ -69,6 +70,7 @@ class TesseraCLI(LightningCLI):
     Raises:
         SettingsError: if the settings cannot be run.
         CheckpointError: if the checkpoint cannot be used.
+        SaveError: if a checkpoint cannot be written.
     """
 
     def __init__(self, args: Sequence[str]) -> None:

@@ -9,7 +9,8 @@ from typing import NoReturn
 from tessera.commands.lightning_cli import SettingsError, TesseraCLI
 from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
-from tessera.training.checkpointing import CheckpointError, DivergedError
+from tessera.training.checkpoint_file import CheckpointError, SaveError
+from tessera.training.checkpointing import DivergedError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         TesseraCLI(argv)
     except (SettingsError, CheckpointError) as error:
         _end(str(error), 2)
-    except (DivergedError, MemoryError) as error:
+    except (DivergedError, SaveError, MemoryError) as error:
         _end(str(error), 1)
     except RuntimeError as error:
         if not is_out_of_memory(error):

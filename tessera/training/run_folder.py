@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tessera.training.checkpointing import LAST, CheckpointError
+from tessera.training.checkpoint_file import CheckpointError
+from tessera.training.checkpointing import LAST
 
 _CHECKPOINTS = Path("checkpoints")
 _LOGS = Path("lightning_logs")
