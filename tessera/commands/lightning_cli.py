@@ -19,6 +19,7 @@ from tessera.commands.predict import game_loader, print_predictions
 from tessera.data import GameDataModule
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
+from tessera.training.checkpoint_content import check_content
 from tessera.training.checkpoint_file import read_checkpoint
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import Interrupted
@@ -156,6 +157,7 @@ class TesseraCLI(LightningCLI):
         if settings.ckpt_path is not None:
             path = find_checkpoint(str(settings.ckpt_path), run_name)
             checkpoint = read_checkpoint(path)
+            check_content(path, checkpoint, command == "fit")
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
             config = parser.parse_args(self.argv)
@@ -172,7 +174,7 @@ class TesseraCLI(LightningCLI):
     ) -> None:
         wanted = {name: settings[name] for name in settings_of(checkpoint)}
         problems = conflicts(path, checkpoint, wanted, command == "fit")
-        steps, max_steps = checkpoint["global_step"], settings.trainer.max_steps
+        steps, max_steps = checkpoint.get("global_step", 0), settings.trainer.max_steps
         if command == "fit" and 0 <= max_steps <= steps:
             problems.append(
                 f"trainer.max_steps must be more than the {steps} that {path} has, got {max_steps}."

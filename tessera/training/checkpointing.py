@@ -59,7 +59,7 @@ class TrainingCheckpoint(Checkpoint):
     There is no "best" checkpoint: every game is new, so the last weights are the best.
 
     A checkpoint is only written after a whole optimizer step, never between the batches whose
-    gradients one step accumulates, and never with weights that are not finite.
+    gradients one step accumulates, and never with weights or moments that are not finite.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -127,9 +127,15 @@ class TrainingCheckpoint(Checkpoint):
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``last.ckpt``, unless training has diverged."""
         self._check_losses(trainer)
-        finite = torch.stack([weight.isfinite().all() for weight in pl_module.parameters()])
-        if not to_host(finite.all(), "finite check"):
-            self._fail(trainer, f"a weight is not finite after step {trainer.global_step}")
+        weights = list(pl_module.parameters())
+        states = [state for optimizer in trainer.optimizers for state in optimizer.state.values()]
+        # All but AdamW's count of steps.
+        moments = [part for state in states for part in state.values() if part.dim() > 0]
+        finite = torch.stack([part.isfinite().all() for part in [*weights, *moments]])
+        finite = to_host(finite, "finite check")
+        if not finite.all():
+            what = "moment of the optimizer" if finite[: len(weights)].all() else "weight"
+            self._fail(trainer, f"a {what} is not finite after step {trainer.global_step}")
         self._write(trainer)
         self.last_saved_step = trainer.global_step
 
