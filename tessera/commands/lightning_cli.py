@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from tessera.data import GameDataModule
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
 from tessera.training.checkpoint_content import check_content
-from tessera.training.checkpoint_file import read_checkpoint
+from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import Interrupted
 from tessera.training.module import TesseraModule
@@ -35,6 +36,7 @@ from tessera.training.run_folder import (
     new_run,
     run_of,
 )
+from tessera.training.run_lock import RunLock
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
 from tessera.training.unprofiled import Unprofiled
@@ -70,25 +72,29 @@ class TesseraCLI(LightningCLI):
 
     Raises:
         SettingsError: if the settings cannot be run.
-        CheckpointError: if the checkpoint cannot be used.
+        CheckpointError: if the checkpoint cannot be used, or another process writes to its run.
         SaveError: if a checkpoint cannot be written.
     """
 
     def __init__(self, args: Sequence[str]) -> None:
         self.argv = list(args)
         self.run_folder: RunFolder | None = None
-        super().__init__(
-            TesseraModule,
-            GameDataModule,
-            save_config_callback=SaveSettings,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=_TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            parser_class=TesseraParser,
-            args=self.argv,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        self._lock = RunLock()
+        try:
+            super().__init__(
+                TesseraModule,
+                GameDataModule,
+                save_config_callback=SaveSettings,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults=_TRAINER_DEFAULTS,
+                seed_everything_default=0,
+                parser_class=TesseraParser,
+                args=self.argv,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        finally:
+            self._lock.release()
 
     # What can be set.
 
@@ -253,6 +259,7 @@ class TesseraCLI(LightningCLI):
         try:
             return self._instantiate_trainer(config, callbacks)
         except Exception:
+            self._lock.release()
             discard(run)
             raise
 
@@ -270,10 +277,16 @@ class TesseraCLI(LightningCLI):
     def _open_run(self) -> RunFolder:
         ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")
         run = run_of(Path(ckpt_path)) if ckpt_path is not None else None
-        if run is not None:
-            return run
         # The first process's folder is the one that is written to.
-        return new_run(name) if _rank() == 0 else latest_run(name)
+        if _rank() != 0:
+            return run or latest_run(name)
+        run = run or new_run(name)
+        try:
+            self._lock.take(run.checkpoints)
+        except (CheckpointError, SaveError):
+            discard(run)
+            raise
+        return run
 
     def _setting(self, name: str) -> Any:
         return self._get(self.config_init, name)
@@ -316,8 +329,8 @@ class TesseraCLI(LightningCLI):
 
 
 def _rank() -> int:
-    """This process's rank, known before there is a trainer."""
-    return getattr(rank_zero_only, "rank", 0)
+    """This process's rank, known before there is a trainer; of a node's first one its node's."""
+    return getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0))
 
 
 def _vocab_size(board_size: int) -> int:
