@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,9 @@ from tessera.data.stream import is_out_of_memory
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
 from tessera.signals import Stopped
-from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint, read_checkpoint
+from tessera.training.checkpoint_content import check_content
+from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
+from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import keep_signals
 from tessera.training.module import TesseraModule
 from tessera.training.processes import EndedTogether
@@ -44,6 +47,7 @@ from tessera.training.run_folder import (
     open_folders,
     run_of,
 )
+from tessera.training.run_lock import RunLock
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
 from tessera.training.trainer import StreamTrainer
@@ -76,25 +80,30 @@ class TesseraCLI(LightningCLI):
 
     Raises:
         SettingsError: if the settings cannot be run.
-        CheckpointError: if the checkpoint cannot be used.
+        CheckpointError: if the checkpoint cannot be used, or another process writes to its run.
+        SaveError: if a checkpoint cannot be written.
     """
 
     def __init__(self, args: Sequence[str]) -> None:
         self.argv = list(args)
         self.run_folder: RunFolder | None = None
-        super().__init__(
-            TesseraModule,
-            GameDataModule,
-            save_config_callback=SaveSettings,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_class=StreamTrainer,
-            trainer_defaults=_TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            parser_class=TesseraParser,
-            args=self.argv,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        self._lock = RunLock()
+        try:
+            super().__init__(
+                TesseraModule,
+                GameDataModule,
+                save_config_callback=SaveSettings,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_class=StreamTrainer,
+                trainer_defaults=_TRAINER_DEFAULTS,
+                seed_everything_default=0,
+                parser_class=TesseraParser,
+                args=self.argv,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        finally:
+            self._lock.release()
 
     # What can be set.
 
@@ -169,6 +178,7 @@ class TesseraCLI(LightningCLI):
         if settings.ckpt_path is not None:
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
             checkpoint = read_checkpoint(path)
+            check_content(path, checkpoint, command == "fit")
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
             config = parser.parse_args(self.argv)
@@ -255,6 +265,7 @@ class TesseraCLI(LightningCLI):
 
     def _discard_run(self) -> None:
         """Leave the disk as it was: the run has not begun."""
+        self._lock.release()
         if self.run_folder is not None:
             discard(self.run_folder)
             self.run_folder = None
@@ -275,10 +286,16 @@ class TesseraCLI(LightningCLI):
         ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")
         root = _root(self.config[self.subcommand])
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
-        if run is not None:
-            return run
         # The first process's folder is the one that is written to.
-        return new_run(name, root) if _rank() == 0 else latest_run(name, root)
+        if _rank() != 0:
+            return run or latest_run(name, root)
+        run = run or new_run(name, root)
+        try:
+            self._lock.take(run.checkpoints)
+        except (CheckpointError, SaveError):
+            discard(run)
+            raise
+        return run
 
     def _setting(self, name: str) -> Any:
         return self._get(self.config_init, name)
@@ -332,8 +349,8 @@ class TesseraCLI(LightningCLI):
 
 
 def _rank() -> int:
-    """This process's rank, known before there is a trainer."""
-    return getattr(rank_zero_only, "rank", 0)
+    """This process's rank, known before there is a trainer; of a node's first one its node's."""
+    return getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0))
 
 
 def _vocab_size(board_size: int | None) -> int:

@@ -8,7 +8,8 @@ from tessera.commands.ending import say
 from tessera.commands.lightning_cli import SettingsError, TesseraCLI
 from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
-from tessera.training.checkpointing import CheckpointError, DivergedError
+from tessera.training.checkpoint_file import CheckpointError, SaveError
+from tessera.training.checkpointing import DivergedError
 from tessera.training.processes import OtherProcessError
 from tessera.training.run_folder import FolderError
 
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
         TesseraCLI(argv)
     except (SettingsError, CheckpointError, FolderError) as error:
         return say(str(error), 2)
-    except (DivergedError, OtherProcessError) as error:
+    except (DivergedError, OtherProcessError, SaveError) as error:
         return say(str(error), 1)
     except RuntimeError as error:
         if not is_out_of_memory(error):

@@ -173,7 +173,9 @@ class GameDataModule(LightningDataModule):
         with the first chunk of which no game was seen.
         """
         if self._games_follow_memory:
-            games = state_dict["games_that_fit"]
+            # Before a model could play against itself, there was only one number of games.
+            played = state_dict["games_per_chunk"] // self._world_size()
+            games = state_dict.get("games_that_fit", played)
             games = whole_batches(games, self.settings.batch_size, self.settings.num_windows)
             self.settings = dataclasses.replace(self.settings, games_per_chunk=games)
         here = self.state_dict()

@@ -71,6 +71,10 @@ class Actions:
             self._say("monitor: no checkpoint was written: there is no folder for it.")
             return
         path = self._folder / f"alert-{metric}.ckpt"
-        with owned("checkpoint"):
-            trainer.save_checkpoint(path)
+        try:
+            with owned("checkpoint"):
+                trainer.save_checkpoint(path)
+        except OSError:
+            trainer.strategy.barrier()  # for the first process, which alone writes, others wait
+            raise
         self._say(f"monitor: checkpoint {path}")

@@ -1,6 +1,7 @@
 """Training with Lightning: the module, its metrics, checkpoints, and what a person sees."""
 
-from tessera.training.checkpointing import AtomicCheckpointIO, CheckpointError, TrainingCheckpoint
+from tessera.training.checkpoint_file import CheckpointError, SaveError
+from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.metrics import NextMoveMetrics
 from tessera.training.module import TesseraModule
 
@@ -8,6 +9,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "CheckpointError",
     "NextMoveMetrics",
+    "SaveError",
     "TesseraModule",
     "TrainingCheckpoint",
 ]

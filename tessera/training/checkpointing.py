@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import pickle
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,69 +14,30 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from tessera.data import GameBatch
+from tessera.training.checkpoint_file import SaveError, read_checkpoint, write_checkpoint
 from tessera.training.interruption import Interruption
-from tessera.transfers import to_host
+from tessera.transfers import owned, to_host
 
 LAST = "last.ckpt"
 _MOST_LOSSES = 100  # that wait to be looked at, however seldom there is a log
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file and says why."""
 
 
 class DivergedError(RuntimeError):
     """The loss or the weights are not finite any more; the message says since when."""
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint file's content on the CPU, every part of it compared with its checksum.
-
-    Raises:
-        CheckpointError: if the file is missing, torn, damaged or no checkpoint of this program.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} is no checkpoint: there is no such file.")
-    try:
-        # torch writes a zip archive with a CRC-32 of each part, but does not look at it itself.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise CheckpointError(f"{path} is torn or no checkpoint ({error}).") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged (in its part {damaged}).")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of Tessera.") from error
-    if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint:
-        raise CheckpointError(f"{path} is no checkpoint of Tessera.")
-    return checkpoint
-
-
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk and renames; checks a file before it is read.
-
-    Whenever the machine stops, the target is the old file or the new one, whole.
-    """
+    """Writes whole files or none, and checks a file before it is read."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with open(beside, "wb") as file:
-                torch.save(_on_host(checkpoint), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
-        _flush_folder(target.parent)
+        """Write a checkpoint.
+
+        Raises:
+            SaveError: if it cannot be written; the file before it is untouched.
+        """
+        write_checkpoint(_on_host(checkpoint), path)
 
     def load_checkpoint(
         self,
@@ -88,7 +45,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read a checkpoint; primitives and tensors only."""
+        """Read a checkpoint; primitives and tensors only.
+
+        Raises:
+            CheckpointError: if it is not whole.
+        """
         return read_checkpoint(path)
 
 
@@ -98,7 +59,7 @@ class TrainingCheckpoint(Checkpoint):
     There is no "best" checkpoint: every game is new, so the last weights are the best.
 
     A checkpoint is only written after a whole optimizer step, never between the batches whose
-    gradients one step accumulates, and never with weights that are not finite.
+    gradients one step accumulates, and never with weights or moments that are not finite.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -106,6 +67,7 @@ class TrainingCheckpoint(Checkpoint):
 
     Raises:
         DivergedError: while training, when the loss or a weight is not finite.
+        SaveError: while training, when a checkpoint cannot be written.
         Stopped: while training, after a signal was received and the checkpoint written.
     """
 
@@ -174,11 +136,31 @@ class TrainingCheckpoint(Checkpoint):
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``last.ckpt``, unless training has diverged."""
         self._check_losses(trainer)
-        finite = torch.stack([weight.isfinite().all() for weight in pl_module.parameters()])
-        if not to_host(finite.all(), "finite check"):
-            self._fail(trainer, f"a weight is not finite after step {trainer.global_step}")
-        trainer.save_checkpoint(self.path)
+        weights = list(pl_module.parameters())
+        states = [state for optimizer in trainer.optimizers for state in optimizer.state.values()]
+        # All but AdamW's count of steps.
+        moments = [part for state in states for part in state.values() if part.dim() > 0]
+        finite = torch.stack([part.isfinite().all() for part in [*weights, *moments]])
+        finite = to_host(finite, "finite check")
+        if not finite.all():
+            what = "moment of the optimizer" if finite[: len(weights)].all() else "weight"
+            self._fail(trainer, f"a {what} is not finite after step {trainer.global_step}")
+        self._write(trainer)
         self.last_saved_step = trainer.global_step
+
+    def _write(self, trainer: Trainer) -> None:
+        """Write ``last.ckpt``; if that fails, it fails on every process."""
+        failure: str | None = None
+        try:
+            trainer.save_checkpoint(self.path)
+        except SaveError as error:
+            failure = str(error)
+            # Only the first process writes; the others are waiting for it.
+            trainer.strategy.barrier()
+        failure = trainer.strategy.broadcast(failure)
+        if failure is not None:
+            how = f"go on with --ckpt_path {self.path}" if self.path.exists() else "start again"
+            raise SaveError(_once(trainer, f"{failure}. Mend that, then {how}."))
 
     def _check_losses(self, trainer: Trainer) -> None:
         """Look at all losses since the last time at once: one by one each would be a copy."""
@@ -186,13 +168,24 @@ class TrainingCheckpoint(Checkpoint):
             return
         steps, losses = zip(*self._losses, strict=True)
         self._losses = []
-        for step, loss in zip(steps, to_host(torch.stack(losses), "finite check"), strict=True):
-            if not loss.isfinite():
+        finite = torch.stack(losses).isfinite()
+        if trainer.world_size > 1:
+            # Each process has losses of its own, and all of them have to stop.
+            with owned("finite check"):
+                finite = trainer.strategy.reduce(finite.int(), reduce_op="min")
+        for step, is_finite in zip(steps, to_host(finite, "finite check"), strict=True):
+            if not is_finite:
                 self._fail(trainer, f"train/loss is not finite since step {step}")
 
     def _fail(self, trainer: Trainer, what: str) -> None:
         kept = f"{self.path} is as it was" if self.path.exists() else "nothing was saved"
-        raise DivergedError(f"{what}; {kept}. Lower model.lr or trainer.gradient_clip_val.")
+        line = f"{what}; {kept}. Lower model.lr or trainer.gradient_clip_val."
+        raise DivergedError(_once(trainer, line))
+
+
+def _once(trainer: Trainer, line: str) -> str:
+    """The line on the first process, nothing on the others, which end for the same reason."""
+    return line if trainer.world_size == 1 or trainer.is_global_zero else ""
 
 
 def _on_host(part: Any) -> Any:
@@ -205,12 +198,3 @@ def _on_host(part: Any) -> Any:
         copied.update({key: _on_host(value) for key, value in part.items()})
         return copied
     return [_on_host(value) for value in part] if type(part) is list else part
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,15 @@ def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         for part, values in (("model", model), ("data", data))
         for name, value in values.items()
     }
-    settings.pop("model.vocab_size", None)  # follows from data.board_size
+    tokens = settings.pop("model.vocab_size", None)  # follows from data.board_size
+    if tokens is not None:  # of a module that was trained on other data than this program's
+        settings.setdefault("data.board_size", board_size_of(tokens))
     return settings
+
+
+def board_size_of(tokens: int) -> int:
+    """The size n of the largest board whose tokens, n² + 3, are no more than these; at least 0."""
+    return math.isqrt(max(0, tokens - 3))
 
 
 def conflicts(

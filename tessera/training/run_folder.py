@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tessera.training.checkpointing import LAST, CheckpointError
+from tessera.training.checkpoint_file import CheckpointError
+from tessera.training.checkpointing import LAST
 
 _CHECKPOINTS, _LOGS = "checkpoints", "lightning_logs"
 _VERSION = re.compile(r"version_(\d+)")

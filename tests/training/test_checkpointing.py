@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tessera.training import AtomicCheckpointIO, CheckpointError
-from tessera.training.checkpointing import read_checkpoint
+from tessera.training.checkpoint_file import read_checkpoint
 from tessera.training.run_folder import RunFolder, discard, find_checkpoint, new_run, run_of
 
 CONTENT = {"hyper_parameters": {"d_model": 8}, "state_dict": {"w": torch.arange(5000.0)}}
