@@ -22,13 +22,17 @@ _COMMANDS = (
 )
 
 
+# What a measurement has no use for, and can do without.
+_OF_TRAINING = ("no_optimizer", "no_loops", "no_global_step", "no_datamodule", "negative_epoch")
+
+
 def checkpoints() -> Iterator[Case]:
-    """A case for each file; for what is in a whole one, with each command."""
+    """A case for each file; for what is in a whole one, with each command that takes it."""
     for name, content in {**_DAMAGE, **_EDITS}.items():
         files = {"game.txt": "A1\n", f"{name}.ckpt": content}
-        for command in _COMMANDS[:1] if name in _DAMAGE else _COMMANDS:
-            if name != "no_optimizer" or command.startswith("fit"):  # weights can be measured
-                yield Case(f"{command} --ckpt_path {name}.ckpt", f"{name}.ckpt", files)
+        commands = _COMMANDS[:1] if name in _DAMAGE else _COMMANDS
+        for command in _COMMANDS[2:] if name in _OF_TRAINING else commands:
+            yield Case(f"{command} --ckpt_path {name}.ckpt", f"{name}.ckpt", files)
 
 
 def _bytes(change: Callable[[bytearray], bytes | bytearray | None]) -> Content:

@@ -110,7 +110,7 @@ def follow_hostile(
     engine = GPUGoEngine(games, device=device, board_size=size, rules=rules, backend=backend)
     held: list[Tensor] = []
     for ply in range(plies):
-        engine.play_batch(hostile_moves(size, games, ply, seed=plies, device=device))
+        engine.play_batch(hostile_moves(size, games, ply, seed=10 * size + plies, device=device))
         held += everything(engine).values()
     return [tensor.cpu() for tensor in [*held, engine.get_legal_mask(), engine.score()]]
 

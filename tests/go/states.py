@@ -10,7 +10,7 @@ from tessera.go.engine import _PER_GAME
 from tessera.go.randomness import WINDOW, below, random_words
 
 # What 8, 16 or 32 bits make a token of, and what is just outside of the board.
-WILD = [-1, -(2**63), 2**63 - 1, 2**32, 2**32 + 3, 2 - 2**32, 65536, 65546, 32768, -32768, 256 + 1]
+WILD = [2**32 + 3, 2 - 2**32, 2**32, 65546, 65536, 256 + 1, -1, -(2**63), 2**63 - 1, 32768, -32768]
 
 
 def everything(engine: GPUGoEngine) -> dict[str, Tensor]:
@@ -29,12 +29,14 @@ def everything(engine: GPUGoEngine) -> dict[str, Tensor]:
 
 
 def hostile_moves(size: int, games: int, ply: int, seed: int, device: str = "cpu") -> Tensor:
-    """A token (B,) int64 of each game: mostly points, whether or not they are free, some wild."""
+    """A token (B,) int64 of each game: points, whether or not they are free, passes and wild ones.
+
+    Every wild token comes up in turn, in another game each ply.
+    """
     numbers = torch.arange(games, device=device)
     words = random_words(seed, numbers, ply, WINDOW)
-    many = torch.full_like(numbers, size**2)
-    points = below(words, many)
-    tokens = torch.tensor([*WILD, size**2 + 1, size**2 + 2], device=device)
-    kind = below(random_words(seed + 1, numbers, ply, WINDOW), torch.full_like(numbers, 32))
-    wild = tokens[below(random_words(seed + 2, numbers, ply, WINDOW), torch.full_like(many, 13))]
-    return torch.where(kind < 5, wild, torch.where(kind == 5, many, points))
+    moves = below(words, torch.full_like(numbers, size**2))
+    is_pass = below(random_words(seed + 1, numbers, ply, WINDOW), torch.full_like(numbers, 12)) == 0
+    wild = [*WILD, size**2 + 1, size**2 + 2]
+    is_wild = (numbers + ply) % max(3, games // 16) == 0
+    return torch.where(is_pass, size**2, moves).masked_fill(is_wild, wild[ply % len(wild)])
