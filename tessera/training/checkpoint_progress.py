@@ -17,7 +17,15 @@ from tessera.training.checkpoint_parts import (
 )
 from tessera.training.module import TesseraModule
 
-_NEEDED = ("global_step", "loops", "optimizer_states", "lr_schedulers", "GameDataModule")
+_NEEDED = (
+    "global_step",
+    "epoch",
+    "loops",
+    "optimizer_states",
+    "lr_schedulers",
+    "GameDataModule",
+    "datamodule_hyper_parameters",
+)
 
 # Lightning's counters.
 _DONE = {"ready": 0, "completed": 0}
@@ -63,8 +71,9 @@ def check_progress(checkpoint: Mapping[str, Any], module: TesseraModule, is_fit:
     missing = [name for name in _NEEDED if name not in checkpoint]
     if is_fit and missing:
         raise ContentError(f"it has no {missing[0]}, so it can be measured but not trained on")
-    if "global_step" in checkpoint:
-        check_counts("global_step", checkpoint["global_step"], 0)
+    for name in ("epoch", "global_step"):
+        if name in checkpoint:
+            check_counts(name, checkpoint[name], 0)
     if "loops" in checkpoint:
         check_counts("loops", checkpoint["loops"], _LOOPS)
         steps = checkpoint["loops"]["fit_loop"][_OPTIMIZER]["optimizer"]["step"]["total"]

@@ -28,7 +28,7 @@ from tessera.commands.long_games_trial import new_model, play_long_games, sample
 from tessera.commands.training_trial import TrainingSettings, train
 from tessera.commands.trials import PlayedBatch
 from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
-from tessera.go.position import no_suicide, place
+from tessera.go.position import Removed, no_suicide, place
 from tessera.go.randomness import MOVE, random_words
 from tessera.model import MambaModel, MambaState
 from tessera.signals import Stopped, StopSignals
@@ -302,8 +302,8 @@ def test_a_state_that_grows_too_large_fails(scale: float, is_sound: bool) -> Non
 
 
 def test_an_engine_that_miscounts_its_captures_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = GPUGoEngine._count
-    monkeypatch.setattr(GPUGoEngine, "_count", lambda self, removed: 0 * count(self, removed))
+    count = Removed.counts
+    monkeypatch.setattr(Removed, "counts", lambda self, games: 0 * count(self, games))
     faults = [fault for batch in long_games(plies=60) for fault in batch.faults]
     assert any("stones are not plies less passes and captures" in fault for fault in faults)
 

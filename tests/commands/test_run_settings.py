@@ -80,7 +80,8 @@ CPU_ONLY = pytest.mark.skipif(
         ("--data.board_size 1000000000", "must be 2 to 19, got 1000000000."),
         ("--data.games_per_chunk 1" + "0" * 18, "must fit into the memory: a chunk of games would"),
         ("--data.context 1000000000000", "must fit into the memory: a chunk of games would need"),
-        ("--data.max_moves 1000000000000", "must fit into the memory: a chunk of games would need"),
+        ("--data.max_moves 1000000000000", "must be at most 1000000000, got 1000000000000."),
+        ("--data.max_moves 1000000000", "must fit into the memory: a chunk of games would need"),
         ("--data.val_batches 1000000000000", "must fit into the memory: the games of a validation"),
     ],
 )

@@ -272,7 +272,7 @@ def test_more_games_than_there_is_memory_for_are_refused_before_any_is_made() ->
 
 def test_all_of_the_memory_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 4 * Rules().bytes_per_game(9)
-    monkeypatch.setattr(accelerator, "_memory", lambda device: needed)
+    monkeypatch.setattr(accelerator, "device_memory", lambda device: needed)
     GPUGoEngine(4, "cpu", 9)
     with pytest.raises(MemoryError):
         GPUGoEngine(5, "cpu", 9)

@@ -86,8 +86,9 @@ def test_every_new_run_has_a_folder_of_its_own(
     RunFolder("a", 2).logs.mkdir(parents=True)
     assert new_run("a") == RunFolder("a", 3)
     shutil.rmtree("checkpoints/a/version_3")
-    discard(RunFolder("b", 0))
-    assert not Path("checkpoints/b").exists()
+    discard(new_run("c"))
+    assert not Path("checkpoints/c").exists()
+    assert Path("checkpoints/b/version_0").exists()
 
 
 def test_last_is_the_newest_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
