@@ -95,6 +95,11 @@ class EventWriter(SummaryWriter):
         """Write a summary as one event."""
         self._get_file_writer().add_summary(summary, step)
 
+    def abandon(self) -> None:
+        """Write nothing any more, whatever is still handed over."""
+        if self.file_writer is not None:
+            self.file_writer.event_writer.close()
+
     def _get_file_writer(self) -> Any:
         if self.file_writer is None:
             self.file_writer = _FileWriter(self.log_dir, self._fail)

@@ -19,7 +19,7 @@ _GRACE_S = 2.0  # for another process to end by itself
 
 
 class OtherProcessError(RuntimeError):
-    """Another process of the run failed, and has said why."""
+    """Another process of the run failed; the message is empty if that one has said why."""
 
 
 class EndedTogether:
@@ -40,6 +40,7 @@ class EndedTogether:
     def __init__(self, trainer: Trainer) -> None:
         self._launcher = trainer.strategy.launcher
         self._num_processes = trainer.world_size
+        self._parent = os.getppid() if trainer.global_rank else None
         self._others: list[subprocess.Popen[bytes]] = []
         self._is_over = threading.Event()
 
@@ -61,7 +62,7 @@ class EndedTogether:
         if is_cut_off and received is not None:
             raise Stopped(received) from error
         if is_cut_off and failed is not None:
-            raise _error(failed) from error
+            raise failed from error
 
     def _adopt(self) -> None:
         """Take the processes over from Lightning, whose observer ends when it has none."""
@@ -69,9 +70,20 @@ class EndedTogether:
         self._others += launched
         launched.clear()
 
-    def _failed(self) -> int | None:
-        """The exit code of one that failed."""
-        return next((code for other in self._others if (code := other.poll())), None)
+    def _failed(self) -> Stopped | OtherProcessError | None:
+        """What the end of another process means for the run, None as long as all are there."""
+        if self._parent is not None and os.getppid() != self._parent:
+            return OtherProcessError("the first process of this run is gone.")
+        code = next((code for other in self._others if (code := other.poll())), None)
+        if code is None:
+            return None
+        if code - 128 in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            return Stopped(code - 128)
+        if code > 0:
+            return OtherProcessError()  # it has said why
+        return OtherProcessError(
+            f"another process of this run was ended by {signal.Signals(-code).name}."
+        )
 
     def _watch(self) -> None:
         """End everything if another process failed and this one waits for it in vain."""
@@ -80,14 +92,14 @@ class EndedTogether:
             failed = self._failed()
             if failed is not None and not self._is_over.wait(_NOTICE_S):
                 self._end_others()
-                error = _error(failed)
-                print(f"tessera: {error}", file=sys.stderr, flush=True)
-                os._exit(128 + error.number if isinstance(error, Stopped) else 1)
+                for line in str(failed).splitlines():
+                    print(f"tessera: {line}", file=sys.stderr, flush=True)
+                os._exit(128 + failed.number if isinstance(failed, Stopped) else 1)
 
-    def _wait_for_failure(self) -> int | None:
+    def _wait_for_failure(self) -> Stopped | OtherProcessError | None:
         """The connection is lost a moment before the process is gone."""
         until = time.monotonic() + _GRACE_S
-        while (failed := self._failed()) is None and self._others and time.monotonic() < until:
+        while (failed := self._failed()) is None and time.monotonic() < until:
             time.sleep(0.05)
         return failed
 
@@ -99,11 +111,4 @@ class EndedTogether:
                 other.wait(_GRACE_S)
             except subprocess.TimeoutExpired:  # it waits for this process, in torch's own code
                 other.kill()
-
-
-def _error(code: int) -> Stopped | OtherProcessError:
-    """What the exit code of another process means for the run."""
-    if code - 128 in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        return Stopped(code - 128)
-    how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-    return OtherProcessError(f"another process of this run ended by {how}.")
+                other.wait()

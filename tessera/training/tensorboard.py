@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ class GroupedLogger(TensorBoardLogger):
     """
 
     is_lost = False
+    _experiment: Any
 
     @property
     @rank_zero_experiment
@@ -58,7 +60,9 @@ class GroupedLogger(TensorBoardLogger):
         """Say, the first time, that nothing is written any more."""
         if not self.is_lost:
             self.is_lost = True
-            reason = f"{type(error).__name__}: {error}"
+            if self._experiment is not None:
+                self._experiment.abandon()
+            reason = error.strerror or str(error)
             line = f"tessera: {self.log_dir}: no curves are written from now on ({reason})."
             tqdm.write(line, file=sys.stderr)
 
@@ -71,11 +75,13 @@ class SaveSettings(SaveConfigCallback):
         logger = trainer.logger
         if isinstance(logger, TensorBoardLogger):
             text = self.parser.dump(self.config, skip_none=False)
-            folder = Path(logger.log_dir)
+            file = Path(logger.log_dir) / self.config_filename
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / self.config_filename).write_text(text, encoding="utf-8")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
             except OSError as error:
+                with contextlib.suppress(OSError):
+                    file.unlink()  # half of the settings would be taken for all of them
                 if not isinstance(logger, GroupedLogger):
                     raise
                 logger.lose(error)
