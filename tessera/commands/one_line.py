@@ -7,7 +7,7 @@ _KEPT_AT_THE_END = 80
 
 
 def one_line(message: str) -> str:
-    """The message on one line of at most 400 characters, all of which can be printed.
+    """The message on one line of about 400 characters at most, all of which can be printed.
 
     A line end, an escape that would move the terminal's cursor and half a surrogate pair are
     written as Python writes them; of a long message the middle is left out.
