@@ -176,6 +176,10 @@ class TesseraCLI(LightningCLI):
         except ValueError as error:
             raise SettingsError(str(error)) from error
         if settings.ckpt_path is not None:
+            if not str(settings.ckpt_path).isprintable():
+                raise SettingsError(
+                    one_line(f"ckpt_path must be a file, got {settings.ckpt_path}.")
+                )
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
             checkpoint = read_checkpoint(path)
             check_content(path, checkpoint, command == "fit")

@@ -10,6 +10,7 @@ import torch
 from jsonargparse import Namespace
 
 from tessera.commands.memory_needs import memory_problems
+from tessera.commands.one_line import one_line
 from tessera.commands.trainer_settings import trainer_problems
 from tessera.data import GameDataModule
 from tessera.go.backend import resolve_backend
@@ -37,7 +38,7 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
         defaults: the same, where nothing is set.
         command: fit, validate, test or predict.
     """
-    if problems := _no_numbers(settings):
+    if problems := _unusable(settings):
         return problems
     problems = [
         f"{name} must be {f'at least {low}' if high == math.inf else f'{low} to {high}'}, "
@@ -55,8 +56,8 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
     return problems + of_model + ([] if of_data or of_model else _of_the_device(settings))
 
 
-def _no_numbers(settings: Namespace) -> list[str]:
-    """Numbers that nothing can be counted or computed with; they would break other checks."""
+def _unusable(settings: Namespace) -> list[str]:
+    """Numbers and texts that nothing can be done with; they would break other checks."""
     problems = []
     for name, value in settings.items():  # of all sections, by their whole names
         if name == "model.vocab_size":  # follows from data.board_size
@@ -65,6 +66,8 @@ def _no_numbers(settings: Namespace) -> list[str]:
             problems.append(f"{name} must be a finite number, got {value}.")
         if isinstance(value, int) and abs(value) >= _TOO_LARGE:
             problems.append(f"{name} must be less than 2^63, got one of {value.bit_length()} bits.")
+        if isinstance(value, str) and not value.isprintable():
+            problems.append(one_line(f"{name} must be letters that can be printed, got {value}."))
     return problems
 
 

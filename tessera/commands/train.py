@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tessera.commands.ending import say
 from tessera.commands.lightning_cli import SettingsError, TesseraCLI
+from tessera.commands.one_line import one_line
 from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
 from tessera.training.checkpoint_file import CheckpointError, SaveError
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         TesseraCLI(argv)
     except (SettingsError, CheckpointError, FolderError) as error:
-        return say(str(error), 2)
+        return say("\n".join(map(one_line, str(error).splitlines())), 2)
     except (DivergedError, OtherProcessError, SaveError) as error:
         return say(str(error), 1)
     except RuntimeError as error:

@@ -96,6 +96,17 @@ def test_a_setting_that_cannot_be_run_is_refused_by_name_and_leaves_nothing(
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
 
 
+@pytest.mark.parametrize("option", ["--data.player", "--run_name", "--ckpt_path", "--model.scan"])
+def test_a_value_of_two_lines_is_one_line(
+    folder: Path, capfd: pytest.CaptureFixture[str], option: str
+) -> None:
+    for value in ("a\nb", "x" * 5000):
+        assert fit(option, value) == 2
+        err = capfd.readouterr().err
+        assert err.startswith("tessera: ") and err.count("\n") == 1 and len(err) < 600
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
 @CPU_ONLY
 def test_what_needs_a_gpu_says_so(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert fit("--data.backend", "triton", "--model.scan", "triton") == 2
