@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tessera.commands import doctor
+from tessera.monitor import Alert, Sinks
 from tessera.training import AtomicCheckpointIO, TesseraModule
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tests.runs import fit, tessera
@@ -217,6 +220,22 @@ def test_curves_end_whole_when_the_disk_is_full(
     log = EventAccumulator(str(file))
     log.Reload()
     assert [event.step for event in log.Scalars("train/loss")] == [1]
+
+
+def test_alerts_end_with_a_whole_line_when_the_disk_is_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture, file_limit: Callable[[int], None]
+) -> None:
+    logger = CSVLogger(tmp_path)
+    sinks = Sinks(logger)
+    alert = Alert(7, "ssm_state_norm", 120.0, 100.0, "high", "ssm_state_norm 120 is above 100")
+    sinks.alert(alert)
+    file = Path(logger.log_dir) / "alerts.jsonl"
+    first = file.read_text()
+    file_limit(len(first) + 20)
+    for _ in range(3):
+        sinks.alert(alert)
+    assert file.read_text() == first and json.loads(first)["step"] == 7
+    assert capsys.readouterr().err.count("alerts.jsonl is left out from now on") == 1
 
 
 def test_a_training_goes_on_without_its_curves(

@@ -135,6 +135,8 @@ def _names(settings: dict[Any, Any]) -> Iterator[Any]:
 def _syntax_problem(error: yaml.MarkedYAMLError) -> str:
     line = error.problem_mark.line + 1 if error.problem_mark else None
     problem = " ".join((error.problem or str(error)).split())
+    if problem.startswith("but "):
+        problem = f"{error.context}, {problem}"
     if "'\\t'" in problem:
         problem = "a tab; YAML must be indented with spaces"
     return f"{_at(line)}: {problem}."

@@ -110,8 +110,7 @@ class TesseraCLI(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the command that is run: each other one would take a quarter of a second."""
         command = self.argv[0]
-        # What is read of a checkpoint, and what predict returns, is not to be chosen.
-        return {command: super().subcommands()[command] | {"weights_only", "return_predictions"}}
+        return {command: super().subcommands()[command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that are no part of the trainer, the model or the data."""

@@ -46,6 +46,12 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
         for name, (low, high) in _RANGES.items()
         if settings[name] is not None and not low <= settings[name] <= high
     ]
+    # Configurations that were written down hold them; there is nothing to choose.
+    problems += [
+        f"{name} must be null, got {settings[name]}."
+        for name in ("weights_only", "return_predictions")
+        if settings.get(name) is not None
+    ]
     problems += trainer_problems(settings.trainer, command)
     of_data = _refused(GameDataModule, settings.data)
     problems += of_data

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -92,8 +94,12 @@ class Sinks:
         record = asdict(alert)
         if not math.isfinite(alert.value):
             record["value"] = str(alert.value)  # JSON has no word for it
-        with open(self._folder / ALERTS_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        line = json.dumps(record).encode() + b"\n"
+        with open(self._folder / ALERTS_FILE, "ab", buffering=0) as file:
+            end = file.tell()
+            if file.write(line) < len(line):  # half a line is none that can be read
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open_page(self) -> None:
         if self._folder is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tessera.data.stream import VAL_NUMBERS
 from tessera.training.checkpoint_parts import (
     ContentError,
     check_counts,
@@ -82,26 +83,46 @@ def check_progress(checkpoint: Mapping[str, Any], module: TesseraModule, is_fit:
                 f"global_step must be {steps['completed']}, the steps that its loops have counted, "
                 f"got {checkpoint['global_step']}"
             )
-    if "callbacks" in checkpoint and not isinstance(checkpoint["callbacks"], dict):
-        raise ContentError(f"callbacks must be a dict, got {shown(checkpoint['callbacks'])}")
+    if "callbacks" in checkpoint:
+        _check_callbacks(checkpoint["callbacks"])
     if "GameDataModule" in checkpoint:
         _check_stream("GameDataModule", checkpoint["GameDataModule"], module)
     scaler = checkpoint.get("MixedPrecision")
     if scaler is not None:
         _check_scaler("MixedPrecision", scaler)
     if is_fit:
-        if not isinstance(checkpoint["lr_schedulers"], list):
+        if checkpoint["lr_schedulers"] != []:  # the learning rate is a function of the step
             raise ContentError(
-                f"lr_schedulers must be a list, got {shown(checkpoint['lr_schedulers'])}"
+                f"lr_schedulers must be an empty list, got {shown(checkpoint['lr_schedulers'])}"
             )
         # In float16 the first steps may have been left out, because their gradients overflowed.
         has_moments = checkpoint["global_step"] > 0 and scaler is None
         _check_optimizer("optimizer_states", checkpoint["optimizer_states"], module, has_moments)
 
 
+def _check_callbacks(states: Any) -> None:
+    """The states of callbacks by name; of Lightning's timer, which ends a run, what is in it."""
+    if not isinstance(states, dict):
+        raise ContentError(f"callbacks must be a dict, got {shown(states)}")
+    for name, state in states.items():
+        if not isinstance(state, dict):
+            raise ContentError(f"callbacks {name} must be a dict, got {shown(state)}")
+    if "Timer" in states:
+        elapsed = states["Timer"].get("time_elapsed")
+        seconds: Any = elapsed.get("train") if isinstance(elapsed, dict) else elapsed
+        if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+            raise ContentError(f"callbacks Timer must say its seconds, got {shown(elapsed)}")
+
+
 def _check_stream(name: str, state: Any, module: TesseraModule) -> None:
     """The position in the training stream, and the weights that its games are played by."""
     check_counts(name, state, {"batches_trained": 0, "batches_per_chunk": 1, "games_per_chunk": 1})
+    games = state["batches_trained"] // state["batches_per_chunk"] * state["games_per_chunk"]
+    if games >= VAL_NUMBERS:
+        raise ContentError(
+            f"{name} batches_trained must leave the games of training, of which there are "
+            f"{VAL_NUMBERS}, got {state['batches_trained']}"
+        )
     check_counts(f"{name} games_that_fit", state.get("games_that_fit", 1), 1)
     weights = state.get("selfplay_weights", {})
     if not isinstance(weights, dict):

@@ -59,7 +59,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         ": a value that cannot be read: a number without",
     ),
     "no character": ('data: {player: "\\U00110000"}', ": YAML that cannot be read: chr() arg not"),
-    "two documents": ("data: {}\n---\ndata: {}", ", line 2: but found another document."),
+    "two documents": (
+        "data: {}\n---\ndata: {}",
+        ", line 2: expected a single document in the stream, but found.",
+    ),
     "an alias of nothing": ("data: *a", ", line 1: found undefined alias 'a'."),
     "an open quote": ("data: {player: 'me}", ", line 1: found unexpected end of stream."),
     "twice by alias": ("data: {&a seed : 1, *a : 2}", ", line 1: data.seed is there twice"),

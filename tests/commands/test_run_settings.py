@@ -176,6 +176,16 @@ def test_predict_gives_games_in_order_and_refuses_several_devices(
     assert "got 1 on 2 nodes." in capfd.readouterr().err
 
 
+def test_a_configuration_that_was_written_down_by_the_first_version_is_taken(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("old.yaml").write_text(Path("small.yaml").read_text() + "weights_only: null\n")
+    assert tessera("fit", "--config", "old.yaml", "--trainer.max_steps", 1) == 0
+    capfd.readouterr()
+    assert fit("--weights_only", "false") == 2
+    assert capfd.readouterr().err == "tessera: weights_only must be null, got False.\n"
+
+
 def test_every_command_takes_one_device_unless_told_otherwise(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
