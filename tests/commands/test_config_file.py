@@ -61,7 +61,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "no character": ('data: {player: "\\U00110000"}', ": YAML that cannot be read: chr() arg not"),
     "two documents": (
         "data: {}\n---\ndata: {}",
-        ", line 2: expected a single document in the stream, but found.",
+        ", line 2: expected a single document in the stream, but found another document.",
     ),
     "an alias of nothing": ("data: *a", ", line 1: found undefined alias 'a'."),
     "an open quote": ("data: {player: 'me}", ", line 1: found unexpected end of stream."),
