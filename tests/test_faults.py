@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
-import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from tessera.commands import doctor
 from tessera.monitor import Alert, Sinks
 from tessera.training import AtomicCheckpointIO, TesseraModule
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
+from tests.full_disk import files_of_at_most
 from tests.runs import fit, tessera
 
 # Faults that reach the top.
@@ -192,29 +190,18 @@ def test_a_json_file_that_cannot_be_written(folder: Path, capsys: pytest.Capture
 # Curves that cannot be written while a training goes on.
 
 
-@pytest.fixture
-def file_limit() -> Iterator[Callable[[int], None]]:
-    """Sets how many bytes a file may have; the next one cannot be written, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_curves_end_whole_when_the_disk_is_full(
-    tmp_path: Path, capsys: pytest.CaptureFixture, file_limit: Callable[[int], None]
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     logger = GroupedLogger(tmp_path, "run", "version_0")
     logger.log_metrics({"train/loss": 1.0}, 1)
     (file,) = tmp_path.rglob("events.*")
-    file_limit(file.stat().st_size + 20)
-    for step in range(2, 5):
-        logger.log_metrics({"train/loss": 1.0}, step)
-        logger.experiment.add_text("settings", "text")
-    logger.save()
-    logger.finalize("success")
-    file_limit(resource.RLIM_INFINITY)
+    with files_of_at_most(file.stat().st_size + 20):
+        for step in range(2, 5):
+            logger.log_metrics({"train/loss": 1.0}, step)
+            logger.experiment.add_text("settings", "text")
+        logger.save()
+        logger.finalize("success")
     (told,) = capsys.readouterr().err.splitlines()
     assert "run/version_0: no curves are written from now on" in told
     log = EventAccumulator(str(file))
@@ -223,7 +210,7 @@ def test_curves_end_whole_when_the_disk_is_full(
 
 
 def test_alerts_end_with_a_whole_line_when_the_disk_is_full(
-    tmp_path: Path, capsys: pytest.CaptureFixture, file_limit: Callable[[int], None]
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     logger = CSVLogger(tmp_path)
     sinks = Sinks(logger)
@@ -231,9 +218,9 @@ def test_alerts_end_with_a_whole_line_when_the_disk_is_full(
     sinks.alert(alert)
     file = Path(logger.log_dir) / "alerts.jsonl"
     first = file.read_text()
-    file_limit(len(first) + 20)
-    for _ in range(3):
-        sinks.alert(alert)
+    with files_of_at_most(len(first) + 20):
+        for _ in range(3):
+            sinks.alert(alert)
     assert file.read_text() == first and json.loads(first)["step"] == 7
     assert capsys.readouterr().err.count("alerts.jsonl is left out from now on") == 1
 

@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import random
-import resource
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from tessera.training.checkpoint_file import (
     read_checkpoint,
     write_checkpoint,
 )
+from tests.full_disk import files_of_at_most
 from tests.runs import fit, tessera
 
 # Written before checkpoints had a seal.
@@ -194,26 +194,12 @@ def test_other_files_are_refused_in_one_line_before_anything_is_made(
         assert sorted(folder.rglob("*")) == before
 
 
-@pytest.fixture
-def room() -> Iterator[int]:
-    """A limit to the size of files: what is written behind it fails, as on a disk that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield 6000
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def limit(room: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-
-
-def test_what_does_not_fit_on_the_disk_leaves_the_old_file(file: Path, room: int) -> None:
+def test_what_does_not_fit_on_the_disk_leaves_the_old_file(file: Path) -> None:
     before = file.read_bytes()
     # In torch's first write, between two, in the archive's end, in the seal, in its last byte.
     for size in (0, 1, len(before) // 2, len(before) - 300, len(before) - 50, len(before) - 1):
-        limit(size)
-        with pytest.raises(SaveError) as error:
+        with files_of_at_most(size), pytest.raises(SaveError) as error:
             write_checkpoint({**CONTENT, "more": 1}, file)
-        limit(10**9)
         told = f"{file} cannot be written (File too large); the one before it is untouched"
         assert str(error.value) == told
         assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
@@ -295,23 +281,22 @@ def test_a_fault_of_the_machine_while_reading_is_called_by_its_name(
 
 
 def test_a_run_that_cannot_save_ends_in_one_line_with_its_last_checkpoint(
-    folder: Path, room: int, capfd: pytest.CaptureFixture
+    folder: Path, capfd: pytest.CaptureFixture
 ) -> None:
     path = Path("checkpoints/small/version_0/last.ckpt")
     quiet = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
-    limit(room)
-    assert fit(*quiet) == 1
+    with files_of_at_most(6000):
+        assert fit(*quiet) == 1
     assert capfd.readouterr().err == (
         f"tessera: {path} cannot be written (File too large); there is none before it. "
         "Mend that, then start again.\n"
     )
-    limit(10**9)
     assert fit(*quiet, "--trainer.max_steps", 3, "--run_name", "more") == 0
     path = Path("checkpoints/more/version_0/last.ckpt")
     before = path.read_bytes()
     capfd.readouterr()
-    limit(room)
-    assert fit(*quiet, "--run_name", "more", "--ckpt_path", "last") == 1
+    with files_of_at_most(6000):
+        assert fit(*quiet, "--run_name", "more", "--ckpt_path", "last") == 1
     assert capfd.readouterr().err == (
         f"tessera: {path} cannot be written (File too large); the one before it is untouched. "
         f"Mend that, then go on with --ckpt_path {path}.\n"
