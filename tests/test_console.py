@@ -139,6 +139,17 @@ def test_a_fault_without_standard_error_keeps_its_code(
     assert capsys.readouterr().out == ""
 
 
+def test_a_fault_that_nobody_reads_keeps_its_code(
+    monkeypatch: pytest.MonkeyPatch, unread: IO[str]
+) -> None:
+    def look() -> list[doctor.Finding]:
+        raise MemoryError
+
+    monkeypatch.setattr(doctor, "look", look)
+    monkeypatch.setattr(sys, "stderr", unread)
+    assert tessera("doctor") == 1
+
+
 def test_letters_that_the_encoding_lacks_are_written_as_escapes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -182,8 +183,8 @@ def test_a_signal_that_is_sent_twice_at_once_is_one() -> None:
     assert held((signal.SIGHUP, 0), (signal.SIGHUP, 0.01), (signal.SIGTERM, 0)) == (0, "1\n")
 
 
-def wait_a_second() -> None:
-    until = time.monotonic() + 1
+def wait_a_while() -> None:
+    until = time.monotonic() + 0.4
     while time.monotonic() < until:
         time.sleep(0.001)
 
@@ -195,11 +196,23 @@ def test_a_signal_that_is_swallowed_comes_again() -> None:
 
     with pytest.raises(Stopped, match="stopped by SIGTERM"), StopSignals():
         Dropping()
-        wait_a_second()
+        wait_a_while()
     with pytest.raises(Stopped, match="stopped by SIGINT"), StopSignals():
         with contextlib.suppress(BaseException):
             kill(signal.SIGINT)
-        wait_a_second()
+        wait_a_while()
+
+
+def test_a_signal_waits_until_a_module_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.3)\n"
+    (tmp_path / "half_made.py").write_text(f"{source}done = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Stopped), StopSignals():
+        importlib.import_module("half_made")
+        wait_a_while()
+    assert sys.modules.pop("half_made").done
 
 
 def test_a_signal_that_is_on_its_way_does_not_come_again() -> None:
@@ -208,7 +221,7 @@ def test_a_signal_that_is_on_its_way_does_not_come_again() -> None:
         try:
             kill(signal.SIGTERM)
         finally:
-            wait_a_second()
+            wait_a_while()
             tidied.append(True)
     assert tidied
 
