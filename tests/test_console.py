@@ -84,13 +84,12 @@ def test_a_prediction_ends_quietly_when_nobody_reads_it_any_more(
 def test_a_training_on_a_full_disk_goes_on_and_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, full: IO[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", full)
-    assert fit() == 0 and last_step() == 20
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        assert fit() == 0 and last_step() == 20
     first, *closing = capsys.readouterr().out.splitlines()
     lost = "No space left on device. Nothing is shown there from now on."
     assert first == f"tessera: standard error: {lost}" and len(closing) == 3
-    monkeypatch.undo()
-    os.chdir(folder)
     monkeypatch.setattr(sys, "stdout", full)
     assert fit("--run_name", "again") == 0 and last_step("again") == 20
     assert f"tessera: standard output: {lost}" in capsys.readouterr().err
@@ -177,7 +176,7 @@ def test_a_lost_stream_does_not_spoil_the_end_of_the_process(full: IO[str]) -> N
     os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
 
-def test_the_next_file_is_none_of_the_standard_streams() -> None:
+def test_the_next_file_is_none_of_the_standard_streams(repository: Path) -> None:
     program = (
         "import sys; from tessera.commands.console import opened_console\n"
         "with opened_console(), open('/dev/null') as file:\n"
@@ -185,5 +184,5 @@ def test_the_next_file_is_none_of_the_standard_streams() -> None:
         "    assert sys.stdin.read() == '' and file.fileno() > 2, file.fileno()"
     )
     closed = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", sys.executable, "-c", program]
-    done = subprocess.run(closed, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(closed, cwd=repository, stdout=subprocess.PIPE, check=True)
     assert done.stdout == b""

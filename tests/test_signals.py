@@ -162,9 +162,10 @@ def test_lightning_leaves_sigterm_alone_and_still_requeues_a_job_of_slurm(
     assert "slurm" in str(of_lightning.signal_handlers)
 
 
-def held(*sent: tuple[int, float]) -> tuple[int, str]:
+def held(repository: Path, *sent: tuple[int, float]) -> tuple[int, str]:
     """The exit code and the output of a process that holds signals, sent each after a while."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDING], stdout=subprocess.PIPE, text=True)
+    program = [sys.executable, "-c", HOLDING]
+    process = subprocess.Popen(program, cwd=repository, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
         assert process.stdout.readline() == "ready\n"
@@ -175,12 +176,14 @@ def held(*sent: tuple[int, float]) -> tuple[int, str]:
     return process.wait(), said
 
 
-def test_the_second_signal_ends_the_process_at_once() -> None:
-    assert held((signal.SIGTERM, 0), (signal.SIGINT, 0.3)) == (-signal.SIGINT, "15\n")
+def test_the_second_signal_ends_the_process_at_once(repository: Path) -> None:
+    sent = (signal.SIGTERM, 0), (signal.SIGINT, 0.3)
+    assert held(repository, *sent) == (-signal.SIGINT, "15\n")
 
 
-def test_a_signal_that_is_sent_twice_at_once_is_one() -> None:
-    assert held((signal.SIGHUP, 0), (signal.SIGHUP, 0.01), (signal.SIGTERM, 0)) == (0, "1\n")
+def test_a_signal_that_is_sent_twice_at_once_is_one(repository: Path) -> None:
+    sent = (signal.SIGHUP, 0), (signal.SIGHUP, 0.01), (signal.SIGTERM, 0)
+    assert held(repository, *sent) == (0, "1\n")
 
 
 def wait_a_while() -> None:
