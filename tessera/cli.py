@@ -14,15 +14,15 @@ from tessera.signals import Stopped, StopSignals
 
 # Each command's module, with a main(argv), and what the command does.
 _COMMANDS = {
-    "fit": ("train", "train a model"),
-    "validate": ("train", "measure a model on the validation games"),
-    "test": ("train", "measure a model on the test games"),
-    "predict": ("train", "write a model's distribution for every ply of given games"),
-    "check": ("check", "measure the design's five criteria on this machine"),
+    "fit": ("fit.command", "train a model"),
+    "validate": ("fit.command", "measure a model on the validation games"),
+    "test": ("fit.command", "measure a model on the test games"),
+    "predict": ("fit.command", "write a model's distribution for every ply of given games"),
+    "check": ("check.command", "measure the design's five criteria on this machine"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
-    "bench": ("bench", "measure the speed of the engine, of self-play and of training"),
+    "bench": ("bench.command", "measure the speed of the engine, of self-play and of training"),
 }
-_LIGHTNING = "train"  # the module of several commands, so it is given the command's name as well
+_LIGHTNING = "fit.command"  # of several commands, so it is given the command's name as well
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str]) -> int:
     module = _COMMANDS[command][0]
     # Faults of a file are found before Lightning is loaded, which takes seconds.
     if module == _LIGHTNING:
-        from tessera.commands.config_file import config_problems
+        from tessera.commands.fit.config_file import config_problems
 
         if problems := config_problems(arguments):
             return say("\n".join(problems), 2)

@@ -62,6 +62,9 @@ ALLOWED: dict[str, set[str]] = {
 }
 ALLOWED["cli"] = ALLOWED["commands"] | {"commands"}
 
+# Rooms inside a room: none reads another one, and what lies beside them reads none of them.
+INNER: dict[str, set[str]] = {"commands": {"fit", "check", "bench"}}
+
 # Packages outside the house that a room never touches.
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric", "jsonargparse"}
 FORBIDDEN: dict[str, set[str]] = {
@@ -114,13 +117,14 @@ def imported_modules(source: str, module: str, is_package: bool) -> set[str]:
 
 def wrong_imports(source: str, module: str, is_package: bool = False) -> list[str]:
     """What ``module`` imports against the arrows, as readable lines."""
-    room = module.split(".")[1] if "." in module else ""
+    _, room, inner, *_ = [*module.split("."), "", ""]
     wrong = []
     for name in sorted(imported_modules(source, module, is_package)):
         parts = name.split(".")
         if parts[0] == "tessera" and len(parts) > 1 and parts[1] in ALLOWED:
             allowed = ALLOWED.get(room, set()) | {room}
-            if parts[1] not in allowed:
+            others = INNER.get(room, set()) - {inner}
+            if parts[1] not in allowed or (parts[1] == room and not others.isdisjoint(parts[2:3])):
                 wrong.append(f"{module} imports {name}")
         elif parts[0] in FORBIDDEN.get(room, set()):
             wrong.append(f"{module} imports {name}")
@@ -153,6 +157,9 @@ def test_every_package_that_is_imported_is_declared(repository: Path) -> None:
 
 
 def test_every_room_is_drawn(repository: Path) -> None:
+    for room, drawn in INNER.items():
+        packages = (repository / "tessera" / room).glob("*/__init__.py")
+        assert {package.parent.name for package in packages} == drawn
     entries = (repository / "tessera").iterdir()
     rooms = {
         entry.stem
@@ -181,6 +188,9 @@ def test_every_room_is_drawn(repository: Path) -> None:
         ("tessera.transfers", "from tessera.vocabulary import Vocabulary"),
         ("tessera.vocabulary", "from tessera.transfers import to_host"),
         ("tessera.monitor.probes", "from tessera.data import GameStream"),
+        ("tessera.commands.check.report", "from tessera.commands.bench import report"),
+        ("tessera.commands.check.report", "from ..bench import report"),
+        ("tessera.commands.arguments", "from tessera.commands.fit.parser import TesseraParser"),
     ],
 )
 def test_an_import_against_the_arrows_is_found(module: str, source: str) -> None:
@@ -190,6 +200,8 @@ def test_an_import_against_the_arrows_is_found(module: str, source: str) -> None
 def test_imports_along_the_arrows_are_allowed() -> None:
     assert not wrong_imports("from tessera.go import GPUGoEngine\nimport torch", "tessera.data.x")
     assert not wrong_imports("from .rules import Rules", "tessera.go", is_package=True)
+    assert not wrong_imports("from ..one_line import one_line", "tessera.commands.fit.parser")
+    assert not wrong_imports("from tessera.commands.fit import parser", "tessera.commands.fit.x")
     assert not wrong_imports("from ..vocabulary import Vocabulary", "tessera.go.engine")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tessera.commands import memory_needs
+from tessera.commands.fit import memory_needs
 from tests.runs import fit, tessera
 
 FILES = {

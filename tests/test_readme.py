@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tessera.commands import check
-from tests.commands.test_check import TINY
+from tessera.commands.check import command as check
+from tests.commands.check.test_command import TINY
 from tests.runs import tessera
 
 

@@ -1,1 +1,1 @@
-"""The commands of ``tessera``; each module has a ``main(argv)``."""
+"""The commands of ``tessera``: a room or a file for each, with a ``main(argv)``."""

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tessera.commands import doctor
-from tessera.commands.engine_speed import Timing
-from tessera.commands.rivals import NotMeasuredError, mamba_ssm, time_open_spiel, time_pgx
+from tessera.commands.bench.engine_speed import Timing
+from tessera.commands.bench.rivals import NotMeasuredError, mamba_ssm, time_open_spiel, time_pgx
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tessera.commands.lightning_cli import TesseraCLI
+from tessera.commands.fit.lightning_cli import TesseraCLI
 from tessera.monitor import Copy, TesseraMonitor
 from tests.runs import tessera
 

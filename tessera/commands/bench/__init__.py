@@ -1,0 +1,1 @@
+"""``tessera bench``: the engine, self-play and training, beside what others reach."""

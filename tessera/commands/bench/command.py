@@ -1,0 +1,142 @@
+"""``tessera bench``: what this machine reaches, measured, beside what others reach on it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tessera.accelerator import memory_problem
+from tessera.commands.arguments import (
+    OneLineParser,
+    device_problems,
+    file_problems,
+    find_device,
+    write_json,
+)
+from tessera.commands.bench import engine_report, selfplay_speed, train_speed
+from tessera.commands.bench.engine_speed import Timing
+from tessera.commands.bench.report import Report
+from tessera.commands.bench.train_speed import TrainReport
+from tessera.go import Rules
+from tessera.vocabulary import check_board_size
+
+_KINDS = {
+    "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
+    "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
+    "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
+}
+_MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
+_LONGEST_S = 3_600
+_GAMES, _GAMES_ON_A_GPU = 256, 16_384  # of self-play, at once
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tessera bench`` with these arguments (those of the process if None).
+
+    Returns:
+        0; a wrong argument ends the process with one line and exit code 2.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    device = _checked(parser, arguments)
+    _use_threads(arguments.threads)
+    runs = arguments.runs or (5 if device.type == "cuda" else 1)
+    timing = Timing(device, arguments.seconds, runs)
+    try:
+        report = _measure(arguments, timing)
+    except torch.OutOfMemoryError:
+        print(f"{parser.prog}: out of memory on {device}: lower --batch_size.", file=sys.stderr)
+        return 1
+    print("\n".join(report.lines()))
+    write_json(arguments.json, report.as_json())
+    return 0
+
+
+def _measure(arguments: argparse.Namespace, timing: Timing) -> Report | TrainReport:
+    if arguments.kind == "engine":
+        return engine_report.measure(arguments.board_size, arguments.batch_size, timing)
+    if arguments.kind == "train":
+        return train_speed.measure(arguments.board_size[0], timing)
+    batch = arguments.batch_size or (_GAMES_ON_A_GPU if timing.device.type == "cuda" else _GAMES)
+    return selfplay_speed.measure(arguments.board_size[0], batch, timing)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="tessera bench", description=__doc__, allow_abbrev=False)
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay,train}")
+    for kind, what in _KINDS.items():
+        _add_options(kinds.add_parser(kind, allow_abbrev=False, help=what, description=what), kind)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
+    add = parser.add_argument
+    if kind == "engine":
+        boards = "2 to 19, one or more (default: 19; 19 and 9 on a GPU)"
+        add("--board_size", type=int, nargs="+", help=boards)
+    else:
+        add("--board_size", type=int, nargs=1, help="2 to 19 (default: 19)")
+    if kind != "train":
+        games = "games at once (default: what suits the device and its free memory)"
+        add("--batch_size", type=int, help=games)
+    add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
+    add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
+    add("--runs", type=int, help="parts of that time, whose median counts (default: 1; 5 on a GPU)")
+    add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
+    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+
+
+def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:
+    """The device, once every argument has been looked at; all problems are said in one line."""
+    problems = []
+    for size in arguments.board_size or ():
+        try:
+            check_board_size(size, "--board_size")
+        except ValueError as error:
+            problems.append(str(error))
+    for name, most in _MOST.items():
+        value = getattr(arguments, name, None)
+        if value is not None and not 1 <= value <= most:
+            allowed = "at least 1" if value < 1 else f"at most {most}"
+            problems.append(f"--{name} must be {allowed}, got {value}.")
+    if not 0 < arguments.seconds <= _LONGEST_S:
+        allowed = f"at most {_LONGEST_S}" if arguments.seconds > 0 else "more than 0"
+        problems.append(f"--seconds must be {allowed}, got {arguments.seconds}.")
+    problems += file_problems(arguments.json) + device_problems(arguments.device)
+    if problems:
+        parser.error(" ".join(problems))
+    device = find_device(arguments.device, parser)
+    if arguments.board_size is None:
+        arguments.board_size = [19, 9] if device.type == "cuda" else [19]
+    if problem := _memory_problem(arguments, device):
+        parser.error(problem)
+    return device
+
+
+def _memory_problem(arguments: argparse.Namespace, device: torch.device) -> str:
+    """Why so many games cannot be held at once, in a line; empty if they can, or none are asked."""
+    games = getattr(arguments, "batch_size", None)
+    if games is None:
+        return ""
+    num_bytes = games * Rules().bytes_per_game(max(arguments.board_size))
+    need = memory_problem(num_bytes, device)
+    return need and f"--batch_size must be less, got {games}: so many games need {need}."
+
+
+def _use_threads(threads: int | None) -> None:
+    """Keep torch and the rivals, whose threads start later, on so many cores.
+
+    Without a number torch gets one, as ``play_games`` takes it, and the rivals what they like.
+    """
+    torch.set_num_threads(threads or 1)
+    if threads is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

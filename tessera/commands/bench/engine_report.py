@@ -1,0 +1,152 @@
+"""What ``tessera bench engine`` measures, and how a person and a program read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from tessera.commands.bench.engine_limit import LimitUnknownError, shares_of_limits
+from tessera.commands.bench.engine_speed import (
+    Costs,
+    Speed,
+    Timing,
+    now,
+    time_games,
+    time_parts,
+    time_plies,
+    time_plies_in_graph,
+    time_tokens,
+)
+from tessera.commands.bench.report import Report, say
+from tessera.commands.bench.rivals import RIVALS, NotMeasuredError
+from tessera.commands.machine import machine_name
+from tessera.go import PLAYERS, Rules
+from tessera.go.backend import resolve_backend
+from tessera.go.record import BYTES_PER_PLY
+
+_BATCH_ON_A_CPU = 4096
+_PLY_BATCH_ON_A_GPU = 16_384
+_POINTS_ON_A_GPU = 24_000_000  # of all boards of a batch of whole games; more is no faster
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """All legal positions of a board, counted with the engine's own code."""
+
+    board_size: int
+    legal_positions: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport(Report):
+    """Everything one run of ``bench engine`` measured.
+
+    Attributes:
+        costs: where the time of a ply goes in plain torch; None where kernels play.
+        limits: by player and then by unit, the share of its peak that the kernels use, 0 to 1.
+        census: None where there are no kernels.
+    """
+
+    costs: Costs | None
+    limits: dict[str, dict[str, float]]
+    census: Census | None
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+        said = super(EngineReport, self).lines()
+        if self.costs is not None:
+            said += _cost_lines(self.costs)
+        for player, shares in self.limits.items():
+            parts = ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items())
+            said.append(f"What bounds whole {player} games, of the chip's peak: {parts}.")
+        if self.limits:
+            said.append("(Hardware counters over one launch of the kernel, read by ncu.)")
+        if self.census is not None:
+            census = self.census
+            said.append(
+                f"Legal positions on {census.board_size}×{census.board_size}, counted one by one:"
+                f" {census.legal_positions:,} in {census.seconds:.1f} s."
+            )
+        return said
+
+
+def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) -> EngineReport:
+    """Time Tessera on every board, then every rival that is installed.
+
+    Args:
+        board_sizes: at least one.
+        batch_size: of all of Tessera's rows; None for one that suits the device and its memory.
+        timing: where and how long.
+    """
+    in_kernels = resolve_backend("auto", timing.device) == "triton"
+    speeds: list[Speed] = []
+    missing: dict[str, str] = {}
+    for size in board_sizes:
+        for time_row, batch in _rows(size, batch_size, timing.device, in_kernels):
+            say(f"{size}×{size}, {batch:,} games")
+            speeds.append(time_row(size, batch, timing))
+        for rival in RIVALS:
+            say(f"{size}×{size}, {rival.name}")
+            try:
+                speeds.append(rival.time(size, timing))
+            except NotMeasuredError as error:
+                missing[rival.name] = str(error)
+    costs, limits, census = None, {}, None
+    if in_kernels:
+        say("the limits of the chip")
+        try:
+            limits = {player: shares_of_limits(player, board_sizes[0]) for player in PLAYERS}
+        except LimitUnknownError as error:
+            missing["share of the limits"] = str(error)
+        say("the census")
+        census = _census(timing.device)
+    else:
+        batch = batch_size or _BATCH_ON_A_CPU
+        costs = time_parts(board_sizes[0], batch, timing.device, timing.seconds)
+    return EngineReport(machine_name(timing.device), tuple(speeds), missing, costs, limits, census)
+
+
+def _rows(
+    size: int, batch_size: int | None, device: torch.device, in_kernels: bool
+) -> list[tuple[Callable[[int, int, Timing], Speed], int]]:
+    """What is timed of Tessera on one board, and with how many games."""
+    whole = batch_size or whole_games_batch(size, device)
+    plies = batch_size or (_PLY_BATCH_ON_A_GPU if device.type == "cuda" else _BATCH_ON_A_CPU)
+    games = [(partial(time_games, player), whole) for player in PLAYERS]
+    if not in_kernels:
+        return [*games, (time_plies, plies)]
+    tokens = partial(time_tokens, "uniform")
+    return [(tokens, whole), *games, (time_plies, plies), (time_plies_in_graph, plies)]
+
+
+def whole_games_batch(size: int, device: torch.device) -> int:
+    """Whole games at once that keep the device busy, and whose record half its memory holds."""
+    if device.type != "cuda":
+        return _BATCH_ON_A_CPU
+    free, _ = torch.cuda.mem_get_info(device)
+    fitting = free // 2 // (BYTES_PER_PLY * Rules().move_limit(size))
+    games = max(1, min(_POINTS_ON_A_GPU // size**2, fitting))
+    return 2 ** (games.bit_length() - 1)
+
+
+def _census(device: torch.device) -> Census:
+    from tessera.go.kernels.census import MAX_CENSUS_SIZE, count_legal_positions
+
+    began = now(device)
+    legal = count_legal_positions(MAX_CENSUS_SIZE, device)
+    return Census(MAX_CENSUS_SIZE, legal, now(device) - began)
+
+
+def _cost_lines(costs: Costs) -> list[str]:
+    calls = costs.one_game_ms / costs.ply_ms
+    return [
+        f"What bounds it: a ply of {costs.batch_size:,} games takes {costs.ply_ms:.1f} ms:"
+        f" legal mask {costs.mask_ms:.1f}, player's choice {costs.choice_ms:.1f}, play"
+        f" {costs.play_ms:.1f} (means over the first {costs.plies} plies).",
+        f"The same calls on one game take {costs.one_game_ms:.1f} ms, {calls:.0%} of that;"
+        " the rest is work that grows with the games.",
+    ]

@@ -1,0 +1,334 @@
+"""How fast training goes: a bare loop around the model, beside the same stack of mamba_ssm.
+
+A step is forward, cross-entropy, backward and AdamW, under bfloat16 autocast on a GPU. Tokens are
+drawn before; what generating them costs is measured apart.
+
+Shapes: B sequences, L positions.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from tessera.accelerator import triton_obstacle
+from tessera.commands.bench.engine_speed import Timing, now
+from tessera.commands.bench.report import say
+from tessera.commands.bench.rivals import NotMeasuredError, mamba_ssm
+from tessera.commands.machine import machine_name
+from tessera.data import GameStream, StreamSettings
+from tessera.data.chunk_size import whole_batches
+from tessera.model import MambaModel
+from tessera.vocabulary import Vocabulary
+
+D_MODEL = 256
+SHAPES_ON_A_GPU = ((512, 64), (4096, 64), (512, 512))
+SHAPES_ON_A_CPU = ((16, 64), (8, 128))
+NUM_BLOCKS = (1, 4)
+OURS, COMPILED = "Tessera", "Tessera compiled"
+
+_WARM_UP_STEPS = 3
+_STEPS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpeed:
+    """One measured row.
+
+    Attributes:
+        name: whose layers were trained.
+        num_blocks: Mamba blocks.
+        sequences, length: B and L.
+        tokens_per_s: the median of the runs.
+        slowest, fastest: of the runs, tokens a second.
+        peak_mb: the most memory that torch held in a step, in MiB; None on a CPU.
+        flops: of the matrix products of a step, counted by torch.
+        bytes_moved: bytes of all tensors that the operations of a step read and wrote, without what
+            passes between the kernels of one operation; None where torch does not see them all.
+        generation_ratio: share of data generation in generation and step together; None if not
+            measured.
+    """
+
+    name: str
+    num_blocks: int
+    sequences: int
+    length: int
+    tokens_per_s: float
+    slowest: float
+    fastest: float
+    peak_mb: float | None
+    flops: int
+    bytes_moved: int | None
+    generation_ratio: float | None
+
+    @property
+    def steps_per_s(self) -> float:
+        """Optimizer steps in a second."""
+        return self.tokens_per_s / (self.sequences * self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the device reaches in the same run: the largest matrix product, the longest copy."""
+
+    flops_per_s: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """Everything one run of ``bench train`` measured."""
+
+    machine: str
+    board_size: int
+    speeds: tuple[TrainSpeed, ...]
+    missing: dict[str, str]
+    ceilings: Ceilings
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+        head = f"{'layers':16} {'blocks':>6} {'sequences':>10} {'tokens/s':>12}"
+        head += f" {'slowest to fastest run':>26} {'peak MiB':>9} {'FLOP/s':>7} {'bytes/s':>8}"
+        said = [self.machine, "", head + f" {'generation':>10}"]
+        for s in self.speeds:
+            peak = "" if s.peak_mb is None else f"{s.peak_mb:,.0f}"
+            flops = s.flops * s.steps_per_s / self.ceilings.flops_per_s
+            moved = ""
+            if s.bytes_moved is not None:
+                moved = f"{s.bytes_moved * s.steps_per_s / self.ceilings.bytes_per_s:.0%}"
+            games = "" if s.generation_ratio is None else f"{s.generation_ratio:.2%}"
+            spread = f"{s.slowest:,.0f} to {s.fastest:,.0f}"
+            row = f"{s.name:16} {s.num_blocks:6} {f'{s.sequences}×{s.length}':>10}"
+            row += f" {s.tokens_per_s:12,.0f} {spread:>26} {peak:>9} {flops:7.0%} {moved:>8}"
+            said.append(f"{row} {games:>10}".rstrip())
+        said += [f"{name:16} {reason}" for name, reason in self.missing.items()]
+        ceilings = self.ceilings
+        return [
+            *said,
+            "",
+            *(
+                f"{name}, {blocks} block{'s' if blocks > 1 else ''}, {shape}: {ratio:.2f} times as"
+                f" fast as {rival}, with {memory:.2f} times its memory."
+                for name, blocks, shape, rival, ratio, memory in self._comparisons()
+            ),
+            f"FLOP/s and bytes/s are shares of what this device reached in the same run:"
+            f" {ceilings.flops_per_s / 1e12:,.3g} TFLOP/s in a matrix product,"
+            f" {ceilings.bytes_per_s / 1e9:,.4g} GB/s in a copy.",
+            "FLOP/s counts the matrix products of a step, bytes/s every tensor that an operation"
+            " reads or writes, Tessera's mixer as one; generation is the games' share of generation"
+            " and step.",
+        ]
+
+    def _comparisons(self) -> list[tuple[str, int, str, str, float, float]]:
+        found = []
+        for ours in self.speeds:
+            for theirs in self.speeds:
+                same = (ours.num_blocks, ours.sequences, ours.length) == (
+                    theirs.num_blocks,
+                    theirs.sequences,
+                    theirs.length,
+                )
+                if ours.name in (OURS, COMPILED) and theirs.name not in (OURS, COMPILED) and same:
+                    assert ours.peak_mb is not None and theirs.peak_mb is not None
+                    ratio = ours.tokens_per_s / theirs.tokens_per_s
+                    shape = f"{ours.sequences}×{ours.length}"
+                    memory = ours.peak_mb / theirs.peak_mb
+                    found.append((ours.name, ours.num_blocks, shape, theirs.name, ratio, memory))
+        return found
+
+    def as_json(self) -> dict[str, object]:
+        """The report as plain values."""
+        return asdict(self)
+
+
+def measure(board_size: int, timing: Timing) -> TrainReport:
+    """Train every shape with one block and with four, mamba_ssm's layers beside ours."""
+    is_gpu = timing.device.type == "cuda"
+    speeds: list[TrainSpeed] = []
+    missing: dict[str, str] = {}
+    say("the ceilings of the device")
+    ceilings = measure_ceilings(timing.device)
+    for sequences, length in SHAPES_ON_A_GPU if is_gpu else SHAPES_ON_A_CPU:
+        for blocks in NUM_BLOCKS:
+            say(f"{sequences}×{length}, {blocks} blocks")
+            speeds.append(_time(board_size, blocks, sequences, length, timing))
+            if not triton_obstacle(timing.device):
+                speeds.append(_time(board_size, blocks, sequences, length, timing, compiled=True))
+            try:
+                rival = mamba_ssm(timing.device, D_MODEL)
+            except NotMeasuredError as error:
+                missing["mamba_ssm"] = str(error)
+                continue
+            speeds.append(_time(board_size, blocks, sequences, length, timing, rival))
+    machine = machine_name(timing.device)
+    return TrainReport(machine, board_size, tuple(speeds), missing, ceilings)
+
+
+class RivalModel(nn.Module):
+    """The same stack as ``MambaModel`` around another library's mixers."""
+
+    def __init__(self, vocab_size: int, num_blocks: int, layer: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, D_MODEL)
+        self.mixers = nn.ModuleList(layer(index) for index in range(num_blocks))
+        self.norms = nn.ModuleList(nn.RMSNorm(D_MODEL, eps=1e-5) for _ in range(num_blocks))
+        self.final_norm = nn.RMSNorm(D_MODEL, eps=1e-5)
+        self.head = nn.Linear(D_MODEL, vocab_size)
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The cross-entropy of each target, (B * L,)."""
+        hidden = self.embedding(tokens)
+        if len(self.mixers) == 1:
+            logits = self.head(self.mixers[0](hidden))
+        else:
+            for norm, mixer in zip(self.norms, self.mixers, strict=True):
+                hidden = hidden + mixer(norm(hidden))
+            logits = self.head(self.final_norm(hidden))
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+
+
+def _time(
+    board_size: int,
+    num_blocks: int,
+    sequences: int,
+    length: int,
+    timing: Timing,
+    rival: tuple[str, Callable[[int], nn.Module]] | None = None,
+    compiled: bool = False,
+) -> TrainSpeed:
+    device, vocab_size = timing.device, Vocabulary(board_size).size
+    torch.manual_seed(0)
+    model: nn.Module
+    if rival is None:
+        model = MambaModel(vocab_size, D_MODEL, n_layers=num_blocks)
+    else:
+        model = RivalModel(vocab_size, num_blocks, rival[1])
+    step = training_step(model.to(device), device)
+    generator = torch.Generator(device).manual_seed(0)
+    tokens = torch.randint(
+        board_size**2, (sequences, length + 1), generator=generator, device=device
+    )
+    flops, moved = FlopCounterMode(display=False), _BytesMoved()
+    with flops:
+        step(tokens)
+    with moved:
+        step(tokens)
+    if compiled:
+        assert isinstance(model, MambaModel)
+        model.compile_training(same_length=True)
+    for _ in range(_WARM_UP_STEPS):
+        step(tokens)
+    peak_mb = None
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        step(tokens)
+        peak_mb = torch.cuda.max_memory_allocated(device) / 2**20
+
+    def some(_: int) -> int:
+        for _ in range(_STEPS_AT_ONCE):
+            step(tokens)
+        return _STEPS_AT_ONCE * sequences * length
+
+    runs = timing.repeat(some)
+    rates = [run.plies / run.seconds for run in runs]
+    generation = None
+    if rival is None and not compiled:
+        generation_s = seconds_of_generation(board_size, sequences, length, device)
+        step_s = sequences * length / statistics.median(rates)
+        generation = generation_s / (generation_s + step_s)
+    return TrainSpeed(
+        name=rival[0] if rival else COMPILED if compiled else OURS,
+        num_blocks=num_blocks,
+        sequences=sequences,
+        length=length,
+        tokens_per_s=statistics.median(rates),
+        slowest=min(rates),
+        fastest=max(rates),
+        peak_mb=peak_mb,
+        flops=flops.get_total_flops(),
+        bytes_moved=moved.total if rival is None and not compiled else None,
+        generation_ratio=generation,
+    )
+
+
+def training_step(model: nn.Module, device: torch.device) -> Callable[[Tensor], None]:
+    """One optimizer step on tokens (B, L + 1), as the bare loop takes it."""
+    is_gpu = device.type == "cuda"
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=is_gpu)
+
+    def step(tokens: Tensor) -> None:
+        with torch.autocast(device.type, torch.bfloat16, is_gpu):
+            losses = model(tokens[:, :-1], tokens[:, 1:])
+        losses.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def seconds_of_generation(
+    board_size: int, sequences: int, length: int, device: torch.device
+) -> float:
+    """Seconds that the stream of rule-based games takes for a batch of windows, over one chunk."""
+    settings = StreamSettings(board_size=board_size, batch_size=1, context=length)
+    most = 4096 if device.type == "cuda" else 64
+    games = whole_batches(max(most, math.ceil(sequences / settings.num_windows)), sequences, 1)
+    stream = GameStream(
+        StreamSettings(
+            board_size=board_size, batch_size=sequences, context=length, games_per_chunk=games
+        ),
+        device=device,
+    )
+    stream.batch(0)
+    batches = stream.settings.batches_per_chunk
+    began = now(device)
+    for index in range(batches, 2 * batches):
+        stream.batch(index)
+    return (now(device) - began) / batches
+
+
+def measure_ceilings(device: torch.device) -> Ceilings:
+    """The best of some large matrix products (bfloat16 on a GPU) and of some long copies."""
+    is_gpu = device.type == "cuda"
+    size = 8192 if is_gpu else 1024
+    dtype = torch.bfloat16 if is_gpu else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    source = torch.zeros(2**28 if is_gpu else 2**24, device=device)
+    target = torch.empty_like(source)
+
+    def best(work: Callable[[], Any], at_once: int) -> float:
+        times = []
+        for _ in range(5):
+            began = now(device)
+            for _ in range(at_once):
+                work()
+            times.append((now(device) - began) / at_once)
+        return min(times)
+
+    product_s = best(lambda: left @ right, 10)
+    copy_s = best(lambda: target.copy_(source), 5)
+    return Ceilings(2 * size**3 / product_s, 2 * source.nbytes / copy_s)
+
+
+class _BytesMoved(TorchDispatchMode):
+    """Adds up the bytes of the tensors that operations read and write; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not getattr(func, "is_view", False):
+            leaves = torch.utils._pytree.tree_leaves((args, kwargs, result))
+            self.total += sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
+        return result

@@ -1,0 +1,208 @@
+"""``tessera check``: whether this machine meets the design's five criteria, measured on it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from tessera.commands.arguments import (
+    OneLineParser,
+    device_problems,
+    file_problems,
+    find_device,
+    write_json,
+)
+from tessera.commands.check.criteria import (
+    Finding,
+    judge_engine,
+    judge_long_games,
+    judge_monitor,
+    judge_progress,
+    judge_transfers,
+)
+from tessera.commands.check.report import Report
+
+if TYPE_CHECKING:
+    import torch
+
+    from tessera.commands.check.training_trial import TrainingSettings
+
+_BAR = "{desc} |{bar}| {percentage:.0f}% {elapsed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is played and trained.
+
+    Attributes:
+        board_size: of the games of criteria 1 and 5.
+        num_batches: of criterion 1, and again of criterion 5.
+        whole_games: in a batch of criterion 1.
+        long_games: in a batch of criterion 5.
+        plies: moves in each place of a batch of criterion 5.
+        d_model: of the model that plays them.
+        training: the training that criteria 2, 3 and 4 look at.
+    """
+
+    training: TrainingSettings
+    board_size: int = 19
+    num_batches: int = 10
+    whole_games: int = 100
+    long_games: int = 8
+    plies: int = 300
+    d_model: int = 256
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tessera check`` with these arguments (those of the process if None).
+
+    Returns:
+        0 if all five criteria are met, otherwise 1; a wrong argument ends the process with one
+        line and exit code 2.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    device = _checked(parser, arguments)
+    report = measure(device, arguments.seed, scale_for(device))
+    print("\n".join(report.lines()))
+    write_json(arguments.json, report.as_json())
+    return 0 if report.passed else 1
+
+
+def scale_for(device: torch.device) -> Scale:
+    """The design's figures: a model of its width on a GPU, the quickstart's on a CPU."""
+    from tessera.commands.check.training_trial import CPU_TRAINING, GPU_TRAINING
+
+    if device.type == "cuda":
+        return Scale(GPU_TRAINING, long_games=64)
+    return Scale(CPU_TRAINING)
+
+
+def measure(device: torch.device, seed: int, scale: Scale) -> Report:
+    """Measure and judge the five criteria."""
+    # Here, so that a wrong argument is found before torch and Lightning are loaded.
+    import torch
+
+    from tessera.commands.check.engine_trial import play_whole_games
+    from tessera.commands.check.long_games_trial import new_model, play_long_games
+    from tessera.commands.check.training_trial import train
+    from tessera.commands.machine import machine_name
+
+    # Operations are so short here that a second core gains little, and loses much on a busy one.
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    progress = _Progress()
+    size, batches = scale.board_size, scale.num_batches
+
+    with progress.part("1 the engine is stable"):
+        whole = play_whole_games(
+            device,
+            seed=seed,
+            board_size=size,
+            num_batches=batches,
+            num_games=scale.whole_games,
+            tell=lambda done: progress.move(done / batches),
+        )
+    findings = [progress.found(judge_engine(whole))]
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # or the training would look as if its memory had holes
+    with progress.part("2, 3 and 4: a training"):
+        run = train(scale.training, device, seed, progress.move)
+    for judge in (judge_progress, judge_transfers, judge_monitor):
+        findings.append(progress.found(judge(run)))
+
+    with progress.part("5 stable past the middle game"):
+        played = play_long_games(
+            new_model(size, scale.d_model, device, seed),
+            device,
+            seed=seed,
+            board_size=size,
+            num_batches=batches,
+            num_games=scale.long_games,
+            plies=scale.plies,
+            tell=lambda done: progress.move(done / batches),
+        )
+    findings.append(progress.found(judge_long_games(played, scale.plies)))
+    progress.close()
+    seconds = time.monotonic() - began
+    return Report(machine_name(device), str(device), seed, seconds, tuple(findings))
+
+
+class _Progress:
+    """A bar over the three parts of the work; in a log file a line for each criterion."""
+
+    def __init__(self) -> None:
+        self._began, self._before = time.monotonic(), 0
+        self._bar = tqdm(
+            total=3.0,
+            file=sys.stderr,
+            disable=None,  # where it is not a terminal
+            leave=False,
+            # A terminal that does not know its width says 0; this makes it 100.
+            ncols=shutil.get_terminal_size((100, 24)).columns,
+            bar_format=_BAR,
+        )
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """One of the parts, from its beginning to its end."""
+        self._bar.set_description_str(name)
+        try:
+            yield
+        except BaseException:
+            self._bar.close()
+            raise
+        self._before += 1
+        self.move(0)
+
+    def move(self, share: float) -> None:
+        """Say how much of the part is done, 0 to 1."""
+        if not self._bar.disable:
+            self._bar.n = self._before + share
+            self._bar.refresh()
+
+    def found(self, finding: Finding) -> Finding:
+        """Say what was found; returns it."""
+        if self._bar.disable:
+            seconds = time.monotonic() - self._began
+            told = f"criterion {finding.number}, {finding.name}: {finding.verdict}"
+            print(f"{told} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+        return finding
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="tessera check", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
+    add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
+    add("--json", type=Path, metavar="FILE", help="also write everything to this file")
+    return parser
+
+
+def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:
+    """The device, once every argument has been looked at; all problems are said in one line."""
+    problems = []
+    if not 0 <= arguments.seed < 2**32:
+        problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
+    problems += file_problems(arguments.json) + device_problems(arguments.device)
+    if problems:
+        parser.error(" ".join(problems))
+    return find_device(arguments.device, parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Criterion 1 of ``tessera check``: batches of whole games, each replayed by a referee."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tessera.commands.check.trials import PlayedBatch, described
+from tessera.go import GameRecord, GPUGoEngine, play_games
+from tessera.go.backend import resolve_backend
+from tessera.go.randomness import ZOBRIST, random_words
+from tessera.vocabulary import Vocabulary
+
+_PLAYERS = ("uniform", "rules")  # take turns from batch to batch
+
+
+def play_whole_games(
+    device: torch.device,
+    *,
+    seed: int,
+    board_size: int,
+    num_batches: int,
+    num_games: int,
+    tell: Callable[[int], None] = lambda done: None,
+) -> list[PlayedBatch]:
+    """Batches of games from start to end, each replayed by a referee.
+
+    Args:
+        device: where they are played, by the code that a run on it would use.
+        seed: of the games.
+        board_size: n.
+        num_batches: how many.
+        num_games: games in each.
+        tell: is called with the number of batches that are done.
+    """
+    batches, backend = [], resolve_backend("auto", device)
+    for batch in range(num_batches):
+        player = _PLAYERS[batch % len(_PLAYERS)]
+        name = f"batch {batch + 1} ({player}, {backend})"
+        numbers = range(batch * num_games, (batch + 1) * num_games)
+        plies, faults = 0, []
+        try:
+            record = play_games(player, numbers, seed=seed, board_size=board_size, device=device)
+            plies = int(record.lengths.sum())
+            faults = record_faults(record)
+        except Exception as error:  # whatever it is, it is this batch's fault and no other's
+            faults = [described(error)]
+        batches.append(PlayedBatch(name, num_games, plies, tuple(faults), {}))
+        tell(batch + 1)
+    return batches
+
+
+def record_faults(record: GameRecord) -> list[str]:
+    """What is wrong with a record of finished games; nothing if they are sound.
+
+    The referee is a new engine of the torch backend on the CPU, whatever played the games, so
+    games from a GPU's kernels are replayed by other code on another device. It looks every move up
+    in its legal mask before it plays it. What can be seen on its boards alone is looked at without
+    the mask, because on a CPU player and referee share it.
+
+    Raises:
+        IllegalMoveError: for the first illegal move.
+    """
+    moves, lengths = record.moves.cpu().long(), record.lengths.cpu().long()
+    captures, results = record.captures.cpu().long(), record.results.cpu()
+    pass_token = Vocabulary(record.board_size).pass_token
+    referee = GPUGoEngine(len(moves), "cpu", record.board_size, record.rules, "torch")
+    boards = _Boards(referee)
+    captures_agree = torch.ones(len(moves), dtype=torch.bool)
+    for ply in range(moves.shape[1]):
+        going = ply < lengths
+        played = torch.where(going, moves[:, ply], pass_token)
+        # Checked in the games that go on; the others are over and ignore what they are given.
+        referee.play_batch(played, check=True)
+        captures_agree &= ~going | (referee.last_captures == captures[:, ply])
+        boards.look(played)
+    checks = {
+        "does not end with two passes or at the move limit": _ends_properly(record),
+        "is not over in the referee's replay at its recorded end": (
+            referee.is_game_over() & (referee.move_number == lengths)
+        ),
+        "captures other stones in the referee's replay": captures_agree,
+        "has other stones on the board than its moves and captures leave": (
+            boards.num_stones() == boards.num_placed - captures.sum(1)
+        ),
+        **boards.checks(),
+        "has a result that is not finite": results.isfinite(),
+        "has another score in the referee's replay": results == referee.score(),
+        # Last, since it would remove them.
+        "has stones without liberties at its end": referee.capture_stones() == 0,
+    }
+    return _named(checks, record.numbers.cpu())
+
+
+def _ends_properly(record: GameRecord) -> Tensor:
+    """(B,) bool, True where the only two passes in a row, or the move limit, are a game's end."""
+    moves, lengths = record.moves.cpu().long(), record.lengths.cpu().long()
+    vocabulary = Vocabulary(record.board_size)
+    is_pass = moves == vocabulary.pass_token
+    is_second_pass = is_pass[:, 1:] & is_pass[:, :-1]
+    last = (lengths - 2).clamp(min=0).unsqueeze(1)
+    by_passes = (lengths >= 2) & is_second_pass.gather(1, last).squeeze(1)
+    at_limit = lengths == record.rules.move_limit(record.board_size)
+    is_played = torch.arange(moves.shape[1]) < lengths.unsqueeze(1)
+    only_played = ((moves != vocabulary.pad_token) == is_played).all(1)
+    # A second pass before the end would have been an end.
+    return only_played & (by_passes | at_limit) & (is_second_pass.sum(1) == by_passes)
+
+
+class _Boards:
+    """What the boards alone show of the rules, ply by ply, without the engine's legal mask."""
+
+    def __init__(self, referee: GPUGoEngine) -> None:
+        self._referee = referee
+        games, points = referee.batch_size, referee.vocabulary.num_points
+        self._words = random_words(0, torch.arange(2 * points), 0, ZOBRIST).view(2, points)
+        self._hashes: list[Tensor] = []  # (B,) each; of positions that a stone made, the first one
+        self._stones = torch.zeros(games, 2, points, dtype=torch.bool)
+        self._was_empty = torch.ones(games, dtype=torch.bool)
+        self._stays = self._was_empty.clone()
+        self.num_placed = torch.zeros(games, dtype=torch.int64)
+        self._remember(torch.ones(games, dtype=torch.bool))
+
+    def look(self, moves: Tensor) -> None:
+        """Look at the boards after these moves (B,); a pass changes nothing."""
+        placed = moves < self._referee.vocabulary.num_points
+        at = (moves * placed).unsqueeze(1)
+        before, self._stones = self._stones, self._referee.boards[:, :2].flatten(2)
+        self._was_empty &= ~placed | ~before.any(1).gather(1, at).squeeze(1)
+        self._stays &= ~placed | self._stones.any(1).gather(1, at).squeeze(1)
+        self.num_placed += placed
+        self._remember(placed)
+
+    def _remember(self, placed: Tensor) -> None:
+        hashes = (self._stones * self._words).sum((1, 2))
+        # A number of its own where no stone was placed: such a position may come back.
+        self._hashes.append(torch.where(placed, hashes, len(self._hashes)))
+
+    def num_stones(self) -> Tensor:
+        """(B,) int64, stones of both colours."""
+        return self._stones.sum((1, 2))
+
+    def checks(self) -> dict[str, Tensor]:
+        """By fault, (B,) bool, True where it did not occur."""
+        checks = {"has a move on a stone": self._was_empty}
+        rules = self._referee.rules
+        if not rules.suicide:
+            checks["has a move that takes itself off the board"] = self._stays
+        if rules.ko == "positional":
+            ordered = torch.stack(self._hashes, 1).sort(1).values
+            checks["repeats a position"] = (ordered[:, 1:] != ordered[:, :-1]).all(1)
+        return checks
+
+
+def _named(checks: dict[str, Tensor], numbers: Tensor) -> list[str]:
+    """A line for each check that does not hold in every game, with the first such game."""
+    lines = []
+    for what, holds in checks.items():
+        wrong = (~holds).nonzero().squeeze(1)
+        if wrong.numel():
+            more = f" (and {wrong.numel() - 1} more)" if wrong.numel() > 1 else ""
+            lines.append(f"game {int(numbers[wrong[0]])} {what}{more}")
+    return lines

@@ -1,0 +1,1 @@
+"""``tessera fit``, ``validate``, ``test`` and ``predict``: Lightning's command line."""

@@ -1,0 +1,36 @@
+"""``tessera fit | validate | test | predict``: runs them, and ends with a line and a code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tessera.commands.ending import say
+from tessera.commands.fit.lightning_cli import SettingsError, TesseraCLI
+from tessera.commands.one_line import one_line
+from tessera.commands.quiet import quieten
+from tessera.data.stream import is_out_of_memory
+from tessera.training.checkpoint_file import CheckpointError, SaveError
+from tessera.training.checkpointing import DivergedError
+from tessera.training.processes import OtherProcessError
+from tessera.training.run_folder import FolderError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` with their options.
+
+    Returns:
+        0, or see ``tessera.cli.main``.
+    """
+    quieten()
+    try:
+        TesseraCLI(argv)
+    except (SettingsError, CheckpointError, FolderError) as error:
+        return say("\n".join(map(one_line, str(error).splitlines())), 2)
+    except (DivergedError, OtherProcessError, SaveError) as error:
+        return say(str(error), 1)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = "lower data.batch_size, data.context or model.d_model."
+        raise MemoryError(f"out of memory: {advice}") from error
+    return 0

@@ -1,0 +1,374 @@
+"""TesseraCLI: Lightning's command line over this program's parts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from tessera.commands.console import go_on_without_console
+from tessera.commands.fit.closing import closing_lines, stopped_where
+from tessera.commands.fit.parser import TesseraParser, said_by_a_class
+from tessera.commands.fit.predict import game_loader, print_predictions
+from tessera.commands.fit.run_settings import run_problems
+from tessera.commands.fit.trainer_settings import spent_limits
+from tessera.commands.one_line import one_line
+from tessera.data import GameDataModule
+from tessera.data.stream import is_out_of_memory
+from tessera.monitor import Defragmentation, TesseraMonitor
+from tessera.play.game_picture import GamePicture
+from tessera.signals import Stopped
+from tessera.training.checkpoint_content import check_content
+from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
+from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
+from tessera.training.interruption import keep_signals
+from tessera.training.module import TesseraModule
+from tessera.training.processes import EndedTogether
+from tessera.training.progress import RunProgress
+from tessera.training.resume import conflicts, settings_of
+from tessera.training.run_folder import (
+    FolderError,
+    RunFolder,
+    discard,
+    find_checkpoint,
+    latest_run,
+    new_run,
+    open_folders,
+    run_of,
+)
+from tessera.training.run_lock import RunLock
+from tessera.training.tensorboard import GroupedLogger, SaveSettings
+from tessera.training.throughput import Throughput
+from tessera.training.trainer import StreamTrainer
+from tessera.training.unprofiled import Unprofiled
+
+_TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_steps": 10_000,
+    "max_epochs": -1,  # the stream is one endless epoch, so steps are what is counted
+    "gradient_clip_val": 1.0,  # against a diverging state
+    "val_check_interval": 500,  # batches
+    "check_val_every_n_epoch": None,  # count batches over the whole run
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
+
+# What the monitor is told of the other settings.
+_FILLED_IN = {"checkpoint_dir", "board_size", "rules"}
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be run; a line for each problem."""
+
+
+class TesseraCLI(LightningCLI):
+    """Parses the command line, builds everything and runs the command.
+
+    Args:
+        args: the command and its options.
+
+    Raises:
+        SettingsError: if the settings cannot be run.
+        CheckpointError: if the checkpoint cannot be used, or another process writes to its run.
+        SaveError: if a checkpoint cannot be written.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self.argv = list(args)
+        self.run_folder: RunFolder | None = None
+        self._lock = RunLock()
+        try:
+            super().__init__(
+                TesseraModule,
+                GameDataModule,
+                save_config_callback=SaveSettings,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_class=StreamTrainer,
+                trainer_defaults=_TRAINER_DEFAULTS,
+                seed_everything_default=0,
+                parser_class=TesseraParser,
+                args=self.argv,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        finally:
+            self._lock.release()
+
+    # What can be set.
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the command that is run: each other one would take a quarter of a second."""
+        command = self.argv[0]
+        return {command: super().subcommands()[command]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that are no part of the trainer, the model or the data."""
+        parser.add_argument(
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="Runs of one name lie side by side in checkpoints/NAME and lightning_logs/NAME. "
+            "Without it the name of the configuration file.",
+        )
+        parser.add_argument(
+            "--checkpoint_every_n_steps",
+            type=int,
+            default=500,
+            help="Steps between two checkpoints; one is also written at the end.",
+        )
+        parser.add_argument(
+            "--picture_every_n_validations",
+            type=int,
+            default=1,
+            help="Validations between two pictures of a game in TensorBoard; 0 for none.",
+        )
+        parser.add_argument(
+            "--cpu_threads",
+            type=int | None,
+            default=None,
+            help="Threads that torch computes with on a CPU; null lets torch take all cores.",
+        )
+        # Every command takes them, so that one file serves all; only fit has a use for them.
+        parser.add_class_arguments(
+            TesseraMonitor, "monitor", instantiate=False, skip=_FILLED_IN, sub_configs=True
+        )
+        parser.add_class_arguments(
+            Defragmentation, "defragmentation", instantiate=False, sub_configs=True
+        )
+        parser.link_arguments("data.board_size", "model.vocab_size", compute_fn=_vocab_size)
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument(
+                "--games",
+                nargs="+",
+                type=str,
+                default=[],
+                help="SGF files, or text files with one game a line, moves as GTP vertices; "
+                "- is standard input.",
+            )
+        return parser
+
+    # What was set.
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, take what is not said from the checkpoint, and compare what is."""
+        config = parser.parse_args(self.argv)
+        command, settings = config.subcommand, config[config.subcommand]
+        run_name = _run_name(settings)
+        try:
+            RunFolder(run_name, 0)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        if settings.ckpt_path is not None:
+            if not str(settings.ckpt_path).isprintable():
+                raise SettingsError(
+                    one_line(f"ckpt_path must be a file, got {settings.ckpt_path}.")
+                )
+            path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
+            checkpoint = read_checkpoint(path)
+            check_content(path, checkpoint, command == "fit")
+            command_parser = self._subcommand_parsers[command]
+            command_parser.set_defaults(settings_of(checkpoint))
+            config = parser.parse_args(self.argv)
+            settings = config[command]
+            settings.ckpt_path = str(path)
+            self._check_checkpoint(command, path, checkpoint, settings)
+        elif command != "fit":
+            raise SettingsError("ckpt_path must name the model, or be last; got none.")
+        settings.run_name = run_name
+        defaults = self._subcommand_parsers[command].get_defaults()
+        if problems := run_problems(settings, defaults, command):
+            raise SettingsError("\n".join(problems))
+        self.config = config
+
+    def _check_checkpoint(
+        self, command: str, path: Path, checkpoint: dict[str, Any], settings: Namespace
+    ) -> None:
+        wanted = {name: settings[name] for name in settings_of(checkpoint)}
+        problems = conflicts(path, checkpoint, wanted, command == "fit")
+        if command == "fit":
+            problems += spent_limits(settings.trainer, checkpoint, path)
+        if problems:
+            raise SettingsError("\n".join(problems))
+
+    def _parse_ckpt_path(self) -> None:
+        """Done already; Lightning's own would let the checkpoint overrule the command line."""
+
+    # What is built of it.
+
+    def instantiate_classes(self) -> None:
+        """Build everything."""
+        try:
+            super().instantiate_classes()
+        except (OSError, MemoryError, SettingsError):
+            raise
+        except Exception as error:  # what a class that the user named says of its arguments
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
+            raise SettingsError(said_by_a_class(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with this program's callbacks, logger and checkpoint files."""
+        settings = self._get(self.config_init, "trainer")
+        if not isinstance(settings.strategy, str | DDPStrategy | SingleDeviceStrategy):
+            kind = type(settings.strategy).__name__
+            raise SettingsError(f"trainer.strategy must be a kind of DDPStrategy, got {kind}.")
+        plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins]
+        config = {**settings, "plugins": [*filter(None, plugins), AtomicCheckpointIO()], **kwargs}
+        config["profiler"] = settings.profiler or Unprofiled()
+        callbacks: list[Any] = [] if settings.enable_progress_bar is False else [RunProgress()]
+        if self.subcommand != "fit":
+            self.save_config_callback = None
+            # A measurement is printed; it has no curve.
+            config["logger"] = settings.logger if settings.logger not in (None, True) else False
+            return self._instantiate_trainer(config, callbacks)
+        if not settings.fast_dev_run:
+            self.run_folder = self._open_run()
+        # The others wait for the GPU where they log; what the monitor does before is hidden by it.
+        callbacks = [*self._monitor(), *callbacks, Throughput()]
+        callbacks.append(GamePicture(self._setting("picture_every_n_validations")))
+        config["logger"] = self._logger(settings)
+        if self.run_folder is None:
+            # Unless it is told not to, the trainer brings a checkpoint callback of its own.
+            given = settings.callbacks if isinstance(settings.callbacks, list) else []
+            config["enable_checkpointing"] = any(isinstance(x, Checkpoint) for x in given)
+        elif settings.enable_checkpointing is not False:
+            every = self._setting("checkpoint_every_n_steps")
+            callbacks.append(TrainingCheckpoint(self.run_folder.checkpoints, every))
+        try:
+            return self._instantiate_trainer(config, callbacks)
+        except BaseException:
+            self._discard_run()
+            raise
+
+    def _logger(self, settings: Namespace) -> Any:
+        """What the trainer is given as its logger; ours, unless another is asked for."""
+        run = self.run_folder
+        if run is None:
+            return False
+        if settings.logger not in (None, True):
+            return settings.logger
+        folder = run.logs.parent.parent
+        return GroupedLogger(folder, run.name, run.logs.name, default_hp_metric=False)
+
+    def _discard_run(self) -> None:
+        """Leave the disk as it was: the run has not begun."""
+        self._lock.release()
+        if self.run_folder is not None:
+            discard(self.run_folder)
+            self.run_folder = None
+
+    def _monitor(self) -> list[Callback]:
+        """The monitor, and after it, so that it sees what there was to do, the defragmentation."""
+        data = self.datamodule.settings
+        checkpoints = None if self.run_folder is None else self.run_folder.checkpoints
+        monitor = TesseraMonitor(
+            **self._setting("monitor"),
+            checkpoint_dir=checkpoints,
+            board_size=data.board_size,
+            rules=data.rules,
+        )
+        return [monitor, Defragmentation(**self._setting("defragmentation"))]
+
+    def _open_run(self) -> RunFolder:
+        ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")
+        root = _root(self.config[self.subcommand])
+        run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
+        # The first process's folder is the one that is written to.
+        if _rank() != 0:
+            return run or latest_run(name, root)
+        run = run or new_run(name, root)
+        try:
+            self._lock.take(run.checkpoints)
+        except (CheckpointError, SaveError):
+            discard(run)
+            raise
+        return run
+
+    def _setting(self, name: str) -> Any:
+        return self._get(self.config_init, name)
+
+    # What is run.
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        keep_signals(self.trainer)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._setting("cpu_threads") or threads)
+        try:
+            with EndedTogether(self.trainer):
+                super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:  # the trainer's, of a callback or a logger
+            raise SettingsError(one_line(str(error))) from error
+        finally:
+            torch.set_num_threads(threads)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, and say in the end where everything is."""
+        if self.run_folder is not None:
+            try:
+                open_folders(self.run_folder, isinstance(self.trainer.logger, GroupedLogger))
+            except FolderError:
+                self._discard_run()
+                raise
+        go_on_without_console()
+        try:
+            self.trainer.fit(**kwargs)
+        except BaseException as error:
+            if not self.trainer.global_step:
+                self._discard_run()
+            if not isinstance(error, Stopped):
+                raise
+            if self.trainer.is_global_zero:
+                where = stopped_where(self.trainer, self.argv, self._setting("ckpt_path"))
+                print(f"tessera: {error} {where}", file=sys.stderr)
+            raise SystemExit(128 + error.number) from None
+        if not self.trainer.global_step:
+            self._discard_run()
+        if self.trainer.is_global_zero:
+            print("\n".join(closing_lines(self.trainer, self.run_folder, self.argv)))
+
+    def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
+        """Write the distributions of the given games, a line of JSON for each ply."""
+        try:
+            loader = game_loader(self._setting("games"), self.datamodule.settings)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        print_predictions(self.trainer, model, loader, ckpt_path)
+
+
+def _rank() -> int:
+    """This process's rank, known before there is a trainer; of a node's first one its node's."""
+    return getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0))
+
+
+def _vocab_size(board_size: int | None) -> int:
+    # Plain arithmetic, because a wrong board size is reported together with everything else.
+    return (board_size or 0) ** 2 + 3
+
+
+def _root(settings: Namespace) -> Path:
+    """The folder that holds checkpoints/ and lightning_logs/."""
+    return Path(settings.trainer.default_root_dir or "")
+
+
+def _run_name(settings: Namespace) -> str:
+    """The run's name: given, or that of the last configuration file."""
+    if settings.run_name is not None:
+        return settings.run_name
+    files = settings.config or []
+    return Path(str(files[-1])).stem if files else "tessera"
