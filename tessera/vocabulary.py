@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ class Vocabulary:
     @property
     def size(self) -> int:
         """Number of tokens, n² + 3."""
-        return self.num_points + 3
+        return num_tokens(self.board_size)
 
     def vertex(self, token: int) -> str:
         """The name of a token: a GTP vertex such as ``Q16``, or ``pass``, ``PAD``, ``EOS``.
@@ -92,6 +93,16 @@ class Vocabulary:
                 return row * self.board_size + column
         last = f"{_COLUMNS[self.board_size - 1]}{self.board_size}"
         raise ValueError(f"vertex must be A1 to {last} or pass, got {vertex!r}.")
+
+
+def num_tokens(board_size: int) -> int:
+    """The size of the vocabulary of an n×n board, n² + 3, whatever n is."""
+    return board_size**2 + 3
+
+
+def board_size_of(tokens: int) -> int:
+    """The size n of the largest board whose tokens, n² + 3, are no more than these; at least 0."""
+    return math.isqrt(max(0, tokens - num_tokens(0)))
 
 
 def check_board_size(board_size: int, name: str = "board_size") -> int:

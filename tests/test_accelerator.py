@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tessera.accelerator import _broken_triton, _capability, triton_obstacle
-from tessera.model import dual, scan
+from tessera.model import DualScan, SelectiveScan
+from tessera.model.scans import dual, selective
 
-FINDERS = (_broken_triton, _capability, scan._find_mamba_ssm, dual._find_dual_kernel)
+FINDERS = (_broken_triton, _capability, selective._find_mamba_ssm, dual._find_dual_kernel)
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +41,8 @@ def test_a_broken_triton_is_what_the_kernels_need(
     assert triton_obstacle(torch.device(device)) == needed
 
 
-@pytest.mark.parametrize("require", [scan.require_mamba_ssm, dual.require_dual_kernel])
+@pytest.mark.parametrize("require", [SelectiveScan, DualScan])
 def test_a_broken_mamba_ssm_is_refused_with_the_reason(require: Callable[[], object]) -> None:
     reason = r"mamba_ssm cannot be imported \(libnone.so: no such file\)"
     with pytest.raises(ValueError, match=reason):
-        require()
+        require("mamba_ssm")

@@ -172,11 +172,11 @@ def test_every_room_is_drawn(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("tessera.model.mamba", "import lightning"),
-        ("tessera.model.mamba", "from lightning.pytorch import LightningModule"),
-        ("tessera.model.scan", "from tessera.go.engine import GPUGoEngine"),
-        ("tessera.model.scan", "from ..go import engine"),
-        ("tessera.model.scan", "from .. import go"),
+        ("tessera.model.model", "import lightning"),
+        ("tessera.model.model", "from lightning.pytorch import LightningModule"),
+        ("tessera.model.scans.selective", "from tessera.go.engine import GPUGoEngine"),
+        ("tessera.model.backend", "from ..go import engine"),
+        ("tessera.model.backend", "from .. import go"),
         ("tessera.go.engine", "from tessera import data"),
         ("tessera.go.engine", "def f():\n    import tessera.data.stream as stream"),
         ("tessera.go.engine", "import lightning.pytorch"),

@@ -58,11 +58,14 @@ FILES = {
             "config list.yaml must hold settings by name, such as trainer: and data:.",
         ),
         ("--config open.yaml", "config open.yaml, line 2: expected ',' or '}', but got "),
-        ("--model.scan fast", "model.scan must be one of auto, triton, mamba_ssm, torch, got"),
-        ("--model.mixer mamba3", "model.mixer must be one of mamba, mamba2, got mamba3."),
+        (
+            "--model.scan fast",
+            "model.mamba.scan must be one of auto, triton, mamba_ssm, torch, got",
+        ),
+        ("--model.mixer mamba3", "model.mixer must be mamba, mamba2"),
         (
             "--model.mixer mamba2 --model.scan triton",
-            "model.scan must be auto, mamba_ssm or torch with mixer mamba2, got triton.",
+            "model.mamba2.scan must be one of auto, mamba_ssm, torch, got triton.",
         ),
         ("--model.lr=-1", "model.lr must be more than 0, got -1.0."),
         ("--data.player me", "data.player must be one of uniform, rules, got me."),

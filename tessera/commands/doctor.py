@@ -121,8 +121,7 @@ def _devices() -> list[Finding]:
     import torch
 
     from tessera.go.backend import resolve_backend
-    from tessera.model.dual import choose_dual_scan
-    from tessera.model.scan import choose_scan
+    from tessera.model import DualScan, SelectiveScan
 
     findings = []
     for index in range(torch.cuda.device_count()):
@@ -135,11 +134,11 @@ def _devices() -> list[Finding]:
         built = torch.version.cuda
         why = "this torch is built without CUDA" if built is None else "torch finds no GPU"
         findings.append(Finding("cuda", "none", f"{why}; everything runs on the CPU"))
-    scan, why = choose_scan("auto", device)
+    scan, why = SelectiveScan.choose_for("auto", device)
     backend = resolve_backend("auto", device)
     findings.append(Finding("engine", f"{backend} on {device}", _why_backend(backend, device)))
     findings.append(Finding("selective scan", f"{scan} on {device}", why))
-    scan, why = choose_dual_scan("auto", device)
+    scan, why = DualScan.choose_for("auto", device)
     findings.append(Finding("mamba2 scan", f"{scan} on {device}", why))
     return findings
 

@@ -16,7 +16,7 @@ from tessera.data.selfplay_stream import MixedStream, SelfPlayStream, Weights
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
 from tessera.go import RULES, Rules
-from tessera.model import MambaModel
+from tessera.model import GameModel
 from tessera.vocabulary import Vocabulary
 
 
@@ -228,7 +228,7 @@ class GameDataModule(LightningDataModule):
         if trainer is None:
             raise ValueError("data.selfplay_share must be 0 without a trainer and its model.")
         model = trainer.lightning_module.model
-        assert isinstance(model, MambaModel)
+        assert isinstance(model, GameModel)
         stream = SelfPlayStream(
             model,
             settings,

@@ -14,9 +14,9 @@ from tessera.go.contract import described, is_number, whole_number, whole_number
 from tessera.go.randomness import MOVE, draw, random_words
 from tessera.go.record import BYTES_PER_PLY
 from tessera.go.rules import resolve_rules
-from tessera.model import MambaModel
+from tessera.model import GameModel
 from tessera.transfers import to_host
-from tessera.vocabulary import Vocabulary
+from tessera.vocabulary import Vocabulary, board_size_of, num_tokens
 
 PLAYER = "selfplay"
 
@@ -53,7 +53,7 @@ class SelfPlay:
 
     def __init__(
         self,
-        model: MambaModel,
+        model: GameModel,
         num_games: int,
         num_slots: int | None = None,
         *,
@@ -73,20 +73,21 @@ class SelfPlay:
             raise ValueError(f"temperature must be more than 0, got {described(temperature)}.")
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}.")
-        size = round((model.vocab_size - 3) ** 0.5)
-        if model.vocab_size != size**2 + 3:
+        size = board_size_of(model.vocab_size)
+        if model.vocab_size != num_tokens(size):
             raise ValueError(f"vocab_size must be n² + 3 for an n×n board, got {model.vocab_size}.")
         self.model, self.seed, self.dtype = model, whole_number("seed", seed), dtype
         self.temperature = max(temperature, _LEAST_TEMPERATURE)
         self.rules = resolve_rules(rules or "full")
         self.vocabulary = Vocabulary(size)
-        device = model.embedding.weight.device
+        device = model.device
         bytes_per_ply = BYTES_PER_PLY + 4 * size * with_legal
         num_bytes = num_games * self.rules.move_limit(size) * bytes_per_ply
         if problem := memory_problem(num_bytes, device):
             raise MemoryError(f"out of memory: num_games (={num_games}) games need {problem}.")
         self.engine = GPUGoEngine(slots, device, size, self.rules, backend)
-        self.state = model.init_state(slots)
+        # The longest game's moves, and the token before them.
+        self.state = model.init_state(slots, device, self.engine.max_moves + 1)
         self._numbers = torch.zeros(num_games + 1, dtype=torch.int64, device=device)
         self._new_tables(num_games, with_legal)
         self._tokens = self.engine.turn.new_zeros(slots)

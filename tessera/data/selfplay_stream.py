@@ -17,7 +17,7 @@ from tessera.data.chunk import Chunk
 from tessera.data.selfplay import SelfPlay
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import SELFPLAY_NUMBERS, GameStream
-from tessera.model import MambaModel
+from tessera.model import GameModel
 
 _MOST_SLOTS = 16_384  # games at once; the rest of a chunk waits for a place
 
@@ -44,7 +44,7 @@ class SelfPlayStream(GameStream):
 
     def __init__(
         self,
-        model: MambaModel,
+        model: GameModel,
         settings: StreamSettings,
         *,
         temperature: float = 1.0,

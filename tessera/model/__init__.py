@@ -1,21 +1,28 @@
-"""Sequence models that read a game and predict its next token."""
+"""Sequence models that read a game and predict its next token; see README.md beside this file."""
 
-from tessera.model.dual import DualScan, dual_scan
-from tessera.model.mamba import MAX_CONTEXT, MambaModel
-from tessera.model.mamba2 import Mamba2Mixer
-from tessera.model.mixer import MambaMixer
-from tessera.model.scan import SelectiveScan, selective_scan
-from tessera.model.state import LayerState, MambaState, MambaStateCapture
+from tessera.model.backend import Scan
+from tessera.model.mixers.base import Mixer
+from tessera.model.mixers.mamba import MambaMixer
+from tessera.model.mixers.mamba2 import Mamba2Mixer
+from tessera.model.model import MAX_CONTEXT, GameModel, MambaModel
+from tessera.model.scans.dual import DualScan, dual_scan
+from tessera.model.scans.selective import SelectiveScan, selective_scan
+from tessera.model.settings import ModelSettings
+from tessera.model.state import LayerState, MambaStateCapture, ModelState
 
 __all__ = [
     "MAX_CONTEXT",
     "DualScan",
+    "GameModel",
     "LayerState",
     "Mamba2Mixer",
     "MambaMixer",
     "MambaModel",
-    "MambaState",
     "MambaStateCapture",
+    "Mixer",
+    "ModelSettings",
+    "ModelState",
+    "Scan",
     "SelectiveScan",
     "dual_scan",
     "selective_scan",

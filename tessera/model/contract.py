@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from tessera.accelerator import memory_problem
-from tessera.model.state import MambaState
-
-Shapes = tuple[tuple[torch.Size, torch.Size], ...]
+from tessera.model.state import ModelState, StateTemplate
 
 
 def size_problems(**sizes: Any) -> list[str]:
@@ -52,31 +50,30 @@ def check_targets(targets: Any, tokens: Tensor, vocab_size: int) -> None:
     _check_values("targets", targets, vocab_size)
 
 
-def check_state(state: Any, tokens: Tensor, shapes: Shapes) -> None:
+def check_state(state: Any, tokens: Tensor, template: StateTemplate) -> None:
     """Raise ValueError unless ``state`` is one of this model, of as many games as ``tokens``.
 
     Args:
         state: anything.
         tokens: (B, …).
-        shapes: of the model's state, from ``shapes_of``.
+        template: of the model's states.
     """
-    if not isinstance(state, MambaState):
-        raise ValueError(f"state must be a MambaState, got {_looks(state)}.")
-    if shapes_of(state) != shapes:
+    if not isinstance(state, ModelState):
+        raise ValueError(f"state must be a ModelState, got {_looks(state)}.")
+    if not template.fits(state):
         raise ValueError("state must be of a model with the same mixer, sizes and n_layers.")
     if state.batch_size != len(tokens):
         raise ValueError(
             f"state must hold the games of tokens, {len(tokens)}, got {state.batch_size}."
         )
-    _check_place("state", state.layers[0].ssm, tokens.device)
+    _check_place("state", state.layers[0][0], tokens.device)
 
 
-def check_batch_size(batch_size: Any, shapes: Shapes, device: torch.device | str) -> None:
+def check_batch_size(batch_size: Any, bytes_per_game: int, device: torch.device | str) -> None:
     """Raise ValueError or MemoryError unless the state of so many games can be made there."""
     if problems := size_problems(batch_size=batch_size):
         raise ValueError(problems[0])
-    elements = sum(shape.numel() for layer in shapes for shape in layer)
-    if problem := memory_problem(4 * batch_size * elements, torch.device(device)):
+    if problem := memory_problem(batch_size * bytes_per_game, torch.device(device)):
         raise MemoryError(f"out of memory: batch_size (={batch_size}) games need {problem}.")
 
 
@@ -85,11 +82,6 @@ def check_mask(name: str, mask: Any, batch_size: int, device: torch.device) -> N
     if not isinstance(mask, Tensor) or mask.shape != (batch_size,) or mask.dtype != torch.bool:
         raise ValueError(f"{name} must be ({batch_size},) bool, got {_looks(mask)}.")
     _check_place(name, mask, device)
-
-
-def shapes_of(state: MambaState) -> Shapes:
-    """The shapes of every layer's two tensors, without the game axis."""
-    return tuple((layer.conv.shape[1:], layer.ssm.shape[1:]) for layer in state.layers)
 
 
 def _check_place(name: str, tensor: Tensor, device: torch.device) -> None:

@@ -5,35 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, slots=True)
-class LayerState:
-    """What one mixer remembers of every game.
-
-    Args:
-        conv: inputs of the convolution at the last ``d_conv - 1`` moves, oldest first, zeros before
-            the first move; (batch, d_conv - 1, channels) float32, with ``d_inner`` channels, of
-            Mamba-2 ``d_inner + 2 * d_state``.
-        ssm: state of the scan, (batch, d_inner, d_state) float32; of Mamba-2 head by head.
-    """
-
-    conv: Tensor
-    ssm: Tensor
+# What one mixer remembers of every game: a NamedTuple of tensors of its own, game axis first; all
+# zeros are a new game.
+LayerState: TypeAlias = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MambaState:
-    """What a model remembers of every game; its size does not grow with the game.
+class ModelState:
+    """What a model remembers of every game.
 
     No method of it writes into the tensors: each returns a new state.
 
     Args:
-        layers: one ``LayerState`` for every mixer, first layer first.
+        layers: what each mixer remembers, first layer first.
     """
 
     layers: tuple[LayerState, ...]
@@ -41,21 +30,19 @@ class MambaState:
     @property
     def batch_size(self) -> int:
         """Number of games."""
-        return len(self.layers[0].ssm)
+        return len(self.layers[0][0])
 
     @property
     def bytes_per_game(self) -> int:
         """Memory that one game's state takes, in bytes."""
-        tensors = [tensor for layer in self.layers for tensor in (layer.conv, layer.ssm)]
+        tensors = [tensor for layer in self.layers for tensor in layer]
         return sum(tensor.shape[1:].numel() * tensor.element_size() for tensor in tensors)
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> MambaState:
+    def map(self, function: Callable[[Tensor], Tensor]) -> ModelState:
         """The state with ``function`` applied to every tensor, such as ``torch.clone``."""
-        return MambaState(
-            tuple(LayerState(function(layer.conv), function(layer.ssm)) for layer in self.layers)
-        )
+        return ModelState(tuple(type(layer)(*map(function, layer)) for layer in self.layers))
 
-    def select(self, games: Tensor) -> MambaState:
+    def select(self, games: Tensor) -> ModelState:
         """The states of some games.
 
         Args:
@@ -64,7 +51,7 @@ class MambaState:
         """
         return self.map(lambda tensor: tensor[games])
 
-    def reset(self, mask: Tensor) -> MambaState:
+    def reset(self, mask: Tensor) -> ModelState:
         """The state in which each game where ``mask`` (batch,) bool is True is a new game.
 
         Raises:
@@ -73,27 +60,86 @@ class MambaState:
         if mask.shape != (self.batch_size,) or mask.dtype != torch.bool:
             looks = f"{tuple(mask.shape)} {mask.dtype}"
             raise ValueError(f"mask must be ({self.batch_size},) bool, got {looks}.")
-        return self.map(lambda tensor: tensor.masked_fill(mask[:, None, None], 0.0))
+        return self.map(lambda tensor: emptied(tensor, mask))
 
 
-class LastState(nn.Identity):
-    """Where a mixer's last SSM state passes, (batch, d_inner, d_state); to be hooked."""
+def emptied(tensor: Tensor, mask_B: Tensor) -> Tensor:
+    """A tensor (B, …) of a state, zero in the games where ``mask_B`` (B,) bool is True."""
+    return tensor.masked_fill(mask_B.view(-1, *(1,) * (tensor.dim() - 1)), 0)
+
+
+class StateTemplate:
+    """What every state of a model looks like, whatever the number of games.
+
+    Args:
+        init_state: makes the layers' states, of batch_size, max_moves and device.
+
+    Attributes:
+        layers: the state of one new game that has no moves.
+    """
+
+    def __init__(self, init_state: Callable[..., tuple[LayerState, ...]]) -> None:
+        self.layers = init_state(1, 0, "cpu")
+        longer = init_state(1, 1, "cpu")
+        # An axis that grows with the game has any length.
+        self._shapes = [
+            [
+                [one if one == other else None for one, other in zip(a.shape, b.shape, strict=True)]
+                for a, b in zip(layer, grown, strict=True)
+            ]
+            for layer, grown in zip(self.layers, longer, strict=True)
+        ]
+
+    def fits(self, state: ModelState) -> bool:
+        """Whether a state could be one of this model."""
+        return len(state.layers) == len(self.layers) and all(
+            type(layer) is type(own)
+            and all(
+                tensor.dim() == len(shape)
+                and all(
+                    size in (None, found)
+                    for size, found in zip(shape[1:], tensor.shape[1:], strict=True)
+                )
+                for tensor, shape in zip(layer, shapes, strict=True)
+            )
+            for layer, own, shapes in zip(state.layers, self.layers, self._shapes, strict=True)
+        )
+
+
+class Watched(nn.Module):
+    """Where what a watcher may see passes once for each entry point of a model; to be hooked.
+
+    Args:
+        num_states: how many tensors pass each time.
+    """
+
+    def __init__(self, num_states: int) -> None:
+        super().__init__()
+        self.num_states = num_states
+
+    def forward(self, states: tuple[tuple[Tensor, ...], ...]) -> None:
+        """Nothing happens unless a hook is there.
+
+        Args:
+            states: of every layer, what its mixer shows.
+        """
 
 
 class MambaStateCapture:
     """Keeps the last SSM state of every layer whenever the model runs.
 
-    Works with any entry point of the model (forward, prefill, step), with any scan, the fused
-    kernel's included, and with a compiled model. A context manager; leaving it removes the hooks.
+    Works with any entry point of the model (forward, prefill, step, step_in_place), with any scan,
+    the fused kernels included, and with a compiled model. Layers whose mixer shows nothing, such as
+    attention, are left out. A context manager; leaving it removes the hook.
 
     Args:
-        model: holds one mixer or more, in the order in which they run.
+        model: a ``GameModel``, or a module that holds one.
 
     Attributes:
         enabled: False lets runs pass unseen, so that a caller can sample one of many.
 
     Raises:
-        ValueError: if ``model`` holds no mixer.
+        ValueError: if ``model`` is no ``GameModel``, or none of its mixers shows a state.
 
     Example:
         >>> import torch
@@ -106,32 +152,31 @@ class MambaStateCapture:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        places = [module for module in model.modules() if isinstance(module, LastState)]
-        if not places:
+        places = [module for module in model.modules() if isinstance(module, Watched)]
+        if not places or not places[0].num_states:
             raise ValueError(f"model must hold a Mamba mixer, got {type(model).__name__}.")
         self.enabled = True
-        self._layers: dict[nn.Module, int] = {place: layer for layer, place in enumerate(places)}
-        self._states: list[Tensor | None] = [None] * len(places)
-        self._handles = [place.register_forward_hook(self._keep) for place in places]
+        self._states: list[Tensor] = []
+        self._handle = places[0].register_forward_hook(self._keep)
 
     @property
     def states(self) -> list[Tensor]:
-        """Final state of each layer in the last seen run, (batch, d_inner, d_state) float32.
+        """Final state of each such layer in the last seen run, (batch, d_inner, d_state) float32.
 
         PAD leaves a state as it was, so this is the state after each game's last move. Free of the
-        graph and not copied: reading it costs nothing and does not wait for the GPU. Empty before
-        the first run.
+        graph and not copied: reading it costs nothing and does not wait for the GPU; after
+        ``step_in_place`` it is the state itself, which the next step moves on. Empty before the
+        first run.
         """
-        return [state for state in self._states if state is not None]
+        return list(self._states)
 
     def remove(self) -> None:
-        """Take the hooks off the model; ``states`` stays. Doing it twice is harmless."""
-        for handle in self._handles:
-            handle.remove()
+        """Take the hook off the model; ``states`` stays. Doing it twice is harmless."""
+        self._handle.remove()
 
-    def _keep(self, place: nn.Module, args: tuple[Any, ...], state: Tensor) -> None:
+    def _keep(self, place: nn.Module, args: tuple[Any, ...], output: None) -> None:
         if self.enabled:
-            self._states[self._layers[place]] = state.detach().float()
+            self._states = [state.detach().float() for layer in args[0] for state in layer]
 
     def __enter__(self) -> MambaStateCapture:
         return self

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tessera.go import Rules
-from tessera.model import MambaModel
+from tessera.model import GameModel
 from tessera.monitor.copies import Copy
 from tessera.monitor.game import GameProbe
 from tessera.monitor.memory import MemoryProbe
@@ -40,7 +40,7 @@ class Station:
 
     Args:
         schedule: when each is sampled.
-        module: what is trained; the ``MambaModel`` in it is looked at.
+        module: what is trained; the ``GameModel`` in it is looked at.
         device: that trains.
         board_size: of the monitor's own games; None for no games.
         rules: of these games.
@@ -74,13 +74,13 @@ class Station:
         self.transfers = self._parts["transfer"] = TransferProbe()
         self._open("memory", MemoryProbe, device)
         self._open_copies(device)
-        model = next((part for part in module.modules() if isinstance(part, MambaModel)), None)
+        model = next((part for part in module.modules() if isinstance(part, GameModel)), None)
         for kind, probe, arguments in (
             ("timing", TimingProbe, (model, device)),
             ("state", StateProbe, (model,)),
         ):
             if model is None:
-                self._explain(probe.metrics, "the module holds no MambaModel")
+                self._explain(probe.metrics, "the module holds no GameModel")
             else:
                 self._open(kind, probe, *arguments)
         if board_size is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -12,18 +13,27 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 
 from tessera.data import GameDataModule
+from tessera.model import ModelSettings
+from tessera.model.settings import made_of
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpoint_parts import ContentError, check_dense, check_weights, named, shown
 from tessera.training.checkpoint_progress import check_progress
 from tessera.training.module import TesseraModule
-from tessera.training.resume import board_size_of
-from tessera.vocabulary import MIN_BOARD_SIZE
+from tessera.training.resume import model_of
+from tessera.vocabulary import MIN_BOARD_SIZE, board_size_of, num_tokens
 
-_SIZES = ("vocab_size", "d_model", "d_state", "d_conv", "expand")
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "settings by name",
+}
 
 
-def check_content(path: Path, checkpoint: Mapping[str, Any], is_fit: bool) -> None:
+def check_content(
+    path: Path, checkpoint: Mapping[str, Any], is_fit: bool, named: Collection[str] = ()
+) -> None:
     """Make sure that a checkpoint holds what a command will take from it.
 
     A measurement needs the settings and the weights; training also how far the run had come.
@@ -32,6 +42,7 @@ def check_content(path: Path, checkpoint: Mapping[str, Any], is_fit: bool) -> No
         path: the file, for the message.
         checkpoint: its content.
         is_fit: whether training goes on.
+        named: class paths that the user named; a checkpoint alone lets no class be imported.
 
     Raises:
         CheckpointError: one line, the first thing that is wrong.
@@ -42,64 +53,90 @@ def check_content(path: Path, checkpoint: Mapping[str, Any], is_fit: bool) -> No
             raise ContentError(
                 f"pytorch-lightning_version must be 2.0 or more, got {shown(version)}"
             )
-        module = _module_of(checkpoint)
+        module = _module_of(checkpoint, named)
         check_weights("state_dict", checkpoint["state_dict"], module.state_dict())
         check_progress(checkpoint, module, is_fit)
     except ContentError as error:
         raise CheckpointError(f"{path} cannot be used: {error}.") from error
 
 
-def _module_of(checkpoint: Mapping[str, Any]) -> TesseraModule:
+def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> TesseraModule:
     """The module of the checkpoint's settings, without memory and without random numbers."""
     settings = checkpoint["hyper_parameters"]
     games = checkpoint.get("datamodule_hyper_parameters", {})
-    _check_settings("hyper_parameters", settings, "model", TesseraModule)
-    _check_settings("datamodule_hyper_parameters", games, "data", GameDataModule)
-    _check_sizes(settings, checkpoint.get("state_dict"))
+    schedule = _hints(TesseraModule.__init__)
+    _check_settings("hyper_parameters", settings, "model", schedule | _hints(ModelSettings))
+    of_data = _hints(GameDataModule.__init__)
+    _check_settings("datamodule_hyper_parameters", games, "data", of_data)
+    model = model_of(checkpoint)
+    for own in model.own_parts():
+        if own not in named:
+            raise ContentError(f"its {own} is used only if the command line or a file names it")
+    try:
+        model.check()
+    except ValueError as error:
+        raise ContentError(f"model.{str(error).splitlines()[0].rstrip('.')}") from error
+    _check_sizes(model, checkpoint.get("state_dict"))
     try:
         # On which machine the run was is none of the checkpoint's concern.
         GameDataModule(**{**games, "backend": "auto"})
         with torch.device("meta"):
-            module = TesseraModule(**{**settings, "scan": "auto"})
+            module = TesseraModule(**_on_any_machine(settings))
     except (ValueError, OverflowError, RuntimeError) as error:
         raise ContentError(str(error).splitlines()[0].rstrip(".")) from error
     tokens = module.model.vocab_size
     board_size = games.get("board_size", board_size_of(tokens))
-    if tokens != board_size**2 + 3 or board_size < MIN_BOARD_SIZE:
+    wanted = num_tokens(board_size)
+    if tokens != wanted or board_size < MIN_BOARD_SIZE:
         raise ContentError(
-            f"model.vocab_size must be {board_size**2 + 3} on a {board_size}×{board_size} board, "
-            f"got {tokens}"
+            f"model.vocab_size must be {wanted} on a {board_size}×{board_size} board, got {tokens}"
         )
     return module
 
 
-def _check_settings(name: str, values: Any, section: str, klass: Any) -> None:
-    """Names and types."""
+def _hints(of: Any) -> dict[str, Any]:
+    """The types of what a function or a record is given, by name."""
+    hints = get_type_hints(of)
+    return {name: hint for name, hint in hints.items() if name not in ("return", "model", "free")}
+
+
+def _on_any_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with every choice of code left to the machine."""
+    parts = ModelSettings(**made_of(settings)).parts()
+    codes = {
+        name: {**settings.get(name, {}), "scan": "auto"}
+        for name, part in parts.items()
+        if hasattr(part, "scan")
+    }
+    return {**settings, **codes}
+
+
+def _check_settings(name: str, values: Any, section: str, hints: Mapping[str, Any]) -> None:
+    """Names and types, and in the same way those of every part's settings."""
     if not isinstance(values, dict):
         raise ContentError(f"{name} must hold settings by name, got {shown(values)}")
-    hints = get_type_hints(klass.__init__)
-    hints.pop("return")
     for key, value in values.items():
         if key not in hints:
             raise ContentError(f"{section}.{named(key)} is no setting of this version")
-        if not _is(value, hints[key]):
+        if is_dataclass(hints[key]):
+            _check_settings(f"{name} {key}", value, f"{section}.{key}", _hints(hints[key]))
+        elif not _is(value, hints[key]):
             allowed = _allowed(hints[key])
             raise ContentError(f"{section}.{key} must be {allowed}, got {shown(value)}")
 
 
-def _check_sizes(settings: Mapping[str, Any], weights: Any) -> None:
+def _check_sizes(settings: ModelSettings, weights: Any) -> None:
     """Sizes that the weights could have: a model of any others may take for ever to describe."""
     if not isinstance(weights, dict) or not weights:
         raise ContentError(f"state_dict must hold weights by name, got {shown(weights)}")
     for name, weight in weights.items():
         check_dense(f"state_dict {named(name)}", weight)
     most = max(weight.numel() for weight in weights.values())
-    limits = {**dict.fromkeys(_SIZES, most), "n_layers": len(weights)}
-    for name, limit in limits.items():
-        if settings.get(name, 1) > limit:
-            raise ContentError(
-                f"model.{name} is {settings[name]}, too much for the weights there are"
-            )
+    sizes = {"vocab_size": settings.vocab_size, **settings.fixed()}
+    for name, size in sizes.items():
+        limit = len(weights) if name == "n_layers" else most
+        if type(size) is int and size > limit:
+            raise ContentError(f"model.{name} is {size}, too much for the weights there are")
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -108,6 +145,15 @@ def _is(value: Any, kind: Any) -> bool:
         return type(value) is str and value in get_args(kind)
     if get_origin(kind) in (Union, UnionType):
         return any(_is(value, part) for part in get_args(kind))
+    if get_origin(kind) is list:
+        return type(value) is list and all(_is(part, get_args(kind)[0]) for part in value)
+    if get_origin(kind) is dict:
+        texts, parts = get_args(kind)
+        return type(value) is dict and all(
+            _is(key, texts) and _is(part, parts) for key, part in value.items()
+        )
+    if kind is Any:
+        return True
     if kind is float:
         return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return type(value) is kind
@@ -119,4 +165,6 @@ def _allowed(kind: Any) -> str:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(_allowed(part) for part in get_args(kind))
-    return _WORDS.get(kind, "null")
+    if get_origin(kind) is list:
+        return "a list of texts"
+    return _WORDS.get(get_origin(kind) or kind, "null")

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import torch
 
 from tessera.data.stream import is_out_of_memory
+from tessera.training.earlier import upgraded
 
 # A line of text where the readers of zip archives, torch among them, do not look.
 _BEFORE_DIGEST = b"\nTessera checkpoint 1; SHA-256 of everything before this line: "
@@ -35,7 +36,8 @@ class SaveError(OSError):
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint file's content on the CPU, after every byte was compared with the digest.
 
-    What the parts of it are is not looked at here, see ``checkpoint_content``.
+    What the parts of it are is not looked at here, see ``checkpoint_content``; those that had other
+    names in an earlier version have today's.
 
     Raises:
         CheckpointError: if the file is missing, torn, damaged or no checkpoint of this program.
@@ -51,7 +53,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({_reason(error)}).") from error
     if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint:
         raise CheckpointError(f"{path} is no checkpoint of Tessera.")
-    return checkpoint
+    return upgraded(checkpoint)
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:

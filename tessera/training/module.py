@@ -1,16 +1,16 @@
-"""TesseraModule: a MambaModel, its optimizer and what is logged, for a Lightning trainer."""
+"""TesseraModule: a GameModel, its optimizer and what is logged, for a Lightning trainer."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from tessera.data import GameBatch
-from tessera.model import MambaModel
+from tessera.model import GameModel, ModelSettings
 from tessera.training.metrics import NextMoveMetrics
 from tessera.transfers import owned, to_host
 
@@ -18,30 +18,21 @@ FIGURES = ("loss", "floor_nats", "excess_nats")
 
 
 class TesseraModule(LightningModule):
-    """A Mamba model that learns to predict the next token of a game.
+    """A model that learns to predict the next token of a game.
 
     The learning rate rises linearly from 0 over ``warmup_steps``, then follows half a cosine down
     to ``min_lr_ratio`` of ``lr`` at ``decay_steps``. It is a pure function of the step and of these
     arguments, so a resumed run obeys the arguments it is given, not those it was begun with.
 
     Args:
-        vocab_size: tokens; follows from data.board_size.
-        d_model: width of a position's vector.
-        d_state: states of each channel; Mamba-2 is usually run with 64 or 128.
-        d_conv: positions the short convolution sees, its own included.
-        expand: channels per unit of d_model.
-        n_layers: 1 is a bare mixer; more are pre-norm residual blocks.
-        scan: auto, triton, mamba_ssm or torch; with mixer mamba2 not triton.
         lr: highest learning rate.
         warmup_steps: steps until it is reached.
         decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
         min_lr_ratio: the lowest learning rate over the highest, 0 to 1.
-        checkpoint_activations: keep only the input of each of several blocks for the backward pass
-            and compute the rest again: less memory, more time.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
-        mixer: mamba or mamba2.
         compile: let torch.compile fuse what lies between the kernels of Mamba-1, in training on a
             GPU that runs the Triton scan; elsewhere it changes nothing.
+        model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
         ValueError: one line for every argument that is out of range.
@@ -49,49 +40,40 @@ class TesseraModule(LightningModule):
 
     def __init__(
         self,
-        vocab_size: int = 364,  # 19×19
-        d_model: int = 256,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        n_layers: int = 1,
-        scan: Literal["auto", "triton", "mamba_ssm", "torch"] = "auto",
         lr: float = 1e-3,
         warmup_steps: int = 100,
         decay_steps: int | None = None,
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
-        checkpoint_activations: bool = False,
-        mixer: Literal["mamba", "mamba2"] = "mamba",
         compile: bool = False,
+        **model: Any,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        settings = ModelSettings(**model)
+        schedule = {
+            "lr": lr,
+            "warmup_steps": warmup_steps,
+            "decay_steps": decay_steps,
+            "min_lr_ratio": min_lr_ratio,
+            "weight_decay": weight_decay,
+            "compile": compile,
+        }
+        self.save_hyperparameters({**schedule, **settings.as_dict()})
         problems = []
         try:
-            self.model = MambaModel(
-                vocab_size,
-                d_model,
-                d_state,
-                d_conv,
-                expand,
-                n_layers,
-                scan,
-                checkpoint_activations=checkpoint_activations,
-                mixer=mixer,
-            )
+            self.model = GameModel(settings)
         except ValueError as error:
             problems += [f"model.{line}" for line in str(error).splitlines()]
         checks = (
-            ("lr", lr, 0 < lr < math.inf, "more than 0"),
-            ("warmup_steps", warmup_steps, warmup_steps >= 0, "at least 0"),
-            ("decay_steps", decay_steps, decay_steps is None or decay_steps >= 1, "at least 1"),
-            ("min_lr_ratio", min_lr_ratio, 0 <= min_lr_ratio <= 1, "0 to 1"),
-            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
+            ("lr", 0 < lr < math.inf, "more than 0"),
+            ("warmup_steps", warmup_steps >= 0, "at least 0"),
+            ("decay_steps", decay_steps is None or decay_steps >= 1, "at least 1"),
+            ("min_lr_ratio", 0 <= min_lr_ratio <= 1, "0 to 1"),
+            ("weight_decay", 0 <= weight_decay < math.inf, "at least 0"),
         )
         problems += [
-            f"model.{name} must be {allowed}, got {value}."
-            for name, value, fine, allowed in checks
+            f"model.{name} must be {allowed}, got {schedule[name]}."
+            for name, fine, allowed in checks
             if not fine
         ]
         if problems:
@@ -262,14 +244,14 @@ class TesseraModule(LightningModule):
 def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The parameters with weight decay, and those without.
 
-    Without: biases, norms and everything else of one axis, embeddings, and what the module that
-    owns it names in ``no_weight_decay`` (A_log and D of a mixer).
+    Without: biases, norms and everything else of one axis, and what the part that owns it names in
+    ``no_weight_decay`` (the embedding's table; A_log and D of a mixer).
     """
     exempt = {
         id(parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
-        if isinstance(module, nn.Embedding) or name in getattr(module, "no_weight_decay", ())
+        if name in getattr(module, "no_weight_decay", ())
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Settings that the weights, or the games already seen, depend on.
-_WEIGHTS = ("d_model", "d_state", "d_conv", "expand", "n_layers", "mixer")
-_GAMES = ("rules", "komi", "ko", "suicide", "max_moves", "player", "seed")
+from tessera.model import ModelSettings
+from tessera.model.settings import made_of
+from tessera.vocabulary import board_size_of
+
+# What a run that goes on may change of its data: no game that was played depends on it.
+_FREE = (
+    "batch_size",
+    "context",
+    "games_per_chunk",
+    "windows_per_game",
+    "val_batches",
+    "test_batches",
+    "backend",
+    "selfplay_share",
+    "selfplay_temperature",
+)
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the checkpoint's run had, by the names of the command line."""
     # There was a time when no checkpoint named its mixer, because there was one.
-    model = {"mixer": "mamba", **checkpoint.get("hyper_parameters", {})}
-    data = checkpoint.get("datamodule_hyper_parameters", {})
-    settings = {
-        f"{part}.{name}": value
-        for part, values in (("model", model), ("data", data))
-        for name, value in values.items()
-    }
+    settings: dict[str, Any] = {"model.mixer": "mamba"}
+    for name, value in checkpoint.get("hyper_parameters", {}).items():
+        if name != "own" and isinstance(value, dict):
+            settings |= {f"model.{name}.{own}": part for own, part in value.items()}
+        else:
+            settings[f"model.{name}"] = value
+    games = checkpoint.get("datamodule_hyper_parameters", {})
+    settings |= {f"data.{name}": value for name, value in games.items()}
     tokens = settings.pop("model.vocab_size", None)  # follows from data.board_size
     if tokens is not None:  # of a module that was trained on other data than this program's
         settings.setdefault("data.board_size", board_size_of(tokens))
     return settings
 
 
-def board_size_of(tokens: int) -> int:
-    """The size n of the largest board whose tokens, n² + 3, are no more than these; at least 0."""
-    return math.isqrt(max(0, tokens - 3))
+def model_of(checkpoint: Mapping[str, Any]) -> ModelSettings:
+    """What the checkpoint's model is made of."""
+    return ModelSettings(**made_of(checkpoint.get("hyper_parameters", {})))
 
 
 def conflicts(
@@ -45,12 +58,13 @@ def conflicts(
         is_fit: whether training goes on; a measurement may be made on other games.
     """
     had = settings_of(checkpoint)
-    fixed = ["data.board_size", *(f"model.{name}" for name in _WEIGHTS)]
+    fixed = ["data.board_size", *(f"model.{name}" for name in model_of(checkpoint).fixed())]
     if is_fit:
-        fixed += [f"data.{name}" for name in _GAMES]
+        of_data = (name for name in had if name.startswith("data."))
+        fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]
     return [
         f"{name} must be {_text(had[name])} to go on from {path}, got {_text(wanted[name])}."
-        for name in fixed
+        for name in dict.fromkeys(fixed)
         if name in had and wanted[name] != had[name]
     ]
 

@@ -12,8 +12,8 @@ import torch
 from tessera.data import GameBatch, GameStream, SelfPlay, StreamSettings
 from tessera.go import GPUGoEngine
 from tessera.model import MambaModel
-from tessera.model import scan as scan_module
-from tessera.model.scan import ScanName
+from tessera.model.scans import selective as scan_module
+from tessera.model.scans.selective import ScanName
 from tests.waiting import no_waiting
 
 pytestmark = pytest.mark.gpu

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tessera.model import MambaModel
-from tessera.model import dual as dual_module
+from tessera.model.scans import dual as dual_module
 
 Lively = Callable[..., MambaModel]
 

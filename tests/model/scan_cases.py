@@ -23,8 +23,8 @@ from tessera.model import MambaMixer, MambaModel
 from tessera.model import losses as losses_module
 from tessera.model.convolution import triton_convolution
 from tessera.model.losses import plain_losses
-from tessera.model.mixing import triton_mixing
-from tessera.model.scan import triton_scan
+from tessera.model.scans.selective import triton_scan
+from tessera.model.selective_mixing import triton_mixing
 
 Tensors = dict[str, Tensor]
 

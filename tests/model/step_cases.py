@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from tessera.model import Mamba2Mixer
-from tessera.model.scan import selective_scan
+from tessera.model.scans.selective import selective_scan
 
 
 def compare(device: str, dtype: torch.dtype, games: int, channels: int, states: int) -> float:
@@ -58,7 +58,7 @@ def compare_mamba2(device: str, games: int, d_model: int, headdim: int) -> float
     plain.load_state_dict(mixer.state_dict())
     # Triton's interpreter runs on a CPU, where nobody else wants its steps.
     mixer.scan.steps_in_kernel = lambda x: True
-    state, other = mixer.init_layers(games), plain.init_layers(games)
+    state, other = mixer.init_state(games), plain.init_state(games)
     differences = []
     for ply in range(6):
         hidden = torch.randn(games, d_model).to(device)
@@ -68,8 +68,8 @@ def compare_mamba2(device: str, games: int, d_model: int, headdim: int) -> float
                 mixer.step_in_place(hidden, state, is_new),
                 plain.step_in_place(hidden, other, is_new),
             ),
-            (state[0].conv, other[0].conv),
-            (state[0].ssm, other[0].ssm),
+            (state.conv, other.conv),
+            (state.ssm, other.ssm),
         ]
         differences += [float(((a - b).abs() / (1 + b.abs())).max()) for a, b in pairs]
     return max(differences)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tessera.model import MambaModel, MambaState
+from tessera.model import MambaModel, ModelState
 
 MIXERS = ("mamba", "mamba2")
 TOKENS = torch.zeros(2, 3, dtype=torch.int64)
@@ -64,7 +64,7 @@ def test_the_state_of_another_model_is_refused(lively, mixer: str) -> None:
     others = [lively(), lively(n_layers=3), MambaModel(84, 12, n_layers=2, mixer=mixer)]
     others += [MambaModel(84, 24, n_layers=2, mixer=other_mixer)]
     states: list[Any] = [other.init_state(2) for other in others]
-    for state in (*states, MambaState(()), model.init_state(2).layers, 3):
+    for state in (*states, ModelState(()), model.init_state(2).layers, 3):
         for call in (
             lambda state=state: model.step(TOKENS[:, 0], state),
             lambda state=state: model.prefill(TOKENS, state),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tessera.model.embedding import TokenEmbedding, _Lookup
+from tessera.model.embeddings import TokenEmbedding, _Lookup
 from tests.model.conftest import Lively
 
 

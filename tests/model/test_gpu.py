@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from tessera.model import MambaMixer, MambaModel, MambaStateCapture
-from tessera.model import scan as scan_module
+from tessera.model.scans import selective as scan_module
 
 pytestmark = pytest.mark.gpu
 

@@ -90,11 +90,11 @@ def test_a_mixer_carries_on_with_and_without_a_pad_mask(d_conv: int) -> None:
     whole = mixer(hidden)
     for is_pad in (None, torch.zeros(2, 9, dtype=torch.bool)):
         first, second = (None, None) if is_pad is None else is_pad.split([6, 3], dim=1)
-        head, layers = mixer.advance(hidden[:, :6], first)
-        tail, layers = mixer.advance(hidden[:, 6:], second, layers)
+        head, state = mixer.advance(hidden[:, :6], first)
+        tail, state = mixer.advance(hidden[:, 6:], second, state)
         torch.testing.assert_close(torch.cat((head, tail), 1), whole, rtol=0, atol=1e-6)
         inputs = mixer.in_proj(hidden)[..., : mixer.d_inner]
-        torch.testing.assert_close(layers[0].conv, inputs[:, 9 - (d_conv - 1) :])
+        torch.testing.assert_close(state.conv, inputs[:, 9 - (d_conv - 1) :])
 
 
 @torch.no_grad()
@@ -194,8 +194,8 @@ def test_all_wrong_sizes_are_named_in_one_message() -> None:
         MambaModel(84, 0, d_state=-1, n_layers=1.5)
     assert str(error.value).splitlines() == [
         "d_model must be a whole number of at least 1, got 0.",
-        "d_state must be a whole number of at least 1, got -1.",
         "n_layers must be a whole number of at least 1, got 1.5.",
+        "d_state must be a whole number of at least 1, got -1.",
     ]
     with pytest.raises(ValueError, match=r"d_model must be .* got 0"):
         MambaMixer(0)
@@ -271,7 +271,7 @@ def test_a_run_that_nothing_follows_makes_no_state_and_the_same_vectors(
 ) -> None:
     model, hidden = lively(n_layers=n_layers), torch.randn(2, 9, 24)
     is_pad = torch.zeros(2, 9, dtype=torch.bool)
-    mixed, layers = model.mamba.advance(hidden, is_pad)
+    mixed, layers = model.blocks.advance(hidden, is_pad)
     assert len(layers) == n_layers
     operators: list[str] = []
 
@@ -281,5 +281,5 @@ def test_a_run_that_nothing_follows_makes_no_state_and_the_same_vectors(
             return func(*args, **(kwargs or {}))
 
     with Watch():
-        assert torch.equal(model.mamba(hidden, is_pad), mixed)
+        assert torch.equal(model.blocks(hidden, is_pad), mixed)
     assert "index" not in operators  # the last inputs of each game, which the state would hold

@@ -65,10 +65,10 @@ def test_a_head_is_the_largest_power_of_two_that_divides(
 ) -> None:
     mixer = Mamba2Mixer(d_model, expand=expand)
     assert (mixer.headdim, mixer.num_heads) == (headdim, d_model * expand // headdim)
-    mixed, layers = mixer.advance(torch.randn(2, 7, d_model))
+    mixed, state = mixer.advance(torch.randn(2, 7, d_model))
     assert mixed.shape == (2, 7, d_model)
-    assert layers[0].ssm.shape == (2, d_model * expand, 16)
-    assert layers[0].conv.shape == (2, 3, d_model * expand + 32)
+    assert state.ssm.shape == (2, d_model * expand, 16)
+    assert state.conv.shape == (2, 3, d_model * expand + 32)
 
 
 def test_what_is_wrong_is_said_in_one_line_each() -> None:
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_said_in_one_line_each() -> None:
     with pytest.raises(ValueError, match=r"^mixer must be mamba or mamba2, got mamba3\.$"):
         MambaModel(84, 8, mixer="mamba3")
     for n_layers in (1, 2):
-        with pytest.raises(ValueError, match="auto, mamba_ssm or torch with mixer mamba2, got tri"):
+        with pytest.raises(ValueError, match="scan must be auto, mamba_ssm, torch, got 'tri"):
             MambaModel(84, 8, n_layers=n_layers, scan="triton", mixer="mamba2")
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tessera.model import LayerState, MambaModel, MambaState, MambaStateCapture
+from tessera.model import MambaModel, MambaStateCapture, ModelState
+from tessera.model.mixers.state_space import StateSpaceState
 
 MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
 LAYERS = pytest.mark.parametrize("n_layers", [1, 3])
@@ -16,7 +17,7 @@ def random_tokens(games: int, length: int) -> torch.Tensor:
     return torch.randint(0, 82, (games, length), generator=torch.Generator().manual_seed(2))
 
 
-def assert_same_state(actual: MambaState, expected: MambaState) -> None:
+def assert_same_state(actual: ModelState, expected: ModelState) -> None:
     assert len(actual.layers) == len(expected.layers)
     for own, other in zip(actual.layers, expected.layers, strict=True):
         torch.testing.assert_close(own.conv, other.conv, rtol=0, atol=1e-5)
@@ -149,5 +150,5 @@ def test_layer_states_hold_the_last_inputs_oldest_first(lively, mixer: str) -> N
         first = 0 if mixer == "mamba" else model.mamba.d_inner
         inputs = model.mamba.in_proj(model.embedding(tokens))[..., first:]
         inputs = inputs[..., : model.mamba.conv1d.in_channels]
-    assert isinstance(state.layers[0], LayerState)
+    assert isinstance(state.layers[0], StateSpaceState)
     torch.testing.assert_close(state.layers[0].conv, inputs[:, -3:])

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tessera.model import MambaModel, SelectiveScan, selective_scan
-from tessera.model import scan as scan_module
+from tessera.model.scans import selective as scan_module
 
 Arguments = dict[str, Tensor]
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from tessera.model import MambaModel, SelectiveScan, selective_scan
+from tessera.model import MambaModel, SelectiveScan, backend, selective_scan
 from tessera.model import losses as losses_module
-from tessera.model import scan as scan_module
 from tessera.model.convolution import causal_convolution
-from tessera.model.mixing import mix_channels, triton_mixing
+from tessera.model.scans import selective as scan_module
+from tessera.model.selective_mixing import mix_channels, triton_mixing
 from tests.model.scan_cases import (
     CONVOLUTIONS,
     LOSSES,
@@ -228,30 +228,30 @@ def test_the_backward_divides_all_work_over_a_full_gpu(resident: int, num_blocks
 def test_auto_takes_triton_then_mamba_ssm_then_the_plain_scan(monkeypatch, caplog) -> None:
     device = torch.device("cuda", 0)
     missing, kernel = "", object()
-    monkeypatch.setattr(scan_module, "triton_obstacle", lambda device: missing)
+    monkeypatch.setattr(backend, "triton_obstacle", lambda device: missing)
     monkeypatch.setattr(scan_module, "_find_mamba_ssm", lambda: (kernel, "no mamba_ssm"))
-    scan_module._log_fallback.cache_clear()
-    assert scan_module._choose("auto", device) == "triton"
-    assert scan_module._choose("auto", torch.device("cpu")) == "torch"
+    backend._log_fallback.cache_clear()
+    assert backend._choose(SelectiveScan, "auto", device) == "triton"
+    assert backend._choose(SelectiveScan, "auto", torch.device("cpu")) == "torch"
     assert not caplog.messages
     missing = "compute capability 8.0 or above, and this GPU has 7.5"
-    assert [scan_module._choose("auto", device) for _ in range(2)] == ["mamba_ssm"] * 2
+    assert [backend._choose(SelectiveScan, "auto", device) for _ in range(2)] == ["mamba_ssm"] * 2
     (message,) = caplog.messages
-    assert "runs mamba_ssm: slower" in message and missing in message
+    assert "runs mamba_ssm for SelectiveScan: slower" in message and missing in message
     kernel = None
-    assert [scan_module._choose("auto", device) for _ in range(2)] == ["torch"] * 2
-    assert "runs torch: many times slower" in caplog.messages[1]
+    assert [backend._choose(SelectiveScan, "auto", device) for _ in range(2)] == ["torch"] * 2
+    assert "runs torch for SelectiveScan: slower" in caplog.messages[1]
     assert "no mamba_ssm" in caplog.messages[1]
     assert len(caplog.messages) == 2
-    with pytest.raises(ValueError, match=r"auto or torch on cuda:0, got triton, which needs comp"):
-        scan_module._choose("triton", device)
+    with pytest.raises(ValueError, match=r"auto or torch on cuda:0, got triton: Triton needs comp"):
+        backend._choose(SelectiveScan, "triton", device)
 
 
 @needs_triton
 def test_the_kernels_refuse_tensors_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     model = MambaModel(84, 8, scan="triton")
-    with pytest.raises(ValueError, match="on cpu, got triton, which needs a CUDA device"):
+    with pytest.raises(ValueError, match="on cpu, got triton: Triton needs a CUDA device"):
         model(torch.zeros(1, 3, dtype=torch.int64))
 
 
@@ -265,7 +265,7 @@ def test_asking_for_a_missing_triton_says_what_to_install(monkeypatch: pytest.Mo
 @needs_triton
 def test_more_taps_or_digits_than_the_kernels_have_are_left_to_the_plain_form() -> None:
     from tessera.model.convolution import triton_convolution
-    from tessera.model.scan import triton_scan
+    from tessera.model.scans.selective import triton_scan
 
     inputs = as_float64(SCANS["three-positions"].inputs())
     for actual, expected in zip(triton_scan(**inputs), selective_scan(**inputs), strict=True):

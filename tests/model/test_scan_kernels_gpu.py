@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from tessera.model import MambaMixer, MambaModel, MambaStateCapture, selective_scan
 from tessera.model.convolution import causal_convolution, triton_convolution
-from tessera.model.mixing import mix_channels, triton_mixing
-from tessera.model.scan import triton_scan
+from tessera.model.scans.selective import triton_scan
+from tessera.model.selective_mixing import mix_channels, triton_mixing
 from tests.model.scan_cases import (
     Convolution,
     Losses,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tessera.model import MambaMixer, MambaModel
-from tessera.model import scan as scan_module
+from tessera.model.scans import selective as scan_module
 
 # Read from mamba_ssm 2.3.2's Mamba(256).
 MAMBA_SSM_256 = {
@@ -44,7 +44,8 @@ def test_odd_sizes_round_the_rank_of_dt_up() -> None:
 def test_one_layer_has_the_mixer_under_mamba() -> None:
     names = set(MambaModel(84, 256).state_dict())
     outer = {"embedding.weight", "head.weight", "head.bias"}
-    assert names == outer | {f"mamba.{name}" for name in MAMBA_SSM_256}
+    assert names == outer | {f"blocks.mixers.0.{name}" for name in MAMBA_SSM_256}
+    assert set(MambaModel(84, 256).mamba.state_dict()) == MAMBA_SSM_256.keys()
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_between_samples_nothing_is_hooked_and_no_state_is_held(model: MambaMode
     probe = StateProbe(model)
     assert hooks(model) == 0 and probe.read() == {}
     probe.begin()
-    assert hooks(model) == 2
+    assert hooks(model) == 1
     logits = model(tokens(3, 1))
     probe.end()
     assert hooks(model) == 0

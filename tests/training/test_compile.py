@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tessera.model import MambaModel
+from tessera.model import GameModel
 from tests.runs import fit
 
 
@@ -14,9 +14,9 @@ from tests.runs import fit
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether batches were said to be of one length, each time that training was compiled."""
     calls: list[bool] = []
-    monkeypatch.setattr(MambaModel, "can_be_compiled", lambda self: True)
+    monkeypatch.setattr(GameModel, "can_be_compiled", lambda self: True)
     monkeypatch.setattr(
-        MambaModel, "compile_training", lambda self, same_length: calls.append(same_length)
+        GameModel, "compile_training", lambda self, same_length: calls.append(same_length)
     )
     return calls
 

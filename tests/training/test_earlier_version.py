@@ -1,8 +1,8 @@
 """What the version before the parts were exchangeable computed, and what this one makes of it.
 
-``earlier/`` holds, for three models, a checkpoint after 6 steps, the loss of each of 12 steps of one
-run, and the probabilities that the checkpoint gave a game. The commands below made them at commit
-9466dd0.
+``earlier/`` holds, for three models, a checkpoint after 6 steps, the loss of each of 12 steps of
+one run, and the probabilities that the checkpoint gave a game. The commands below made them at
+commit 9466dd0.
 """
 
 from __future__ import annotations

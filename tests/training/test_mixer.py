@@ -35,7 +35,7 @@ def test_a_resumed_run_is_the_one_that_was_not_interrupted_whatever_it_keeps(fol
     # What is not said is as in the checkpoint, the mixer included.
     assert fit(kept, "false", "--ckpt_path", "last") == 0
     whole, resumed = weights(state("whole")), weights(state())
-    assert {"model.mamba.mixers.1.dt_bias", "model.mamba.mixers.0.norm.weight"} <= set(whole)
+    assert {"model.blocks.mixers.1.dt_bias", "model.blocks.mixers.0.norm.weight"} <= set(whole)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert state()["global_step"] == 20

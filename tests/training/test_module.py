@@ -20,7 +20,7 @@ from tessera.training.module import decay_groups
 
 
 def module(**changes) -> TesseraModule:
-    return TesseraModule(**{"vocab_size": 12, "d_model": 8, "d_state": 4, **changes})
+    return TesseraModule(**{"vocab_size": 12, "d_model": 8, "mamba": {"d_state": 4}, **changes})
 
 
 def names_of_groups(model: MambaModel) -> list[list[str]]:
@@ -77,7 +77,7 @@ def test_only_matrices_decay() -> None:
         "x_proj",
     }
     plain_names = {names[id(p)] for p in plain}
-    assert {"embedding.weight", "head.bias", "mamba.final_norm.weight"} <= plain_names
+    assert {"embedding.weight", "head.bias", "blocks.final_norm.weight"} <= plain_names
     assert {n.split(".")[-1] for n in plain_names} == {"weight", "bias", "A_log", "D"}
     assert len(decayed) + len(plain) == len(names)
     assert all(parameter.dim() > 1 for parameter in decayed)

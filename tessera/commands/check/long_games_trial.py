@@ -14,14 +14,16 @@ from tessera.commands.check.criteria import MAX_STATE_NORM
 from tessera.commands.check.trials import PlayedBatch, described
 from tessera.go import GPUGoEngine
 from tessera.go.randomness import MOVE, draw, random_words
-from tessera.model import MambaModel, MambaState
+from tessera.model import MambaModel, ModelState
+from tessera.model.mixers.state_space import StateSpaceState
+from tessera.vocabulary import num_tokens
 
 
 def new_model(board_size: int, d_model: int, device: torch.device, seed: int) -> MambaModel:
     """A model with fresh weights, the same for the same seed on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MambaModel(board_size**2 + 3, d_model).to(device).eval()
+        return MambaModel(num_tokens(board_size), d_model).to(device).eval()
 
 
 def play_long_games(
@@ -124,12 +126,12 @@ class _Witness:
         counter = torch.zeros_like(engine.turn)
         self._passes, self._restarts, self._longest = counter, counter, counter
 
-    def see_model(self, logits: Tensor, state: MambaState) -> None:
+    def see_model(self, logits: Tensor, state: ModelState) -> None:
         """Look at what the model gave: logits (B, V) and its new state."""
-        layers = [layer.ssm for layer in state.layers]
-        for tensor in (logits, *layers, *(layer.conv for layer in state.layers)):
+        tensors = [tensor for layer in state.layers for tensor in layer]
+        for tensor in (logits, *tensors):
             self._is_finite = self._is_finite & tensor.flatten(1).isfinite().all(1)
-        for ssm in layers:
+        for ssm in (layer.ssm for layer in state.layers if isinstance(layer, StateSpaceState)):
             self._norm = torch.maximum(self._norm, ssm.flatten(1).norm(dim=1))
 
     def see_games(self, is_forced: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from tessera.monitor import TesseraMonitor
 from tessera.training import TesseraModule
 from tessera.training.interruption import keep_signals
 from tessera.transfers import to_host
+from tessera.vocabulary import num_tokens
 
 _READ_EVERY = 10  # steps between two looks at the losses, which wait for the GPU
 # A short training is looked at more closely than a long one; tables would hide what is found.
@@ -102,15 +103,14 @@ def train(
         tell: is called with the share that is done, from 0 to 1.
     """
     quieten()
-    vocab_size = settings.board_size**2 + 3
     watch = _Watch(settings, tell)
     monitor, fault = None, ""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = TesseraModule(
-                vocab_size,
-                settings.d_model,
+                vocab_size=num_tokens(settings.board_size),
+                d_model=settings.d_model,
                 n_layers=settings.n_layers,
                 lr=settings.lr,
                 warmup_steps=settings.warmup_steps,
@@ -133,7 +133,7 @@ def train(
     return TrainingRun(
         name=str(settings),
         device=device.type,
-        vocab_size=vocab_size,
+        vocab_size=num_tokens(settings.board_size),
         max_steps=settings.max_steps,
         losses=tuple(watch.losses),
         floor_nats=floor_nats,

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tessera.commands.console import go_on_without_console
 from tessera.commands.fit.closing import closing_lines, stopped_where
+from tessera.commands.fit.earlier_options import upgraded_options
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import game_loader, print_predictions
 from tessera.commands.fit.run_settings import run_problems
@@ -26,6 +27,8 @@ from tessera.commands.fit.trainer_settings import spent_limits
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.data.stream import is_out_of_memory
+from tessera.model import ModelSettings
+from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
 from tessera.signals import Stopped
@@ -52,6 +55,7 @@ from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
 from tessera.training.trainer import StreamTrainer
 from tessera.training.unprofiled import Unprofiled
+from tessera.vocabulary import num_tokens
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 10_000,
@@ -85,7 +89,8 @@ class TesseraCLI(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.argv = list(args)
+        self.argv = list(args)  # as it was typed
+        self._options = upgraded_options(self.argv)
         self.run_folder: RunFolder | None = None
         self._lock = RunLock()
         try:
@@ -98,7 +103,7 @@ class TesseraCLI(LightningCLI):
                 trainer_defaults=_TRAINER_DEFAULTS,
                 seed_everything_default=0,
                 parser_class=TesseraParser,
-                args=self.argv,
+                args=self._options,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
@@ -167,7 +172,7 @@ class TesseraCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, take what is not said from the checkpoint, and compare what is."""
-        config = parser.parse_args(self.argv)
+        config = parser.parse_args(self._options)
         command, settings = config.subcommand, config[config.subcommand]
         run_name = _run_name(settings)
         try:
@@ -181,10 +186,11 @@ class TesseraCLI(LightningCLI):
                 )
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
             checkpoint = read_checkpoint(path)
-            check_content(path, checkpoint, command == "fit")
+            named = ModelSettings(**made_of(settings.model.as_dict())).own_parts()
+            check_content(path, checkpoint, command == "fit", named)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
-            config = parser.parse_args(self.argv)
+            config = parser.parse_args(self._options)
             settings = config[command]
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
@@ -358,7 +364,7 @@ def _rank() -> int:
 
 def _vocab_size(board_size: int | None) -> int:
     # Plain arithmetic, because a wrong board size is reported together with everything else.
-    return (board_size or 0) ** 2 + 3
+    return num_tokens(board_size or 0)
 
 
 def _root(settings: Namespace) -> Path:

@@ -16,6 +16,8 @@ from tessera.accelerator import device_memory
 from tessera.data.settings import usual_windows
 from tessera.go import RULES
 from tessera.go.record import BYTES_PER_PLY
+from tessera.model import ModelSettings
+from tessera.model.settings import made_of
 
 Settings = Mapping[str, Any]
 
@@ -49,7 +51,7 @@ def memory_problems(
     where = "the GPU" if device.type == "cuda" else "this machine"
     problems: list[str] = []
     named: set[str] = set()
-    for need in _needs(command):
+    for need in _needs(command, settings):
         num_bytes = need.num_bytes(settings)
         if num_bytes <= there:
             continue
@@ -70,15 +72,15 @@ def memory_problems(
     return problems
 
 
-def _needs(command: str) -> list[_Need]:
+def _needs(command: str, settings: Settings) -> list[_Need]:
     trains = command == "fit"
-    weights = ("model.n_layers", "model.d_model", "model.expand", "model.d_state", "model.d_conv")
+    weights = ("model.n_layers", "model.d_model", *_of_parts(settings))
     needs = [_Need("the model", lambda s: _weights(s, trains), weights)]
     cut = ("data.context", "data.max_moves")
     if trains:
         of_games = ("data.games_per_chunk", "data.windows_per_game", *cut)
         needs.append(_Need("a chunk of games", _chunk, of_games))
-        of_step = ("data.batch_size", "data.context", *weights[:3])
+        of_step = ("data.batch_size", "data.context", *weights)
         needs.append(_Need("a step of training", _step, of_step))
     for part, (what, used_by) in _HELD_OUT.items():
         if command in used_by:
@@ -87,15 +89,27 @@ def _needs(command: str) -> list[_Need]:
     return needs
 
 
-def least_parameters(s: Settings) -> int:
-    """A lower bound of a model's parameters, of either mixer: its matrices without the small."""
-    d_model, d_inner = s["model.d_model"], s["model.expand"] * s["model.d_model"]
-    mixer = 3 * d_model * d_inner + d_inner * s["model.d_conv"] + d_model * s["model.d_state"]
-    return s["model.n_layers"] * mixer + 2 * (s["data.board_size"] ** 2 + 3) * d_model
+def _model(s: Settings) -> ModelSettings:
+    """What the model is made of."""
+    nested: dict[str, Any] = {}
+    for name, value in s.items():
+        section, _, rest = name.partition(".")
+        part, _, own = rest.partition(".")
+        if section == "model":
+            nested[part] = {**nested.get(part, {}), own: value} if own else value
+    return ModelSettings(**made_of(nested))
+
+
+def _of_parts(s: Settings) -> list[str]:
+    """The sizes among the settings of the parts that are used."""
+    names = (
+        f"model.{name}.{key}" for name, part in _model(s).parts().items() for key in vars(part)
+    )
+    return [name for name in names if type(s[name]) is int]
 
 
 def _weights(s: Settings, trains: bool) -> int:
-    return least_parameters(s) * (_TRAINED if trains else _LOADED)
+    return _model(s).num_parameters() * (_TRAINED if trains else _LOADED)
 
 
 def _plies(s: Settings) -> int:
@@ -134,9 +148,11 @@ def _held_out(part: str) -> Callable[[Settings], int]:
 
 def _step(s: Settings) -> int:
     """What the backward pass finds of the channels: two rows in, two out, of two bytes."""
-    d_inner = s["model.expand"] * s["model.d_model"]
-    kept = s["model.d_model"] if s["model.checkpoint_activations"] else 4 * d_inner
-    return 2 * s["data.batch_size"] * (s["data.context"] or 1) * s["model.n_layers"] * kept
+    model = _model(s)
+    # Of a mixer that is not known, its input only.
+    expand = min(4 * getattr(getattr(model, name, None), "expand", 0.25) for name in model.mixers())
+    kept = model.d_model * (1 if model.checkpoint_activations else int(expand))
+    return 2 * s["data.batch_size"] * (s["data.context"] or 1) * model.n_layers * kept
 
 
 def _in_words(num_bytes: int) -> str:

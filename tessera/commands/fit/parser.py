@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, check_settings_text
 from tessera.commands.one_line import one_line
+from tessera.training.earlier import upgraded_settings
 
 _MODE = "tessera"  # jsonargparse's name for a way to read values and files
 _WORDS = {
@@ -141,9 +142,12 @@ def _load(text: str) -> Any:
     """
     check_settings_text(text)
     try:
-        return _load_yaml(text)
+        value = _load_yaml(text)
     except (ValueError, LookupError, AttributeError) as error:
         raise SettingsTextError(UNREADABLE) from error
+    if isinstance(value, dict) and isinstance(value.get("model"), dict):  # a configuration
+        return {**value, "model": upgraded_settings(value["model"])}
+    return value
 
 
 _load_yaml = get_loader("yaml")

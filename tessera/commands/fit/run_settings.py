@@ -14,8 +14,8 @@ from tessera.commands.fit.trainer_settings import trainer_problems
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.go.backend import resolve_backend
-from tessera.model.dual import choose_dual_scan
-from tessera.model.scan import choose_scan
+from tessera.model import ModelSettings
+from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.training.module import TesseraModule
 
@@ -27,7 +27,6 @@ _RANGES = {
     "seed_everything": (0, 2**32 - 1),  # of torch's and NumPy's generators
 }
 _TOO_LARGE = 2**63
-_SIZES = ("d_model", "d_state", "d_conv", "expand", "n_layers")
 
 
 def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list[str]:
@@ -81,16 +80,20 @@ def _of_the_model(
     settings: Namespace, defaults: Namespace, command: str, has_data: bool
 ) -> list[str]:
     """What the model refuses, and what has no room in the memory."""
-    sizes = [settings.model[name] for name in _SIZES]
-    # A model is built last, and without memory: of huge sizes not even that could be done.
-    if has_data and min(sizes) >= 1:
-        given, usual = _flat(settings), _flat(defaults)
-        if problems := memory_problems(given, usual, device_of(settings), command):
-            return problems
-    # Every block is like the second, so no more than two have to be built.
-    smaller = {**settings.model, "n_layers": min(2, settings.model.n_layers)}
+    given = settings.model.as_dict()
     if not has_data:  # and so no vocabulary
-        del smaller["vocab_size"]
+        del given["vocab_size"]
+    model = ModelSettings(**made_of(given))
+    if problems := _refused(model.check, ()):
+        return [f"model.{line}" for line in problems]
+    # A model is built last, and without memory: of huge sizes not even that could be done.
+    if has_data:
+        every, usual = _flat(settings), _flat(defaults)
+        if problems := memory_problems(every, usual, device_of(settings), command):
+            return problems
+    # Every round of the mixers is like the first, so no more than one and two blocks are built.
+    num_kinds = 1 if isinstance(model.mixer, str) else len(model.mixer)
+    smaller = {**given, "n_layers": min(max(2, num_kinds), model.n_layers)}
     with torch.device("meta"):
         return _refused(TesseraModule, smaller)
 
@@ -98,11 +101,12 @@ def _of_the_model(
 def _of_the_device(settings: Namespace) -> list[str]:
     """Code that was asked for by name and does not run on the device of this run."""
     device = device_of(settings)
-    choose = choose_dual_scan if settings.model.mixer == "mamba2" else choose_scan
     problems = [
         f"data.{line}" for line in _refused(resolve_backend, (settings.data.backend, device))
     ]
-    return problems + [f"model.{line}" for line in _refused(choose, (settings.model.scan, device))]
+    for name, part in ModelSettings(**made_of(settings.model.as_dict())).parts().items():
+        problems += [f"model.{name}.{line}" for line in _refused(part.check_on, (device,))]
+    return problems
 
 
 def device_of(settings: Namespace) -> torch.device:

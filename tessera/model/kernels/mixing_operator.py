@@ -43,7 +43,7 @@ def mixing_operator(
     state_BDN: Tensor | None,
     is_pad_BL: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The results of ``tessera.model.mixing.mix_channels``, which lists the arguments.
+    """The results of ``tessera.model.selective_mixing.mix_channels``, which lists the arguments.
 
     Two more for the backward, without gradients: the output of the convolution (B, L, D), and what
     is selected at each position (B, L, M).

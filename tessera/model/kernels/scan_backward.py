@@ -1,4 +1,4 @@
-"""Gradients of the selective scan, the same bits each time; beside ``tessera.model.scan``.
+"""Gradients of the selective scan, the same bits each time; beside ``selective_scan``.
 
 Shapes: B games, L positions, D channels, N states of a channel; P programs and S splits of the
 channels, see below. Nothing but the inputs was saved, so a warp first walks forward through a

@@ -1,4 +1,4 @@
-"""The selective scan, one warp for each game and block of channels; beside ``tessera.model.scan``.
+"""The selective scan, one warp for each game and block of channels; beside ``selective_scan``.
 
 Shapes: B games, L positions, D channels, N states of a channel. A warp holds the states of its
 channels in registers and walks through the game; with two million (game, channel) pairs in a batch
@@ -57,7 +57,7 @@ def scan_forward_kernel(
     HAS_STATE: tl.constexpr,
     HAS_PADS: tl.constexpr,
 ):
-    """Write the gated output and the last state; see ``tessera.model.scan.selective_scan``.
+    """Write the gated output and the last state; see ``selective_scan``.
 
     Programs: one for each game and block of CHANNELS channels, the blocks of a game side by side.
 

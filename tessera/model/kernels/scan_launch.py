@@ -51,7 +51,7 @@ def scan_forward(
     state_BDN: Tensor | None,
     is_pad_BL: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """The output and last state of ``tessera.model.selective_scan``, which lists the arguments."""
+    """The output and last state of ``tessera.model.scans.selective``, which lists the arguments."""
     assert x_BLD.shape == dt_BLD.shape == z_BLD.shape and B_BLN.shape == C_BLN.shape
     assert B_BLN.shape == (*x_BLD.shape[:2], A_DN.shape[1]) and len(A_DN) == x_BLD.shape[2]
     y_BLD = x_BLD.new_empty(x_BLD.shape)

@@ -30,7 +30,7 @@ from tessera.commands.check.trials import PlayedBatch
 from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
 from tessera.go.position import Removed, no_suicide, place
 from tessera.go.randomness import MOVE, random_words
-from tessera.model import MambaModel, MambaState
+from tessera.model import GameModel, MambaModel, ModelState
 from tessera.signals import Stopped, StopSignals
 from tessera.training import TesseraModule
 
@@ -249,7 +249,7 @@ def test_a_new_game_is_another_one_and_begins_with_an_empty_state() -> None:
     class Recording(MambaModel):
         """Keeps what it reads and answers."""
 
-        def step(self, tokens: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        def step(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
             logits, state = super().step(tokens, state)
             seen.append((tokens, logits))
             return logits, state
@@ -388,13 +388,13 @@ def test_a_model_that_does_not_learn_fails_after_all_its_steps() -> None:
 
 
 def test_a_bad_start_fails_although_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
-    init = MambaModel.__init__
+    init = GameModel.__init__
 
-    def badly(self: MambaModel, *args: Any, **kwargs: Any) -> None:
+    def badly(self: GameModel, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         nn.init.normal_(self.head.bias, std=3.0)
 
-    monkeypatch.setattr(MambaModel, "__init__", badly)
+    monkeypatch.setattr(GameModel, "__init__", badly)
     finding = judge_progress(train(SMALL, CPU, seed=0))
     assert finding.details["fall_ratio"] > 0.1 and finding.verdict == "failed"
 

@@ -186,10 +186,10 @@ def test_aliases_merges_dates_and_a_byte_order_mark_are_read(
 ) -> None:
     text = "\ufeffmodel: &m {d_model: 8}\ndata:\r\n  <<: {seed: 5}\r\n  seed: 1_0\r\n"
     Path("x.yaml").write_text(text + "  batch_size: &b 3\nrun_name: 2020-99-99\ncpu_threads: *b\n")
-    Path("y.yaml").write_text("d_state: 4\nmixer: mamba2")
+    Path("y.yaml").write_text("mamba2: {d_state: 4}\nmixer: mamba2")
     assert tessera("fit", "--config", "x.yaml", "--model", "y.yaml", "--print_config") == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert (shown["model"]["d_model"], shown["model"]["d_state"]) == (8, 4)
+    assert (shown["model"]["d_model"], shown["model"]["mamba2"]["d_state"]) == (8, 4)
     assert (shown["data"]["seed"], shown["data"]["batch_size"], shown["cpu_threads"]) == (10, 3, 3)
     assert shown["run_name"] == "2020-99-99"
 

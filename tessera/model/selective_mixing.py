@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tessera.model.convolution import MAX_TAPS, causal_convolution
-from tessera.model.scan import selective_scan, triton_scan
+from tessera.model.scans.selective import selective_scan, triton_scan
 
 
 def mix_channels(

@@ -6,16 +6,21 @@ the convolution sees, ``D + 2 N``, W ``d_conv - 1``.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import size_problems
 from tessera.model.convolution import causal_convolution, triton_convolution
-from tessera.model.dual import DualScan
-from tessera.model.mixer import Mixer, initial_dt_bias
-from tessera.model.scan import ScanName, frozen
-from tessera.model.state import LastState, LayerState
+from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
+from tessera.model.parts import MixerSettings
+from tessera.model.scans.dual import DualScan
+from tessera.model.scans.selective import frozen
+
+DualScanName = Literal["auto", "mamba_ssm", "torch"]
 
 _MOST_HEADDIM = 64  # mamba_ssm's, with which its kernels are fastest
 
@@ -49,7 +54,7 @@ class RMSNormGated(nn.Module):
             return F.rms_norm(gated, self.weight.shape, self.weight.to(dtype), self.eps).to(y.dtype)
 
 
-class Mamba2Mixer(Mixer):
+class Mamba2Mixer(StateSpaceMixer):
     """Mixes positions with one state space a head: d_model in, d_model out.
 
     Parameters have the names, shapes, initial distribution and order of drawing of
@@ -79,7 +84,7 @@ class Mamba2Mixer(Mixer):
         d_state: int = 16,
         d_conv: int = 4,
         expand: int = 2,
-        scan: ScanName = "auto",
+        scan: DualScanName = "auto",
         headdim: int | None = None,
     ) -> None:
         super().__init__()
@@ -108,11 +113,10 @@ class Mamba2Mixer(Mixer):
         self.norm = RMSNormGated(self.d_inner)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.scan = DualScan(scan)
-        self.last_state = LastState()
         self.mark_parameters()
 
     def _mix(
-        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None, before: LayerState | None
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None, before: StateSpaceState | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         if is_pad_BL is not None:
             # Zero already. But the norm of zero enlarges its gradient three hundred times, twice in
@@ -134,10 +138,7 @@ class Mamba2Mixer(Mixer):
         # At PAD z is zero, and so is silu(z) and its norm: nothing leaves the mixer there.
         return self.out_proj(self.norm(y_BLD, z_BLD)), x_BLE, ssm_BDN
 
-    def _steps_in_kernel(self, hidden_BH: Tensor) -> bool:
-        return self.scan.steps_in_kernel(hidden_BH)
-
-    def _step(self, hidden_BH: Tensor, own: LayerState, is_new_B: Tensor) -> Tensor:
+    def _step(self, hidden_BH: Tensor, own: StateSpaceState, is_new_B: Tensor) -> Tensor:
         from tessera.model.kernels.step import conv_step, scan_step
 
         assert self.conv1d.bias is not None
@@ -190,3 +191,41 @@ def _largest_headdim(d_inner: int) -> int:
     while d_inner % headdim:
         headdim //= 2
     return headdim
+
+
+@dataclass(frozen=True)
+class Mamba2Settings(MixerSettings):
+    """Settings of ``Mamba2Mixer``.
+
+    Args:
+        d_state: states of each channel; usually 64 or 128.
+        d_conv: positions the short convolution sees, its own included.
+        expand: channels per unit of d_model.
+        scan: auto, mamba_ssm or torch.
+        headdim: channels of a head; null for the largest of 64, 32, 16, … that divides all.
+    """
+
+    d_state: int = 16
+    d_conv: int = 4
+    expand: int = 2
+    scan: DualScanName = "auto"
+    headdim: int | None = None
+
+    free = ("scan",)
+
+    def build(self, d_model: int) -> Mamba2Mixer:
+        """The mixer."""
+        return Mamba2Mixer(d_model, **asdict(self))
+
+    def check_on(self, device: torch.device) -> None:
+        """Look at the scan."""
+        DualScan.choose_for(self.scan, device)
+
+    def num_parameters(self, d_model: int) -> int:
+        """Of the mixer."""
+        d_inner = self.expand * d_model
+        convolved = d_inner + 2 * self.d_state
+        num_heads = d_inner // (self.headdim or _largest_headdim(d_inner))
+        projections = d_model * (2 * d_inner + convolved + num_heads)
+        # A, D and the bias of dt; the gated norm.
+        return projections + convolved * (self.d_conv + 1) + 3 * num_heads + d_inner

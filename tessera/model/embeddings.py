@@ -5,20 +5,45 @@ Shape suffixes: B games, L positions, T tokens (``B * L``), H ``d_model``, V ``v
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tessera.model.parts import EmbeddingSettings
 
-class TokenEmbedding(nn.Embedding):
+
+class Embedding(nn.Module, ABC):
+    """Tokens in, vectors of d_model out; zero at PAD.
+
+    Attributes:
+        no_weight_decay: see ``Mixer``.
+    """
+
+    no_weight_decay: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Vectors (…, H) of tokens (…).
+
+        Args:
+            tokens: int64 or int32.
+            dtype: of the vectors, and so of their gradient; None means the weights'.
+        """
+
+
+class TokenEmbedding(nn.Embedding, Embedding):
     """``nn.Embedding``, whose gradient is a matrix product on a GPU.
 
     torch's own kernel adds the vectors of a token in an order that depends on timing. The product
     with one-hot rows does not, and is faster in bfloat16; under autocast it is taken in
     autocast's dtype, like the gradients of all other weights.
     """
+
+    no_weight_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
     def forward(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Vectors (B, L, H) of tokens (B, L).
@@ -62,3 +87,16 @@ class _Lookup(torch.autograd.Function):
         if ctx.padding_idx is not None:
             grad_VH[ctx.padding_idx] = 0
         return None, grad_VH.to(ctx.weight_dtype), None, None, None
+
+
+@dataclass(frozen=True)
+class TableSettings(EmbeddingSettings):
+    """``TokenEmbedding`` has no settings."""
+
+    def build(self, vocab_size: int, d_model: int, pad_token: int) -> TokenEmbedding:
+        """The embedding."""
+        return TokenEmbedding(vocab_size, d_model, padding_idx=pad_token)
+
+    def num_parameters(self, vocab_size: int, d_model: int, pad_token: int) -> int:
+        """Of the embedding."""
+        return vocab_size * d_model

@@ -17,17 +17,23 @@ Source: Dao and Gu, "Transformers are SSMs" (arXiv:2405.21060), section 6, with 
 from __future__ import annotations
 
 import functools
-import logging
 import warnings
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from tessera.accelerator import triton_obstacle
-from tessera.model.scan import ScanName
+from tessera.model.backend import (
+    INSTALL,
+    Code,
+    Scan,
+    ScanName,
+    needs_cuda,
+    needs_triton,
+    runs_anywhere,
+)
 
 # The fastest on a CPU for 64 and 128 states, and within a sixth of it for 16.
 _CHUNK = 64
@@ -35,10 +41,6 @@ _CHUNK = 64
 _KERNEL_CHUNK = 64
 # Programs along the second axis of a CUDA grid; mamba_ssm starts one for every chunk of every game.
 _MOST_CHUNKS = 65_535
-
-_INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
-_ALLOWED = "scan must be auto, mamba_ssm or torch with mixer mamba2"
-_logger = logging.getLogger(__name__)
 
 
 def dual_scan(
@@ -178,7 +180,9 @@ def mamba_ssm_dual_scan(
     """
     if x_BLD.dtype == torch.float64:
         return dual_scan(x_BLD, dt_BLK, A_K, B_BLN, C_BLN, D_K, dt_bias_K, state_BDN)
-    kernel = require_dual_kernel()
+    kernel, problem = _find_dual_kernel()
+    if kernel is None:
+        raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {INSTALL}")
     heads = (len(A_K), x_BLD.shape[2] // len(A_K))
     arguments = [x_BLD.unflatten(2, heads), dt_BLK, B_BLN.unsqueeze(2), C_BLN.unsqueeze(2)]
     before = None if state_BDN is None else state_BDN.float().unflatten(1, heads)
@@ -207,18 +211,6 @@ def mamba_ssm_dual_scan(
     return torch.cat(outputs), torch.cat(states)
 
 
-def require_dual_kernel() -> Callable[..., tuple[Tensor, Tensor]]:
-    """mamba_ssm's ``mamba_chunk_scan_combined``.
-
-    Raises:
-        ValueError: if it cannot be imported; the message says what to install.
-    """
-    kernel, problem = _find_dual_kernel()
-    if kernel is None:
-        raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {_INSTALL}")
-    return kernel
-
-
 @functools.cache
 def _find_dual_kernel() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]:
     """The kernels' entry point, or None and why there is none."""
@@ -232,102 +224,29 @@ def _find_dual_kernel() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, st
     return mamba_chunk_scan_combined, ""
 
 
-@functools.cache
-def _log_fallback(taken: ScanName, why: str) -> None:
-    """Say once which scan a GPU runs in place of the best one, and why."""
-    _logger.warning("scan=auto runs %s for mamba2: %s", taken, why)
+def _missing_dual_kernel() -> str:
+    kernel, problem = _find_dual_kernel()
+    return "" if kernel else f"{problem}. {INSTALL}"
 
 
-def choose_dual_scan(scan: ScanName, device: torch.device) -> tuple[ScanName, str]:
-    """Which of mamba_ssm and torch runs on this device, and why.
+class DualScan(Scan):
+    """Mamba-2's scan: ``dual_scan`` and mamba_ssm's kernels behind its signature, see ``Scan``.
 
-    Raises:
-        ValueError: if ``scan`` is ``triton``, or a kernel that cannot run there.
-    """
-    if scan == "triton":
-        raise ValueError(f"{_ALLOWED}, got triton.")
-    if scan == "torch":
-        return "torch", "as asked"
-    if scan == "mamba_ssm":
-        if device.type != "cuda":
-            raise ValueError(f"scan must be auto or torch on {device}, got mamba_ssm.")
-        return "mamba_ssm", "as asked"
-    if device.type != "cuda":
-        return "torch", "the kernels need a CUDA device"
-    problem = _find_dual_kernel()[1]
-    if missing := triton_obstacle(device):
-        return "torch", f"slower than mamba_ssm's kernels, but they need {missing}"
-    if problem:
-        return "torch", f"slower than mamba_ssm's kernels, but {problem}. {_INSTALL}"
-    return "mamba_ssm", "its Triton kernels over chunks of positions"
-
-
-# torch.compile takes the answer for the tensors' device as a constant.
-@torch.compiler.assume_constant_result
-def _choose(scan: ScanName, device: torch.device) -> ScanName:
-    """What ``choose_dual_scan`` chooses; says once if a GPU runs another than the best one."""
-    taken, why = choose_dual_scan(scan, device)
-    if scan == "auto" and device.type == "cuda" and taken != "mamba_ssm":
-        _log_fallback(taken, why)
-    return taken
-
-
-class DualScan(nn.Module):
-    """Runs the scan that was asked for, and says which of them that is on a device.
-
-    Args:
-        scan: ``torch``, the plain form; ``mamba_ssm``, its kernels, CUDA only; ``auto``, for CUDA
-            tensors the first of mamba_ssm and torch that can run, and the plain form everywhere
-            else. A single position is always one plain step.
-
-    Raises:
-        ValueError: if ``scan`` is none of these, or mamba_ssm's kernels cannot be imported.
+    A single position is always one plain step. The convolution, and a step in place, run in
+    Tessera's own Triton kernels.
     """
 
-    def __init__(self, scan: ScanName = "auto") -> None:
-        super().__init__()
-        if scan not in get_args(ScanName) or scan == "triton":
-            raise ValueError(f"{_ALLOWED}, got {scan}.")
-        if scan == "mamba_ssm":
-            require_dual_kernel()
-        self.scan = scan
+    codes: ClassVar[Mapping[ScanName, Code]] = {
+        "mamba_ssm": Code(
+            mamba_ssm_dual_scan,
+            lambda device: needs_cuda(device) or needs_triton(device) or _missing_dual_kernel(),
+            "its Triton kernels over chunks of positions",
+            _missing_dual_kernel,
+        ),
+        "torch": Code(dual_scan, runs_anywhere, "plain torch"),
+    }
 
-    def forward(
-        self,
-        x_BLD: Tensor,
-        dt_BLK: Tensor,
-        A_K: Tensor,
-        B_BLN: Tensor,
-        C_BLN: Tensor,
-        D_K: Tensor,
-        dt_bias_K: Tensor,
-        state_BDN: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The output and last state of ``dual_scan``, with its arguments.
-
-        Raises:
-            ValueError: if the kernel that was asked for cannot run where the tensors are.
-        """
-        scan = mamba_ssm_dual_scan if self.choose(x_BLD) == "mamba_ssm" else dual_scan
-        if x_BLD.shape[1] == 1:
-            scan = dual_step
-        return scan(x_BLD, dt_BLK, A_K, B_BLN, C_BLN, D_K, dt_bias_K, state_BDN)
-
-    def choose(self, x_BLD: Tensor) -> ScanName:
-        """Which of ``mamba_ssm`` and ``torch`` runs on this tensor.
-
-        Raises:
-            ValueError: if the kernel that was asked for cannot run where the tensor is.
-        """
-        return _choose(self.scan, x_BLD.device)
-
-    def steps_in_kernel(self, x: Tensor) -> bool:
-        """Whether the convolution and a step in place run in Tessera's own Triton kernels.
-
-        On a GPU, unless the plain form was asked for.
-        """
-        return x.is_cuda and self.scan != "torch" and not triton_obstacle(x.device)
-
-    def extra_repr(self) -> str:
-        """The chosen scan, for ``print(model)``."""
-        return f"scan={self.scan!r}"
+    def forward(self, x: Tensor, *others: Any, **more: Any) -> tuple[Tensor, Tensor]:
+        """The output and last state of ``dual_scan``, with its arguments; see ``Scan``."""
+        chosen = self.codes[self.choose(x)].run
+        return (dual_step if x.shape[1] == 1 else chosen)(x, *others, **more)

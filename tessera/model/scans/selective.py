@@ -13,25 +13,27 @@ B enters as Δ B rather than by the exact zero-order hold.
 from __future__ import annotations
 
 import functools
-import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from tessera.accelerator import triton_obstacle
+from tessera.model.backend import (
+    INSTALL,
+    Code,
+    Scan,
+    ScanName,
+    needs_cuda,
+    needs_triton,
+    runs_anywhere,
+)
 
-ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
-
-_INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
 # softplus turns this raw step size into exactly 0 in every dtype, and float16 can still hold it.
 RAW_DT_OF_PAD = -1e4
-
-_logger = logging.getLogger(__name__)
 
 
 def selective_scan(
@@ -144,7 +146,10 @@ def mamba_ssm_scan(
         return selective_scan(
             x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL
         )
-    y_BDL, last_BDN = require_mamba_ssm()(
+    kernel, problem = _find_mamba_ssm()
+    if kernel is None:
+        raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {INSTALL}")
+    y_BDL, last_BDN = kernel(
         x_BLD.transpose(1, 2),
         frozen(dt_BLD, is_pad_BL).transpose(1, 2),
         A_DN,
@@ -166,18 +171,6 @@ def frozen(dt_BLD: Tensor, is_pad_BL: Tensor | None) -> Tensor:
     return dt_BLD.masked_fill(is_pad_BL[..., None], RAW_DT_OF_PAD)
 
 
-def require_mamba_ssm() -> Callable[..., tuple[Tensor, Tensor]]:
-    """mamba_ssm's ``selective_scan_fn``.
-
-    Raises:
-        ValueError: if mamba_ssm or its kernel is not installed; the message says what to install.
-    """
-    kernel, problem = _find_mamba_ssm()
-    if kernel is None:
-        raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {_INSTALL}")
-    return kernel
-
-
 @functools.cache
 def _find_mamba_ssm() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]:
     """The kernel's entry point, or None and why there is none."""
@@ -194,113 +187,30 @@ def _find_mamba_ssm() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]
     return interface.selective_scan_fn, ""
 
 
-@functools.cache
-def _log_fallback(taken: ScanName, why: str) -> None:
-    """Say once which scan a GPU runs in place of the best one, and why."""
-    _logger.warning("scan=auto runs %s: %s", taken, why)
-
-
-def choose_scan(scan: ScanName, device: torch.device) -> tuple[ScanName, str]:
-    """Which of triton, mamba_ssm and torch runs on this device, and why.
-
-    Raises:
-        ValueError: if the kernel that was asked for cannot run there.
-    """
-    if scan == "torch":
-        return "torch", "as asked"
-    missing = triton_obstacle(device)
-    if scan == "mamba_ssm":
-        if device.type != "cuda":
-            raise ValueError(f"scan must be auto or torch on {device}, got mamba_ssm.")
-        return "mamba_ssm", "as asked"
-    if scan == "auto" and device.type != "cuda":
-        return "torch", "the kernels need a CUDA device"
-    if not missing:
-        return "triton", "made for short games in large batches, the same bits each time"
-    if scan == "triton":
-        raise ValueError(
-            f"scan must be auto or torch on {device}, got triton, which needs {missing}."
-        )
+def _missing_mamba_ssm() -> str:
     kernel, problem = _find_mamba_ssm()
-    if kernel is not None:
-        return "mamba_ssm", f"slower on short games, but Triton needs {missing}"
-    why = f"many times slower than a kernel, but Triton needs {missing}; {problem}. {_INSTALL}"
-    return "torch", why
+    return "" if kernel else f"{problem}. {INSTALL}"
 
 
-# torch.compile takes the answer for the tensors' device as a constant.
-@torch.compiler.assume_constant_result
-def _choose(scan: ScanName, device: torch.device) -> ScanName:
-    """What ``choose_scan`` chooses; says once if a GPU runs another than the best one."""
-    taken, why = choose_scan(scan, device)
-    if scan == "auto" and device.type == "cuda" and taken != "triton":
-        _log_fallback(taken, why)
-    return taken
+def _missing_triton() -> str:
+    return "" if find_spec("triton") else "pip install triton"
 
 
-_SCANS: dict[ScanName, Callable[..., tuple[Tensor, Tensor]]] = {
-    "triton": triton_scan,
-    "mamba_ssm": mamba_ssm_scan,
-    "torch": selective_scan,
-}
+class SelectiveScan(Scan):
+    """Mamba's scan: ``selective_scan`` and two kernels behind its signature, see ``Scan``."""
 
-
-class SelectiveScan(nn.Module):
-    """Runs the scan that was asked for, and says which of them that is on a device.
-
-    Args:
-        scan: ``torch``, the plain form; ``triton``, the kernels beside it, on a CUDA device of
-            compute capability 8.0 or above; ``mamba_ssm``, its kernel, CUDA only; ``auto``, for
-            CUDA tensors the first of triton, mamba_ssm and torch that can run, and the plain form
-            everywhere else.
-
-    Raises:
-        ValueError: if ``scan`` is none of these, or a kernel whose package is not installed.
-    """
-
-    def __init__(self, scan: ScanName = "auto") -> None:
-        super().__init__()
-        if scan not in get_args(ScanName):
-            raise ValueError(f"scan must be {', '.join(get_args(ScanName))}, got {scan!r}.")
-        if scan == "mamba_ssm":
-            require_mamba_ssm()
-        if scan == "triton" and find_spec("triton") is None:
-            raise ValueError("scan must be auto or torch here, got triton. pip install triton")
-        self.scan = scan
-
-    def forward(
-        self,
-        x_BLD: Tensor,
-        dt_BLD: Tensor,
-        A_DN: Tensor,
-        B_BLN: Tensor,
-        C_BLN: Tensor,
-        D_D: Tensor,
-        z_BLD: Tensor,
-        dt_bias_D: Tensor,
-        state_BDN: Tensor | None = None,
-        is_pad_BL: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The output and last state of ``selective_scan``, with its arguments.
-
-        Raises:
-            ValueError: if the kernel that was asked for cannot run where the tensors are.
-        """
-        scan = _SCANS[self.choose(x_BLD)]
-        return scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL)
-
-    def choose(self, x_BLD: Tensor) -> ScanName:
-        """Which of ``triton``, ``mamba_ssm`` and ``torch`` runs on this tensor.
-
-        Raises:
-            ValueError: if the kernel that was asked for cannot run where the tensor is.
-        """
-        return _choose(self.scan, x_BLD.device)
-
-    def steps_in_kernel(self, x: Tensor) -> bool:
-        """Whether a step in place runs in Triton: on a GPU, unless the plain form was asked for."""
-        return x.is_cuda and self.scan != "torch" and not triton_obstacle(x.device)
-
-    def extra_repr(self) -> str:
-        """The chosen scan, for ``print(model)``."""
-        return f"scan={self.scan!r}"
+    codes: ClassVar[Mapping[ScanName, Code]] = {
+        "triton": Code(
+            triton_scan,
+            needs_triton,
+            "made for short games in large batches, the same bits each time",
+            _missing_triton,
+        ),
+        "mamba_ssm": Code(
+            mamba_ssm_scan,
+            lambda device: needs_cuda(device) or _missing_mamba_ssm(),
+            "made for long sequences",
+            _missing_mamba_ssm,
+        ),
+        "torch": Code(selective_scan, runs_anywhere, "plain torch"),
+    }

@@ -1,0 +1,137 @@
+"""The one choice of code for a scan, its plain form or a kernel, and what is said of a fallback."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tessera.accelerator import triton_obstacle
+
+ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
+
+INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One implementation of a scan.
+
+    Args:
+        run: it.
+        obstacle: why it cannot run on a device; empty if it can.
+        why: what speaks for it where ``auto`` takes it.
+        is_missing: what has to be installed for it; empty if nothing.
+    """
+
+    run: Callable[..., tuple[Tensor, Tensor]]
+    obstacle: Callable[[torch.device], str]
+    why: str
+    is_missing: Callable[[], str] = lambda: ""
+
+
+class Scan(nn.Module):
+    """Runs the code that was asked for, and says which that is on a device.
+
+    Args:
+        scan: a name in ``codes``, or ``auto``: for CUDA tensors the first of them that can run, and
+            the plain form everywhere else.
+
+    Attributes:
+        codes: by name, the best first, the plain form last.
+
+    Raises:
+        ValueError: if ``scan`` is none of these, or its package is not installed.
+    """
+
+    codes: ClassVar[Mapping[ScanName, Code]]
+
+    def __init__(self, scan: ScanName = "auto") -> None:
+        super().__init__()
+        if scan not in ("auto", *self.codes):
+            raise ValueError(f"scan must be {', '.join(('auto', *self.codes))}, got {scan!r}.")
+        if scan != "auto" and (missing := self.codes[scan].is_missing()):
+            raise ValueError(f"scan must be auto or torch here, got {scan}: {missing}")
+        self.scan: ScanName = scan
+
+    @classmethod
+    def choose_for(cls, scan: ScanName, device: torch.device) -> tuple[ScanName, str]:
+        """Which code runs on this device, and why.
+
+        Raises:
+            ValueError: if the kernel that was asked for cannot run there.
+        """
+        if scan != "auto":
+            if obstacle := cls.codes[scan].obstacle(device):
+                raise ValueError(f"scan must be auto or torch on {device}, got {scan}: {obstacle}.")
+            return scan, "as asked"
+        if device.type != "cuda":
+            return "torch", "the kernels need a CUDA device"
+        best_first, passed_over = iter(cls.codes.items()), []
+        taken, code = next(best_first)
+        while obstacle := code.obstacle(device):
+            passed_over.append(obstacle)
+            taken, code = next(best_first)
+        return taken, f"slower, but {'; '.join(passed_over)}" if passed_over else code.why
+
+    def choose(self, x: Tensor) -> ScanName:
+        """Which code runs on this tensor.
+
+        Raises:
+            ValueError: if the kernel that was asked for cannot run where the tensor is.
+        """
+        return _choose(type(self), self.scan, x.device)
+
+    def forward(self, x: Tensor, *others: Any, **more: Any) -> tuple[Tensor, Tensor]:
+        """The output and last state of the scan's plain form, with its arguments.
+
+        Raises:
+            ValueError: if the kernel that was asked for cannot run where the tensors are.
+        """
+        return self.codes[self.choose(x)].run(x, *others, **more)
+
+    def steps_in_kernel(self, x: Tensor) -> bool:
+        """Whether a step in place runs in Triton: on a GPU, unless the plain form was asked for."""
+        return x.is_cuda and self.scan != "torch" and not triton_obstacle(x.device)
+
+    def extra_repr(self) -> str:
+        """What was asked for, for ``print(model)``."""
+        return f"scan={self.scan!r}"
+
+
+def needs_triton(device: torch.device) -> str:
+    """Why Triton's kernels cannot run on a device; empty if they can."""
+    missing = triton_obstacle(device)
+    return f"Triton needs {missing}" if missing else ""
+
+
+def needs_cuda(device: torch.device) -> str:
+    """Why mamba_ssm's kernels cannot run on a device, if they are installed; empty if they can."""
+    return "" if device.type == "cuda" else "mamba_ssm needs a CUDA device"
+
+
+def runs_anywhere(device: torch.device) -> str:
+    """Nothing stands in the way of the plain form."""
+    return ""
+
+
+# torch.compile takes the answer for the tensors' device as a constant.
+@torch.compiler.assume_constant_result
+def _choose(kind: type[Scan], scan: ScanName, device: torch.device) -> ScanName:
+    """What ``choose_for`` chooses; says once if a GPU runs another than the best one."""
+    taken, why = kind.choose_for(scan, device)
+    if scan == "auto" and device.type == "cuda" and taken != next(iter(kind.codes)):
+        _log_fallback(kind.__name__, taken, why)
+    return taken
+
+
+@functools.cache
+def _log_fallback(kind: str, taken: ScanName, why: str) -> None:
+    """Say once which code a GPU runs in place of the best one, and why."""
+    _logger.warning("scan=auto runs %s for %s: %s", taken, kind, why)

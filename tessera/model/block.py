@@ -1,0 +1,146 @@
+"""Blocks: norm, mixer, residual; norm, feed-forward, residual. The only place where they meet.
+
+Shape suffixes: B games, L positions, H ``d_model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tessera.model.feed_forward import FeedForward
+from tessera.model.mixers.base import Mixer
+from tessera.model.state import LayerState
+
+_Rest = TypeVar("_Rest")
+
+Seen = tuple[tuple[Tensor, ...], ...]  # of every layer, what a watcher may see
+
+
+class Blocks(nn.Module):
+    """The layers of a model: pre-norm residual blocks and a final norm, or one bare mixer.
+
+    Args:
+        d_model: width of a position's vector.
+        mixers: one for every layer.
+        feed_forwards: one for every layer, or none at all.
+        checkpoint_activations: whether training keeps a block's input only and computes the rest
+            again in the backward pass.
+
+    Attributes:
+        is_bare: whether there is nothing but one mixer, without norm and residual.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        mixers: Sequence[Mixer],
+        feed_forwards: Sequence[FeedForward] = (),
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        self.is_bare = len(mixers) == 1 and not feed_forwards
+        self.checkpoint_activations = checkpoint_activations and not self.is_bare
+        # Side by side, not block by block: the order of parameters is that of all checkpoints.
+        self.mixers = nn.ModuleList(mixers)
+        if self.is_bare:
+            return
+        self.norms = nn.ModuleList(nn.RMSNorm(d_model, eps=1e-5) for _ in mixers)
+        self.feed_forwards = nn.ModuleList(feed_forwards)
+        self.feed_forward_norms = nn.ModuleList(
+            nn.RMSNorm(d_model, eps=1e-5) for _ in feed_forwards
+        )
+        self.final_norm = nn.RMSNorm(d_model, eps=1e-5)
+
+    def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
+        """The vectors alone, see ``mix``."""
+        return self.mix(hidden_BLH, is_pad_BL)[0]
+
+    def mix(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> tuple[Tensor, Seen]:
+        """The vectors (B, L, H) after all layers, see ``Mixer.mix``."""
+        seen: Seen = ()
+        saves_memory = self.checkpoint_activations and self.training and torch.is_grad_enabled()
+        for index in range(len(self.mixers)):
+            arguments = (index, hidden_BLH, is_pad_BL)
+            if saves_memory:
+                # A block draws no random numbers, so no generator's state has to be kept.
+                hidden_BLH, own = checkpoint(
+                    self._mix_block, *arguments, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                hidden_BLH, own = self._mix_block(*arguments)
+            seen += (own,)
+        return self._end(hidden_BLH), seen
+
+    def advance(
+        self,
+        hidden_BLH: Tensor,
+        is_pad_BL: Tensor | None = None,
+        layers: tuple[LayerState, ...] | None = None,
+    ) -> tuple[Tensor, tuple[LayerState, ...]]:
+        """The vectors after all layers and the states after them, see ``Mixer.advance``."""
+        after: tuple[LayerState, ...] = ()
+        for index in range(len(self.mixers)):
+            state = layers[index] if layers else None
+            advance = partial(self.mixer(index).advance, is_pad_BL=is_pad_BL, state=state)
+            hidden_BLH, own = self._through(index, hidden_BLH, advance)
+            after += (own,)
+        return self._end(hidden_BLH), after
+
+    def step_in_place(
+        self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
+    ) -> Tensor:
+        """The vectors (B, H) of one more token, see ``Mixer.step_in_place``."""
+        for index, state in enumerate(layers):
+            step = partial(_step, self.mixer(index), state, is_new_B)
+            hidden_BH, _ = self._through(index, hidden_BH, step)
+        return self._end(hidden_BH)
+
+    def init_state(
+        self, batch_size: int, max_moves: int = 0, device: torch.device | str | None = None
+    ) -> tuple[LayerState, ...]:
+        """The states of new games, first layer first, see ``Mixer.init_state``."""
+        layers = range(len(self.mixers))
+        return tuple(self.mixer(i).init_state(batch_size, max_moves, device) for i in layers)
+
+    def mixer(self, index: int) -> Mixer:
+        """The mixer of a layer, from 0."""
+        mixer = self.mixers[index]
+        assert isinstance(mixer, Mixer)
+        return mixer
+
+    def watched(self, layers: tuple[LayerState, ...]) -> Seen:
+        """Of every layer, what of its state a watcher may see."""
+        return tuple(self.mixer(index).watched(state) for index, state in enumerate(layers))
+
+    def _mix_block(
+        self, index: int, hidden_BLH: Tensor, is_pad_BL: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        mix = partial(self.mixer(index).mix, is_pad_BL=is_pad_BL)
+        return self._through(index, hidden_BLH, mix)
+
+    def _through(
+        self, index: int, hidden: Tensor, mix: Callable[[Tensor], tuple[Tensor, _Rest]]
+    ) -> tuple[Tensor, _Rest]:
+        """One block. Zero at PAD stays zero: so does its norm, and what a part makes of it."""
+        if self.is_bare:
+            return mix(hidden)
+        mixed, rest = mix(self.norms[index](hidden))
+        hidden = hidden + mixed
+        if self.feed_forwards:
+            hidden = hidden + self.feed_forwards[index](self.feed_forward_norms[index](hidden))
+        return hidden, rest
+
+    def _end(self, hidden: Tensor) -> Tensor:
+        return hidden if self.is_bare else self.final_norm(hidden)
+
+
+def _step(
+    mixer: Mixer, state: LayerState, is_new_B: Tensor, hidden_BH: Tensor
+) -> tuple[Tensor, None]:
+    return mixer.step_in_place(hidden_BH, state, is_new_B), None

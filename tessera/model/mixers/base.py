@@ -1,0 +1,99 @@
+"""What every sequence mixer is: a game's positions in, as many out, and a state to go on from.
+
+Shape suffixes: B games, L positions, H ``d_model``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tessera.model.state import LayerState, emptied
+
+
+class Mixer(nn.Module, ABC):
+    """Mixes the positions of a game, each with those before it: d_model in, d_model out.
+
+    Vectors at PAD are zero when they come in, and must be zero when they go out. No position may
+    depend on a later one; ``tessera.model.testing.check_mixer`` tries this and all the rest.
+
+    Attributes:
+        no_weight_decay: names of own parameters that weight decay must leave alone, beside those
+            of one axis. They hold for every copy, while a mark on a parameter stays behind.
+    """
+
+    no_weight_decay: ClassVar[tuple[str, ...]] = ()
+
+    def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
+        """The mixed vectors alone, see ``mix``."""
+        return self.mix(hidden_BLH, is_pad_BL)[0]
+
+    @abstractmethod
+    def mix(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The mixed vectors (B, L, H) of whole games, and what a watcher may see, of any shapes.
+
+        Without a side effect, so that torch.compile may take it as a whole.
+
+        Args:
+            hidden_BLH: (B, L, H), zero at PAD.
+            is_pad_BL: (B, L) bool, True at PAD, which may stand at either end of a row; None means
+                there is none.
+        """
+
+    @abstractmethod
+    def advance(
+        self,
+        hidden_BLH: Tensor,
+        is_pad_BL: Tensor | None = None,
+        state: LayerState | None = None,
+    ) -> tuple[Tensor, LayerState]:
+        """The mixed vectors (B, L, H), zero at PAD, and the state after them.
+
+        Args:
+            hidden_BLH: (B, L, H), zero at PAD.
+            is_pad_BL: (B, L) bool, True at PAD, after the moves of its row; None means there is
+                none.
+            state: before the first position; None means the start of a game.
+        """
+
+    @abstractmethod
+    def init_state(
+        self, batch_size: int, max_moves: int = 0, device: torch.device | str | None = None
+    ) -> LayerState:
+        """The state of new games, all zeros.
+
+        Args:
+            batch_size: B.
+            max_moves: tokens that ``step_in_place`` will be given in the longest game; a state
+                that does not grow has no use for it.
+            device: None is that of the parameters.
+        """
+
+    def step_in_place(self, hidden_BH: Tensor, state: LayerState, is_new_B: Tensor) -> Tensor:
+        """The mixed vectors (B, H) of one more token in each game; ``state`` is moved on.
+
+        Without gradients.
+
+        Args:
+            hidden_BH: (B, H).
+            state: changed in place.
+            is_new_B: (B,) bool, True where a game begins with this token.
+        """
+        before = type(state)(*(emptied(tensor, is_new_B) for tensor in state))
+        mixed_BLH, after = self.advance(hidden_BH[:, None], None, before)
+        for own, new in zip(state, after, strict=True):
+            own.copy_(new)
+        return mixed_BLH[:, 0]
+
+    def watched(self, state: LayerState) -> tuple[Tensor, ...]:
+        """What of a state a watcher may see: as ``mix`` returns it. Nothing, unless there is."""
+        return ()
+
+    def can_be_compiled(self) -> bool:
+        """Whether torch.compile gains something here: where the parameters are, with its code."""
+        return False

@@ -1,0 +1,295 @@
+"""GameModel: reads a game as a sequence of tokens and predicts the next one; assembled of parts.
+
+Shape suffixes: B games, L positions, H ``d_model``, V ``vocab_size``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tessera.model.backend import ScanName
+from tessera.model.block import Blocks, Seen
+from tessera.model.contract import (
+    check_batch_size,
+    check_mask,
+    check_state,
+    check_targets,
+    check_tokens,
+    size_problems,
+)
+from tessera.model.embeddings import Embedding
+from tessera.model.heads import Head
+from tessera.model.settings import ModelSettings
+from tessera.model.state import ModelState, StateTemplate, Watched
+
+MAX_CONTEXT = 64  # moves in the window of the windowed forward
+
+
+class GameModel(nn.Module):
+    """Logits of the next token at every position of a game, as a map of possibilities.
+
+    ``head(blocks(embedding(tokens)))``. PAD is invisible: it changes no logit and no state, and its
+    own logits are those of a vector of zeros.
+
+    Args:
+        settings: what it is made of.
+        pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
+
+    Attributes:
+        settings: what it is made of.
+        watched: where what a watcher may see passes, see ``MambaStateCapture``.
+
+    Raises:
+        ValueError: naming every setting that is out of range, its value and what is allowed.
+    """
+
+    def __init__(self, settings: ModelSettings, pad_token: int | None = None) -> None:
+        super().__init__()
+        settings.check()
+        vocab_size, d_model = settings.vocab_size, settings.d_model
+        pad = vocab_size - 2 if pad_token is None else pad_token
+        if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < vocab_size:
+            raise ValueError(f"pad_token must be 0 to {vocab_size - 1}, got {pad}.")
+        self.settings = settings
+        self.vocab_size, self.d_model, self.pad_token = vocab_size, d_model, pad
+        build = settings.build
+        self.embedding: Embedding = build("embedding", settings.embedding, vocab_size, d_model, pad)
+        feed_forward = settings.feed_forward
+        self.blocks = Blocks(
+            d_model,
+            [build("mixer", name, d_model) for name in settings.mixer_names()],
+            [build("feed_forward", feed_forward, d_model) for _ in range(settings.n_layers)]
+            if feed_forward != "none"
+            else (),
+            settings.checkpoint_activations,
+        )
+        self.head: Head = build("head", settings.head, d_model, vocab_size)
+        self._template = StateTemplate(self.blocks.init_state)
+        seen = self.blocks.watched(self._template.layers)
+        self.watched = Watched(sum(len(states) for states in seen))
+        self._compiled: Callable[..., tuple[Tensor, Seen]] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Logits (B, L, V) of the token after each position, from the start of each game.
+
+        Args:
+            tokens: (B, L) int64, L at least 1. PAD may stand at either end of a row.
+            targets: (B, L) int64, what came after each position. If they are given, the result is
+                the cross-entropy of each, (B, L) float32 in nats, 0 where the target is PAD. The
+                logits then need not be kept, and compiled training makes one pass over them.
+
+        Raises:
+            ValueError: if ``tokens`` or ``targets`` have another shape, dtype or device, or, on a
+                CPU, one is outside the vocabulary.
+        """
+        self._check_tokens(tokens, "batch", "length")
+        is_pad = tokens == self.pad_token
+        # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
+        rounds = self.blocks.is_bare and tokens.is_cuda and torch.is_autocast_enabled("cuda")
+        # Compiled, the gradient of a lookup would be added with atomics, in any order.
+        hidden_BLH = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
+        if targets is None:
+            hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad)
+            result = self.head(hidden_BLH)
+        else:
+            check_targets(targets, tokens, self.vocab_size)
+            losses = self._compiled if self.training and self._compiled else self._losses
+            result, seen = losses(hidden_BLH, is_pad, targets)
+        self.watched(seen)
+        return result
+
+    def _losses(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Seen]:
+        """Cross-entropies, and what a watcher may see, without a side effect."""
+        hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad_BL)
+        losses = self.head.losses(hidden_BLH.flatten(0, 1), targets.flatten(), self.pad_token)
+        return losses.view_as(targets), seen
+
+    def can_be_compiled(self) -> bool:
+        """Whether every layer gains by ``compile_training`` where the parameters are."""
+        layers = range(len(self.blocks.mixers))
+        return all(self.blocks.mixer(layer).can_be_compiled() for layer in layers)
+
+    def compile_training(self, same_length: bool) -> None:
+        """Let torch.compile fuse what lies between the kernels where losses are asked in training.
+
+        The parameters, the state_dict and what hooks see stay as they are. The first batch waits
+        for the compiler, some seconds.
+
+        Args:
+            same_length: every batch of training has the same shape, as windows have.
+        """
+        # The compiler looks at the gradients of what goes in, and embedded tokens are no leaves.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        self._compiled = torch.compile(self._losses, fullgraph=True, dynamic=not same_length)
+
+    def init_state(
+        self, batch_size: int, device: torch.device | str | None = None, max_moves: int = 0
+    ) -> ModelState:
+        """The state of ``batch_size`` new games.
+
+        Args:
+            batch_size: B.
+            device: None means that of the parameters.
+            max_moves: tokens that ``step_in_place`` will be given in the longest game; of a mixer
+                whose state grows with the game, such as attention, no more than these fit in.
+
+        Raises:
+            ValueError: if ``batch_size`` is not a whole number of at least 1.
+            MemoryError: if the device has less memory than so many games take.
+        """
+        device = device or self.device
+        of_one = ModelState(self.blocks.init_state(1, max_moves, "meta")).bytes_per_game
+        check_batch_size(batch_size, of_one, device)
+        return ModelState(self.blocks.init_state(batch_size, max_moves, device))
+
+    def step(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Logits (B, V) after one more token in each game, and the new state.
+
+        Equal to ``forward`` on the whole game, at a cost that does not grow with the game.
+
+        Args:
+            tokens: (B,) int64. PAD leaves the state of its game as it was.
+            state: of the same B games.
+
+        Raises:
+            ValueError: as ``forward``; if ``state`` is of other games or another model.
+        """
+        self._check_tokens(tokens, "batch")
+        logits, state = self._advance(tokens[:, None], state)
+        return logits[:, 0], state
+
+    @torch.no_grad()
+    def step_in_place(self, tokens: Tensor, state: ModelState, is_new: Tensor) -> Tensor:
+        """Logits (B, V) after one more token in each game; ``state`` is moved on in place.
+
+        ``step`` for thousands of games at once, without gradients: nothing is allocated for the
+        new state, nothing waits for the GPU, and it may be captured in a CUDA graph.
+
+        Args:
+            tokens: (B,) int64, none of them PAD.
+            state: of the same B games, changed in place.
+            is_new: (B,) bool, True where a game begins with this token, whatever state its slot
+                holds from the game before.
+
+        Raises:
+            ValueError: as ``step``; if ``is_new`` has another shape, dtype or device.
+        """
+        self._check_tokens(tokens, "batch")
+        check_state(state, tokens, self._template)
+        check_mask("is_new", is_new, len(tokens), tokens.device)
+        hidden_BH = self.blocks.step_in_place(self.embedding(tokens), state.layers, is_new)
+        self.watched(self.blocks.watched(state.layers))
+        return self.head(hidden_BH)
+
+    def prefill(self, tokens: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+        """Logits (B, L, V) of the token after each position, and the state after the last move.
+
+        With a state mamba_ssm's kernel, which cannot start from one, leaves it to the plain scan.
+
+        Args:
+            tokens: (B, L) int64, L at least 1. PAD may stand anywhere.
+            state: of the same B games, before the first of the tokens; None means new games.
+
+        Raises:
+            ValueError: as ``step``.
+        """
+        self._check_tokens(tokens, "batch", "length")
+        order = torch.argsort(tokens == self.pad_token, dim=1, stable=True)
+        logits, state = self._advance(tokens.gather(1, order), state)
+        places = order.argsort(dim=1)[..., None].expand_as(logits)
+        return logits.gather(1, places), state
+
+    def predict_next(self, tokens: Tensor, context: int = MAX_CONTEXT) -> Tensor:
+        """Logits (B, V) of the token after each game's last move, read through a sliding window.
+
+        Args:
+            tokens: (B, L) int64, L at least 1. PAD may stand anywhere.
+            context: tokens of each game in the window, its last ones; at least 1.
+
+        Raises:
+            ValueError: as ``forward``; if ``context`` is not a whole number of at least 1.
+        """
+        self._check_tokens(tokens, "batch", "length")
+        if problems := size_problems(context=context):
+            raise ValueError(problems[0])
+        order = torch.argsort(tokens != self.pad_token, dim=1, stable=True)
+        window = tokens.gather(1, order)[:, -context:]
+        hidden_BLH, seen = self.blocks.mix(self.embedding(window), window == self.pad_token)
+        self.watched(seen)
+        return self.head(hidden_BLH[:, -1])
+
+    def _advance(self, tokens: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
+        """Logits and new state of rows in which PAD stands only after the moves."""
+        if state is not None:
+            check_state(state, tokens, self._template)
+        hidden_BLH, layers = self.blocks.advance(
+            self.embedding(tokens), tokens == self.pad_token, state.layers if state else None
+        )
+        self.watched(self.blocks.watched(layers))
+        return self.head(hidden_BLH), ModelState(layers)
+
+    def _check_tokens(self, tokens: Tensor, *axes: str) -> None:
+        check_tokens(tokens, axes, self.vocab_size, self.device)
+
+
+class MambaModel(GameModel):
+    """The design's model: embedding, a Mamba mixer or residual blocks of them, and a head.
+
+    Args:
+        vocab_size: tokens, n² + 3 for an n×n board.
+        d_model: width of a position's vector.
+        d_state: states of each channel; Mamba-2 is usually run with 64 or 128.
+        d_conv: positions the short convolution sees, its own included.
+        expand: channels per unit of ``d_model``.
+        n_layers: 1 is a bare mixer; more are pre-norm residual blocks and a final norm.
+        scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``; of Mamba-2
+            without ``triton``, see ``DualScan``.
+        pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
+        checkpoint_activations: whether training keeps only the input of each of several blocks and
+            computes the rest again in the backward pass: less memory, more time.
+        mixer: ``mamba`` or ``mamba2``, whose channels share their step sizes and decay by heads.
+
+    Raises:
+        ValueError: naming every argument that is out of range, its value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 364,  # 19×19
+        d_model: int = 256,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        n_layers: int = 1,
+        scan: ScanName = "auto",
+        pad_token: int | None = None,
+        checkpoint_activations: bool = False,
+        mixer: Literal["mamba", "mamba2"] = "mamba",
+    ) -> None:
+        own: dict[str, Any] = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "scan": scan}
+        sizes = {"vocab_size": vocab_size, "d_model": d_model, "n_layers": n_layers}
+        problems = size_problems(**sizes, d_state=d_state, d_conv=d_conv, expand=expand)
+        if mixer not in ("mamba", "mamba2"):
+            problems.append(f"mixer must be mamba or mamba2, got {mixer}.")
+        if problems:
+            raise ValueError("\n".join(problems))
+        parts: dict[str, Any] = {**sizes, "mixer": mixer, mixer: own}
+        settings = ModelSettings(**parts, checkpoint_activations=checkpoint_activations)
+        super().__init__(settings, pad_token)
+
+    @property
+    def mamba(self) -> nn.Module:
+        """The mixer, if there is one layer; otherwise all blocks."""
+        return self.blocks.mixer(0) if self.blocks.is_bare else self.blocks

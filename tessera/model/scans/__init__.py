@@ -1,0 +1,1 @@
+"""Scans of state-space models: each in plain torch, with the kernels behind its signature."""

@@ -1,0 +1,206 @@
+"""What a model is made of, and the registry of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import cycle, islice
+from typing import Any
+
+from torch import nn
+
+from tessera.model.contract import size_problems
+from tessera.model.embeddings import Embedding, TableSettings
+from tessera.model.feed_forward import DenseSettings, FeedForward
+from tessera.model.heads import Head, LinearSettings
+from tessera.model.mixers.base import Mixer
+from tessera.model.mixers.mamba import MambaSettings
+from tessera.model.mixers.mamba2 import Mamba2Settings
+from tessera.model.parts import (
+    EmbeddingSettings,
+    FeedForwardSettings,
+    HeadSettings,
+    MixerSettings,
+    OwnPart,
+    PartSettings,
+    is_class_path,
+)
+
+# Each choice: the settings of the parts there are, and the class of which a user's own has to be.
+_KINDS: dict[str, tuple[type[PartSettings], type[nn.Module]]] = {
+    "embedding": (EmbeddingSettings, Embedding),
+    "mixer": (MixerSettings, Mixer),
+    "feed_forward": (FeedForwardSettings, FeedForward),
+    "head": (HeadSettings, Head),
+}
+_SIZES = ("vocab_size", "d_model", "n_layers")
+# Beside those of a part that are free: what a run that goes on may change.
+_FREE = ("vocab_size", "checkpoint_activations")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Settings of a ``GameModel``. A part is chosen by name; its own settings stand under its name.
+
+    Args:
+        vocab_size: tokens, n² + 3 for an n×n board.
+        d_model: width of a position's vector.
+        n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
+        embedding: table.
+        mixer: mamba, mamba2 or the path of a class of yours, or a list of them that repeats over
+            the layers.
+        feed_forward: none or dense.
+        head: linear.
+        checkpoint_activations: keep only the input of each of several blocks for the backward pass
+            and compute the rest again: less memory, more time.
+        own: arguments of your own classes, by their paths.
+        mamba: of the mixer mamba.
+        mamba2: of the mixer mamba2.
+        dense: of the feed-forward layer dense.
+        table: of the embedding table.
+        linear: of the head linear.
+    """
+
+    vocab_size: int = 364  # 19×19
+    d_model: int = 256
+    n_layers: int = 1
+    embedding: str = "table"
+    mixer: list[str] | str = "mamba"
+    feed_forward: str = "none"
+    head: str = "linear"
+    checkpoint_activations: bool = False
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # The registry: a part's name, and its settings.
+    mamba: MambaSettings = MambaSettings()
+    mamba2: Mamba2Settings = Mamba2Settings()
+    dense: DenseSettings = DenseSettings()
+    table: TableSettings = TableSettings()
+    linear: LinearSettings = LinearSettings()
+
+    def __post_init__(self) -> None:
+        """Take a part's settings as a plain mapping too, as checkpoints and parsers bring them."""
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(part.default, PartSettings) and not isinstance(value, PartSettings):
+                object.__setattr__(self, part.name, type(part.default)(**dict(value)))
+
+    def check(self) -> None:
+        """Look at what can be known before anything is built.
+
+        Raises:
+            ValueError: a line for every size that is out of range and every part there is none of.
+        """
+        problems = size_problems(**{name: getattr(self, name) for name in _SIZES})
+        if isinstance(self.mixer, list) and not self.mixer:
+            problems.append("mixer must name a mixer, got [].")
+        for kind, name in self._chosen():
+            known = part_names(kind)
+            if name not in known and not is_class_path(name):
+                allowed = f"{', '.join(known)} or the path of a class such as my_package.MyPart"
+                problems.append(f"{kind} must be {allowed}, got {name}.")
+        problems += [
+            f"own must hold arguments of a part that is chosen, got {path}."
+            for path in self.own
+            if path not in self.own_parts()
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def part(self, kind: str, name: str) -> Any:
+        """The settings of a part: a ``PartSettings``, or an ``OwnPart``.
+
+        Args:
+            kind: ``embedding``, ``mixer``, ``feed_forward`` or ``head``.
+            name: as in the setting of that name.
+        """
+        if is_class_path(name):
+            return OwnPart(name, _KINDS[kind][1], self.own.get(name, {}))
+        return getattr(self, name)
+
+    def parts(self) -> dict[str, PartSettings]:
+        """The settings of all parts that are used and are not a user's own, by name."""
+        chosen = (name for _, name in self._chosen())
+        return {name: getattr(self, name) for name in chosen if not is_class_path(name)}
+
+    def mixer_names(self) -> list[str]:
+        """The mixer of every layer."""
+        return list(islice(cycle(self.mixers()), self.n_layers))
+
+    def own_parts(self) -> list[str]:
+        """Class paths of the user's own parts."""
+        return [name for _, name in self._chosen() if is_class_path(name)]
+
+    def build(self, kind: str, name: str, *sizes: int) -> Any:
+        """A part, see ``PartSettings.build``.
+
+        Raises:
+            ValueError: a line for every setting that is out of range, beginning with its name.
+        """
+        try:
+            return self.part(kind, name).build(*sizes)
+        except ValueError as error:
+            under = kind if is_class_path(name) else name
+            joint = ": " if is_class_path(name) else "."
+            lines = [f"{under}{joint}{line}" for line in str(error).splitlines()]
+            raise ValueError("\n".join(lines)) from error
+
+    def num_parameters(self) -> int:
+        """How many parameters the model has, by arithmetic, without a user's own parts."""
+        d, v, n = self.d_model, self.vocab_size, self.n_layers
+        total = self._count("embedding", self.embedding, v, d, v - 2)
+        total += self._count("head", self.head, d, v)
+        names = self.mixers()
+        # However many layers there are: full rounds of the list, and the beginning of one more.
+        rounds, more = divmod(n, len(names))
+        counts = [self._count("mixer", name, d) for name in names]
+        total += rounds * sum(counts) + sum(counts[:more])
+        num_norms = 0 if n == 1 and self.feed_forward == "none" else n + 1
+        if self.feed_forward != "none":
+            total += n * self._count("feed_forward", self.feed_forward, d)
+            num_norms += n
+        return total + num_norms * d
+
+    def fixed(self) -> dict[str, Any]:
+        """Settings by name, of used parts by ``part.name``, that the weights depend on."""
+        names = [f.name for f in fields(self) if not isinstance(f.default, PartSettings)]
+        found = {name: getattr(self, name) for name in names if name not in _FREE}
+        for name, part in self.parts().items():
+            values = asdict(part).items()
+            found |= {f"{name}.{key}": value for key, value in values if key not in part.free}
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain dicts, lists and primitives; ``ModelSettings(**…)`` takes it back."""
+        return asdict(self)
+
+    def with_layers(self, n_layers: int) -> ModelSettings:
+        """The same with another number of layers."""
+        return replace(self, n_layers=n_layers)
+
+    def _count(self, kind: str, name: str, *sizes: int) -> int:
+        part = self.part(kind, name)
+        return 0 if isinstance(part, OwnPart) else part.num_parameters(*sizes)
+
+    def mixers(self) -> list[str]:
+        """The mixers that repeat over the layers."""
+        return [self.mixer] if isinstance(self.mixer, str) else self.mixer
+
+    def _chosen(self) -> Iterator[tuple[str, str]]:
+        """Kind and name of every part that is used, each once."""
+        yield "embedding", self.embedding
+        yield from (("mixer", name) for name in dict.fromkeys(self.mixers()))
+        if self.feed_forward != "none":
+            yield "feed_forward", self.feed_forward
+        yield "head", self.head
+
+
+def made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some settings that are ``ModelSettings``'."""
+    names = {f.name for f in fields(ModelSettings)}
+    return {name: value for name, value in settings.items() if name in names}
+
+
+def part_names(kind: str) -> list[str]:
+    """The names of all parts of a kind, see ``ModelSettings.part``."""
+    names = [f.name for f in fields(ModelSettings) if isinstance(f.default, _KINDS[kind][0])]
+    return ["none", *names] if kind == "feed_forward" else names
