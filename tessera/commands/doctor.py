@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tessera.commands.arguments import OneLineParser, file_problems, write_json
+from tessera.commands.arguments import OneLineParser
+from tessera.commands.json_file import file_problems, write_json
 from tessera.commands.packages import fault_of, import_fault, start_import
 from tessera.commands.table import Column, table
 

@@ -14,13 +14,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from tessera.commands.arguments import (
-    OneLineParser,
-    device_problems,
-    file_problems,
-    find_device,
-    write_json,
-)
+from tessera.commands.arguments import OneLineParser, device_problems, find_device
+from tessera.commands.json_file import file_problems, write_json
 
 if TYPE_CHECKING:
     import torch

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tqdm import tqdm
 
 from tessera.commands.check.criteria import Finding
+from tessera.commands.json_file import plain
 from tessera.commands.table import Column, table
 
 _COLUMNS = (
@@ -56,12 +56,4 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values; a number that is none is written in letters."""
-        return _plain({**asdict(self), "passed": self.passed})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        return plain({**asdict(self), "passed": self.passed})
