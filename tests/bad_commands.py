@@ -121,6 +121,12 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"validate {_LAST} --cpu_threads {10**9}", "cpu_threads"),
     (f"validate {_LAST} --seed_everything=-1", "seed_everything"),
     (f"validate {_LAST} --games game.sgf", "games"),
+    (f"validate {_LAST} --json none/x.json", "--json: there is no folder none."),
+    (f"validate {_LAST} --json .", "--json: . cannot be written."),
+    (f"test {_LAST} --json ''", "--json"),
+    (f"test {_LAST} --json small.yaml/x.json", "--json: there is no folder small.yaml."),
+    (f"test {_LAST} --json {'n' * 300}", "--json"),
+    ("fit --config small.yaml --json x.json", "--json is no setting."),
     (f"test {_LAST} --data.test_batches {10**12}", "data.test_batches"),
     (f"test {_LAST} --trainer.limit_test_batches 1.5", "limit_test_batches"),
     (f"test {_LAST} --trainer.fast_dev_run=-1", "fast_dev_run"),
@@ -236,6 +242,9 @@ _LOCKED = (
     ("validate --ckpt_path checkpoints/small/version_0/last.ckpt", "last.ckpt", "checkpoints", 0),
     ("doctor --json game.txt", "--json", "game.txt", 0o444),
     ("doctor --json doctor.json", "--json", ".", 0o555),
+    (f"validate {_LAST} --json game.txt", "--json", "game.txt", 0o444),
+    (f"test {_LAST} --json new.json", "--json", ".", 0o555),
+    (f"test {_LAST} --json game.txt", "--json", ".", 0o555),
     ("bench engine --json game.txt", "--json", "game.txt", 0o444),
     ("check --json game.txt", "--json", "game.txt", 0o444),
     (_FIT, "checkpoints", ".", 0o555),
@@ -249,6 +258,7 @@ _MACHINE = (
         partial(_full_disk, 12_000),
     ),
     (f"{_FIT} --trainer.logger false", "last.ckpt", partial(_full_disk, 2000)),
+    (f"validate {_LAST} --json found.json", "found.json", partial(_full_disk, 500)),
     *(
         (arguments, "", _full_output)
         for arguments in (
@@ -258,6 +268,7 @@ _MACHINE = (
             "fit --print_config",
             f"validate {_LAST}",
             f"test {_LAST}",
+            f"test {_LAST} --json -",
             f"predict {_LAST} --games game.txt",
         )
     ),

@@ -45,7 +45,7 @@ from tests.runs import fit, tessera
 def test_a_fault_of_the_machine_is_one_line_and_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception, line: str
 ) -> None:
-    def look() -> list[doctor.Finding]:
+    def look() -> list[doctor.Line]:
         raise error
 
     monkeypatch.setattr(doctor, "look", look)
@@ -54,7 +54,7 @@ def test_a_fault_of_the_machine_is_one_line_and_exit_code_1(
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look() -> list[doctor.Finding]:
+    def look() -> list[doctor.Line]:
         raise KeyError("planted")
 
     monkeypatch.setattr(doctor, "look", look)

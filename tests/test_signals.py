@@ -232,10 +232,10 @@ def test_a_signal_that_is_on_its_way_does_not_come_again() -> None:
 def test_a_signal_that_somebody_swallows_still_decides_about_the_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def swallow() -> list[doctor.Finding]:
+    def swallow() -> list[doctor.Line]:
         with contextlib.suppress(BaseException):
             kill(signal.SIGINT)
-        return [doctor.Finding("python", "3")]
+        return [doctor.Line("python", "3")]
 
     monkeypatch.setattr(doctor, "look", swallow)
     assert tessera("doctor") == 130

@@ -1,14 +1,11 @@
-"""What the commands that are not Lightning's share: a parser of few words, a device, a file."""
+"""What the commands that are not Lightning's share: a parser of few words, and a device."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tessera.commands.one_line import one_line
 
@@ -23,36 +20,6 @@ class OneLineParser(argparse.ArgumentParser):
         """Print the line and end."""
         print(f"{self.prog}: {one_line(message)}", file=sys.stderr)
         raise SystemExit(2)
-
-
-def file_problems(file: Path | None) -> list[str]:
-    """Why ``--json FILE`` cannot be written, if it cannot."""
-    if file is None:
-        return []
-    try:
-        is_there = file.exists()
-        if not is_there and not file.parent.is_dir():
-            return [f"--json: there is no folder {file.parent}."]
-    except OSError as error:  # a name that is too long, a folder that cannot be looked into
-        return [f"--json: {file}: {error.strerror}."]
-    if file.is_dir() or not os.access(file if is_there else file.parent, os.W_OK):
-        return [f"--json: {file} cannot be written."]
-    return []
-
-
-def write_json(file: Path | None, content: Any) -> None:
-    """Write what ``--json FILE`` asks for, if it was given.
-
-    Raises:
-        OSError: naming the file, if it cannot be written.
-    """
-    if file is None:
-        return
-    try:
-        file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        error.filename = str(file)  # a full disk does not say which file it is about
-        raise
 
 
 def device_problems(name: str) -> list[str]:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tessera.commands.arguments import OneLineParser, file_problems, write_json
+from tessera.commands.arguments import OneLineParser
+from tessera.commands.json_file import file_problems, write_json
 from tessera.commands.packages import fault_of, import_fault, start_import
+from tessera.commands.table import Column, table
 
 # The versions of Python on which the whole test suite passed.
 TESTED_ON = ("3.10", "3.11", "3.12", "3.13")
@@ -36,7 +38,7 @@ _MODULES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Line:
     """One line of the report.
 
     Attributes:
@@ -62,16 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if problems := file_problems(arguments.json):
         parser.error(" ".join(problems))
-    findings = look()
-    width = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        note = f" ({finding.note})" if finding.note else ""
-        print(f"{finding.what:{width}}  {finding.found}{note}")
-    write_json(arguments.json, [asdict(finding) for finding in findings])
-    return int(any(finding.is_missing for finding in findings))
+    lines = look()
+    rows = [(x.what, f"{x.found} ({x.note})" if x.note else x.found) for x in lines]
+    print("\n".join(table((Column(), Column()), rows)))
+    write_json(arguments.json, [asdict(line) for line in lines])
+    return int(any(line.is_missing for line in lines))
 
 
-def look() -> list[Finding]:
+def look() -> list[Line]:
     """Everything that the report says."""
     versions = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
     importing = {name: start_import(_module(name)) for name in _OPTIONAL if versions[name]}
@@ -79,20 +79,20 @@ def look() -> list[Finding]:
     faults = {name: _fault(name) for name in _NEEDED if versions[name]}
     faults |= {name: fault_of(process) for name, process in importing.items()}
     tested = f"tested on {', '.join(TESTED_ON)}"
-    findings = [Finding("python", platform.python_version(), tested)]
+    lines = [Line("python", platform.python_version(), tested)]
     for name, version in versions.items():
         how = _OPTIONAL.get(name, "pip install tessera")
         is_needed = name in _NEEDED
         if not version:
-            findings.append(Finding(name, "not installed", how, is_needed))
+            lines.append(Line(name, "not installed", how, is_needed))
         elif faults[name]:
             found = f"{version}, which cannot be imported"
-            findings.append(Finding(name, found, f"{faults[name]}; {how}", is_needed))
+            lines.append(Line(name, found, f"{faults[name]}; {how}", is_needed))
         else:
-            findings.append(Finding(name, version))
-    if any(finding.is_missing for finding in findings):
-        return findings
-    return findings + _devices()
+            lines.append(Line(name, version))
+    if any(line.is_missing for line in lines):
+        return lines
+    return lines + _devices()
 
 
 def _module(name: str) -> str:
@@ -116,31 +116,31 @@ def _fault(name: str) -> str:
     return ""
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[Line]:
     """Every device, and which code runs on the one that training would take."""
     import torch
 
     from tessera.go.backend import resolve_backend
     from tessera.model import DualScan, SelectiveScan
 
-    findings = []
+    lines = []
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         capability = f"compute capability {card.major}.{card.minor}"
         size = f"{card.total_memory / 2**30:.1f} GiB"
-        findings.append(Finding(f"cuda:{index}", card.name, f"{size}, {capability}"))
-    device = torch.device("cuda", 0) if findings else torch.device("cpu")
-    if not findings:
+        lines.append(Line(f"cuda:{index}", card.name, f"{size}, {capability}"))
+    device = torch.device("cuda", 0) if lines else torch.device("cpu")
+    if not lines:
         built = torch.version.cuda
         why = "this torch is built without CUDA" if built is None else "torch finds no GPU"
-        findings.append(Finding("cuda", "none", f"{why}; everything runs on the CPU"))
+        lines.append(Line("cuda", "none", f"{why}; everything runs on the CPU"))
     scan, why = SelectiveScan.choose_for("auto", device)
     backend = resolve_backend("auto", device)
-    findings.append(Finding("engine", f"{backend} on {device}", _why_backend(backend, device)))
-    findings.append(Finding("selective scan", f"{scan} on {device}", why))
+    lines.append(Line("engine", f"{backend} on {device}", _why_backend(backend, device)))
+    lines.append(Line("selective scan", f"{scan} on {device}", why))
     scan, why = DualScan.choose_for("auto", device)
-    findings.append(Finding("mamba2 scan", f"{scan} on {device}", why))
-    return findings
+    lines.append(Line("mamba2 scan", f"{scan} on {device}", why))
+    return lines
 
 
 def _why_backend(backend: str, device: object) -> str:

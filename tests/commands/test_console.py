@@ -118,9 +118,9 @@ def test_standard_output_that_is_closed_is_a_fault(
 def test_a_reader_that_has_gone_ends_other_commands(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, unread: IO[str], stream: str
 ) -> None:
-    def look() -> list[doctor.Finding]:
+    def look() -> list[doctor.Line]:
         print("looking", file=sys.stderr)
-        return [doctor.Finding("python", "3")]
+        return [doctor.Line("python", "3")]
 
     monkeypatch.setattr(doctor, "look", look)
     monkeypatch.setattr(sys, stream, unread)
@@ -141,7 +141,7 @@ def test_a_fault_without_standard_error_keeps_its_code(
 def test_a_fault_that_nobody_reads_keeps_its_code(
     monkeypatch: pytest.MonkeyPatch, unread: IO[str]
 ) -> None:
-    def look() -> list[doctor.Finding]:
+    def look() -> list[doctor.Line]:
         raise MemoryError
 
     monkeypatch.setattr(doctor, "look", look)

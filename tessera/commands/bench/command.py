@@ -11,17 +11,12 @@ from pathlib import Path
 import torch
 
 from tessera.accelerator import memory_problem
-from tessera.commands.arguments import (
-    OneLineParser,
-    device_problems,
-    file_problems,
-    find_device,
-    write_json,
-)
+from tessera.commands.arguments import OneLineParser, device_problems, find_device
 from tessera.commands.bench import engine_report, selfplay_speed, train_speed
 from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.report import Report
 from tessera.commands.bench.train_speed import TrainReport
+from tessera.commands.json_file import file_problems, write_json
 from tessera.go import Rules
 from tessera.vocabulary import check_board_size
 

@@ -55,6 +55,12 @@ class Speed:
         """Plies played in a second, all games together; the median of the runs."""
         return statistics.median(run.plies / run.seconds for run in self.runs)
 
+    @property
+    def spread(self) -> str:
+        """The slowest and the fastest run, plies a second, in words."""
+        rates = [run.plies / run.seconds for run in self.runs]
+        return f"{min(rates):,.0f} to {max(rates):,.0f}" if len(rates) > 1 else "one run"
+
 
 class Timing(NamedTuple):
     """How long to measure: ``runs`` times, each for its share of ``seconds`` at least."""

@@ -6,6 +6,17 @@ import sys
 from dataclasses import asdict, dataclass
 
 from tessera.commands.bench.engine_speed import Speed
+from tessera.commands.table import Column, table
+
+_COLUMNS = (
+    Column("engine"),
+    Column("what"),
+    Column("board", "d"),
+    Column("batch", ","),
+    Column("plies/s", ",.0f"),
+    Column("slowest to fastest run", ","),
+    Column("bytes/game", ",.0f"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +45,16 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report as a person reads it."""
-        head = f"{'engine':16} {'what':40} {'board':>5} {'batch':>8} {'plies/s':>13}"
-        said = [self.machine, "", f"{head} {'slowest to fastest run':>28} {'bytes/game':>10}"]
-        for s in self.speeds:
-            rates = sorted(run.plies / run.seconds for run in s.runs)
-            spread = f"{rates[0]:,.0f} to {rates[-1]:,.0f}" if len(rates) > 1 else "one run"
-            held = "" if s.bytes_per_game is None else f"{s.bytes_per_game:,.0f}"
-            shape = f"{s.board_size:5} {s.batch_size:8,}"
-            row = f"{s.name:16} {s.what:40} {shape} {s.plies_per_s:13,.0f}"
-            said.append(f"{row} {spread:>28} {held:>10}".rstrip())
-        said += [f"{name:16} {reason}" for name, reason in self.missing.items()]
-        said.append("")
-        said += [
+        rows = [
+            (s.name, s.what, s.board_size, s.batch_size, s.plies_per_s, s.spread, s.bytes_per_game)
+            for s in self.speeds
+        ]
+        ratios = [
             f"{ours.board_size}×{ours.board_size}, {ours.what}: {_short(ratio)} times as fast as"
             f" {theirs.name}, {theirs.what}."
             for ours, theirs, ratio in self.ratios()
         ]
-        return said
+        return [self.machine, "", *table(_COLUMNS, [*rows, *self.missing.items()]), "", *ratios]
 
     def as_json(self) -> dict[str, object]:
         """The report as plain values, with what follows from them."""

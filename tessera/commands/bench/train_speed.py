@@ -25,6 +25,7 @@ from tessera.commands.bench.engine_speed import Timing, now
 from tessera.commands.bench.report import say
 from tessera.commands.bench.rivals import NotMeasuredError, mamba_ssm
 from tessera.commands.machine import machine_name
+from tessera.commands.table import Cell, Column, table
 from tessera.data import GameStream, StreamSettings
 from tessera.data.chunk_size import whole_batches
 from tessera.model import MambaModel
@@ -36,6 +37,17 @@ SHAPES_ON_A_CPU = ((16, 64), (8, 128))
 NUM_BLOCKS = (1, 4)
 OURS, COMPILED = "Tessera", "Tessera compiled"
 
+_COLUMNS = (
+    Column("layers"),
+    Column("blocks", "d"),
+    Column("sequences", "d"),
+    Column("tokens/s", ",.0f"),
+    Column("slowest to fastest run", ","),
+    Column("peak MiB", ",.0f"),
+    Column("FLOP/s", ".0%"),
+    Column("bytes/s", ".0%"),
+    Column("generation", ".2%"),
+)
 _WARM_UP_STEPS = 3
 _STEPS_AT_ONCE = 4
 
@@ -96,24 +108,12 @@ class TrainReport:
 
     def lines(self) -> list[str]:
         """The report as a person reads it."""
-        head = f"{'layers':16} {'blocks':>6} {'sequences':>10} {'tokens/s':>12}"
-        head += f" {'slowest to fastest run':>26} {'peak MiB':>9} {'FLOP/s':>7} {'bytes/s':>8}"
-        said = [self.machine, "", head + f" {'generation':>10}"]
-        for s in self.speeds:
-            peak = "" if s.peak_mb is None else f"{s.peak_mb:,.0f}"
-            flops = s.flops * s.steps_per_s / self.ceilings.flops_per_s
-            moved = ""
-            if s.bytes_moved is not None:
-                moved = f"{s.bytes_moved * s.steps_per_s / self.ceilings.bytes_per_s:.0%}"
-            games = "" if s.generation_ratio is None else f"{s.generation_ratio:.2%}"
-            spread = f"{s.slowest:,.0f} to {s.fastest:,.0f}"
-            row = f"{s.name:16} {s.num_blocks:6} {f'{s.sequences}×{s.length}':>10}"
-            row += f" {s.tokens_per_s:12,.0f} {spread:>26} {peak:>9} {flops:7.0%} {moved:>8}"
-            said.append(f"{row} {games:>10}".rstrip())
-        said += [f"{name:16} {reason}" for name, reason in self.missing.items()]
         ceilings = self.ceilings
+        rows = [*map(self._row, self.speeds), *self.missing.items()]
         return [
-            *said,
+            self.machine,
+            "",
+            *table(_COLUMNS, rows),
             "",
             *(
                 f"{name}, {blocks} block{'s' if blocks > 1 else ''}, {shape}: {ratio:.2f} times as"
@@ -127,6 +127,20 @@ class TrainReport:
             " reads or writes, Tessera's mixer as one; generation is the games' share of generation"
             " and step.",
         ]
+
+    def _row(self, s: TrainSpeed) -> tuple[Cell, ...]:
+        moved = s.bytes_moved
+        return (
+            s.name,
+            s.num_blocks,
+            f"{s.sequences}×{s.length}",
+            s.tokens_per_s,
+            f"{s.slowest:,.0f} to {s.fastest:,.0f}",
+            s.peak_mb,
+            s.flops * s.steps_per_s / self.ceilings.flops_per_s,
+            None if moved is None else moved * s.steps_per_s / self.ceilings.bytes_per_s,
+            s.generation_ratio,
+        )
 
     def _comparisons(self) -> list[tuple[str, int, str, str, float, float]]:
         found = []

@@ -14,26 +14,14 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from tessera.commands.arguments import (
-    OneLineParser,
-    device_problems,
-    file_problems,
-    find_device,
-    write_json,
-)
-from tessera.commands.check.criteria import (
-    Finding,
-    judge_engine,
-    judge_long_games,
-    judge_monitor,
-    judge_progress,
-    judge_transfers,
-)
-from tessera.commands.check.report import Report
+from tessera.commands.arguments import OneLineParser, device_problems, find_device
+from tessera.commands.json_file import file_problems, write_json
 
 if TYPE_CHECKING:
     import torch
 
+    from tessera.commands.check.criteria import Finding
+    from tessera.commands.check.report import Report
     from tessera.commands.check.training_trial import TrainingSettings
 
 _BAR = "{desc} |{bar}| {percentage:.0f}% {elapsed}"
@@ -92,8 +80,16 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     # Here, so that a wrong argument is found before torch and Lightning are loaded.
     import torch
 
+    from tessera.commands.check.criteria import (
+        judge_engine,
+        judge_long_games,
+        judge_monitor,
+        judge_progress,
+        judge_transfers,
+    )
     from tessera.commands.check.engine_trial import play_whole_games
     from tessera.commands.check.long_games_trial import new_model, play_long_games
+    from tessera.commands.check.report import Report
     from tessera.commands.check.training_trial import train
     from tessera.commands.machine import machine_name
 

@@ -1,6 +1,6 @@
 """The design's five criteria: what makes a verdict of what was measured.
 
-Nothing here measures or needs torch: the modules called ``..._trial`` fill the records.
+Nothing here measures: the modules called ``..._trial`` fill the records.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tessera.commands.check.trials import MEAN_OF, PlayedBatch, TrainingRun
+from tessera.monitor import THRESHOLDS, TOP_FIVE
 
 Verdict = Literal["passed", "failed", "not measurable here"]
 
@@ -19,16 +20,7 @@ LONG_SHARE = 0.8  # of the batches that have to play all their moves
 START_TOLERANCE = 0.1  # nats between the first loss and ln(vocabulary)
 WANTED_FALL = 0.1  # of the first loss
 MEAN_MS, MAX_MS = 0.5, 1.0  # of a copy between host and device
-MAX_STATE_NORM = 100.0
-
-# Each of the design's top five, and the metrics that it stands for.
-TOP_FIVE: tuple[tuple[str, ...], ...] = (
-    ("time_transfer",),
-    ("vram_used_mb",),
-    ("fragmentation_ratio",),
-    ("ssm_state_norm",),
-    ("move_number", "legal_moves_count"),
-)
+MAX_STATE_NORM = next(t.limit for t in THRESHOLDS if t.metric == "ssm_state_norm")
 NEEDS_GPU = ("vram_used_mb", "fragmentation_ratio")
 
 
@@ -180,17 +172,14 @@ def judge_monitor(run: TrainingRun) -> Finding:
         measured = f"nothing: the training ended by {run.fault}"
         return Finding(4, name, measured, wanted, "failed", {"fault": run.fault})
     latest = reading.latest
-    absent = [
-        metric
-        for one in TOP_FIVE
-        for metric in one
-        if not math.isfinite(latest.get(metric, math.nan))
-    ]
-    whole = [one for one in TOP_FIVE if not set(one) & set(absent)]
+    absent = [name for name in TOP_FIVE if not math.isfinite(latest.get(name, math.nan))]
+    # The last of the five is two metrics.
+    five = [*((metric,) for metric in TOP_FIVE[:4]), TOP_FIVE[4:]]
+    whole = [one for one in five if not set(one) & set(absent)]
     parts = [f"{metric} {latest[metric]:.4g}" for one in whole for metric in one]
     impossible = [metric for metric in absent if metric in NEEDS_GPU and not has_gpu]
     missing = [metric for metric in absent if metric not in impossible]
-    measured = f"{len(whole)} of {len(TOP_FIVE)}: {', '.join(parts) or 'none'}"
+    measured = f"{len(whole)} of {len(five)}: {', '.join(parts) or 'none'}"
     if impossible:
         measured += f"; not measurable here: {', '.join(impossible)}"
     if missing:

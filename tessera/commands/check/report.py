@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import textwrap
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tqdm import tqdm
 
 from tessera.commands.check.criteria import Finding
+from tessera.commands.json_file import plain
+from tessera.commands.table import Column, table
 
-_WIDTHS = (60, 32, 14)  # of the table's columns after the first
+_COLUMNS = (
+    Column("criterion"),
+    Column("measured", width=60),
+    Column("wanted", width=32),
+    Column("pass", width=14),
+)
 _MARKS = {"passed": "yes", "failed": "NO", "not measurable here": "not measurable here"}
 
 
@@ -42,33 +45,15 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report as a person reads it: the machine, a table, and what it comes to."""
-        rows = [("criterion", "measured", "wanted", "pass")]
-        rows += [
+        rows = [
             (f"{f.number} {f.name}", f.measured, f.wanted, _MARKS[f.verdict]) for f in self.findings
         ]
-        name_width = max(len(row[0]) for row in rows)
-        table = [line for row in rows for line in _lines(row, (name_width, *_WIDTHS))]
         unmet = [str(finding.number) for finding in self.findings if finding.verdict != "passed"]
         result = f"Not met: {', '.join(unmet)}." if unmet else "All five criteria are met."
         head = f"The five criteria on {self.machine}, seed {self.seed}"
-        return [head, "", *table, "", f"{result} It took {tqdm.format_interval(self.seconds)}."]
+        took = f"{result} It took {tqdm.format_interval(self.seconds)}."
+        return [head, "", *table(_COLUMNS, rows), "", took]
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values; a number that is none is written in letters."""
-        return _plain({**asdict(self), "passed": self.passed})
-
-
-def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    """A row of the table, its cells wrapped."""
-    cells = [textwrap.wrap(text, width) for text, width in zip(row, widths, strict=True)]
-    for parts in itertools.zip_longest(*cells, fillvalue=""):
-        padded = [f"{part:{width}}" for part, width in zip(parts, widths, strict=True)]
-        yield "  ".join(padded).rstrip()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        return plain({**asdict(self), "passed": self.passed})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from tessera.commands.console import go_on_without_console
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
+from tessera.commands.fit.measurement import Measurement, json_problems, tell
+from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import game_loader, print_predictions
 from tessera.commands.fit.run_settings import run_problems
@@ -55,7 +57,6 @@ from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
 from tessera.training.trainer import StreamTrainer
 from tessera.training.unprofiled import Unprofiled
-from tessera.vocabulary import num_tokens
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 10_000,
@@ -67,9 +68,6 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
-
-# What the monitor is told of the other settings.
-_FILLED_IN = {"checkpoint_dir", "board_size", "rules"}
 
 
 class SettingsError(ValueError):
@@ -92,6 +90,7 @@ class TesseraCLI(LightningCLI):
         self.argv = list(args)  # as it was typed
         self._options = upgraded_options(self.argv)
         self.run_folder: RunFolder | None = None
+        self._step: int | None = None  # of the checkpoint, if it says so
         self._lock = RunLock()
         try:
             super().__init__(
@@ -119,53 +118,14 @@ class TesseraCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that are no part of the trainer, the model or the data."""
-        parser.add_argument(
-            "--run_name",
-            type=str | None,
-            default=None,
-            help="Runs of one name lie side by side in checkpoints/NAME and lightning_logs/NAME. "
-            "Without it the name of the configuration file.",
-        )
-        parser.add_argument(
-            "--checkpoint_every_n_steps",
-            type=int,
-            default=500,
-            help="Steps between two checkpoints; one is also written at the end.",
-        )
-        parser.add_argument(
-            "--picture_every_n_validations",
-            type=int,
-            default=1,
-            help="Validations between two pictures of a game in TensorBoard; 0 for none.",
-        )
-        parser.add_argument(
-            "--cpu_threads",
-            type=int | None,
-            default=None,
-            help="Threads that torch computes with on a CPU; null lets torch take all cores.",
-        )
-        # Every command takes them, so that one file serves all; only fit has a use for them.
-        parser.add_class_arguments(
-            TesseraMonitor, "monitor", instantiate=False, skip=_FILLED_IN, sub_configs=True
-        )
-        parser.add_class_arguments(
-            Defragmentation, "defragmentation", instantiate=False, sub_configs=True
-        )
-        parser.link_arguments("data.board_size", "model.vocab_size", compute_fn=_vocab_size)
+        add_run_options(parser)
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            parser.add_argument(
-                "--games",
-                nargs="+",
-                type=str,
-                default=[],
-                help="SGF files, or text files with one game a line, moves as GTP vertices; "
-                "- is standard input.",
-            )
+        add_command_options(parser, subcommand)
+        order_help(parser, subcommand)
         return parser
 
     # What was set.
@@ -194,11 +154,13 @@ class TesseraCLI(LightningCLI):
             settings = config[command]
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
+            self._step = checkpoint.get("global_step")
         elif command != "fit":
             raise SettingsError("ckpt_path must name the model, or be last; got none.")
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
-        if problems := run_problems(settings, defaults, command):
+        problems = run_problems(settings, defaults, command)
+        if problems := problems + json_problems(settings.get("json")):
             raise SettingsError("\n".join(problems))
         self.config = config
 
@@ -348,6 +310,25 @@ class TesseraCLI(LightningCLI):
         if self.trainer.is_global_zero:
             print("\n".join(closing_lines(self.trainer, self.run_folder, self.argv)))
 
+    def validate(self, **kwargs: Any) -> None:
+        """Measure the model on the validation's games."""
+        self._measure("val", self.trainer.validate, **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Measure the model on the test's games."""
+        self._measure("test", self.trainer.test, **kwargs)
+
+    def _measure(
+        self, games: str, run: Callable[..., Sequence[Mapping[str, float]]], **kwargs: Any
+    ) -> None:
+        """Print what was measured instead of Lightning's table, and write the file."""
+        has_table = kwargs.pop("verbose")
+        # Of the one data loader; nothing if there were no batches.
+        metrics = next(iter(run(verbose=False, **kwargs)), {})
+        if self.trainer.is_global_zero:
+            measurement = Measurement(self._setting("ckpt_path"), self._step, games, metrics)
+            tell(measurement, has_table, self._setting("json"))
+
     def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
         try:
@@ -360,11 +341,6 @@ class TesseraCLI(LightningCLI):
 def _rank() -> int:
     """This process's rank, known before there is a trainer; of a node's first one its node's."""
     return getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0))
-
-
-def _vocab_size(board_size: int | None) -> int:
-    # Plain arithmetic, because a wrong board size is reported together with everything else.
-    return num_tokens(board_size or 0)
 
 
 def _root(settings: Namespace) -> Path:

@@ -9,8 +9,8 @@ import math
 import pytest
 
 from tessera.commands.check.criteria import (
+    MAX_STATE_NORM,
     NEEDS_GPU,
-    TOP_FIVE,
     Finding,
     judge_engine,
     judge_long_games,
@@ -19,10 +19,9 @@ from tessera.commands.check.criteria import (
     judge_transfers,
 )
 from tessera.commands.check.trials import MEAN_OF, MonitorReading, PlayedBatch, TrainingRun
-from tessera.monitor import TOP_FIVE as MONITORS_TOP_FIVE
+from tessera.monitor import TOP_FIVE as METRICS
 
 LN_84 = math.log(84)
-METRICS = [metric for one in TOP_FIVE for metric in one]
 READING = MonitorReading(
     latest=dict.fromkeys(METRICS, 0.25),
     why_absent={},
@@ -156,8 +155,8 @@ def test_on_a_cpu_the_clock_stands_in_for_the_profiler_and_the_table_says_so() -
     assert nothing.verdict == "not measurable here"
 
 
-def test_the_top_five_are_the_monitors() -> None:
-    assert tuple(METRICS) == tuple(MONITORS_TOP_FIVE) and len(TOP_FIVE) == 5
+def test_the_norms_limit_is_the_designs() -> None:
+    assert MAX_STATE_NORM == 100.0
 
 
 def test_all_five_read_is_a_pass() -> None:

@@ -1,0 +1,75 @@
+"""What ``validate`` and ``test`` measured: a table for a person, all digits for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tessera.commands.json_file import file_problems, json_text, write_json
+from tessera.commands.table import ABSENT, Column, table
+from tessera.training.metrics import CAPTURE_GROUPS, PLY_GROUPS, group_names, metric_names
+
+_GROUPS = (("captures", CAPTURE_GROUPS), ("ply", PLY_GROUPS))
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The metrics of one checkpoint on games that training never sees.
+
+    Attributes:
+        ckpt_path: the checkpoint.
+        step: optimizer steps that it has; None if it does not say.
+        games: which games, "val" or "test"; the metrics' names begin with it.
+        metrics: what could be measured, by the names under which it is logged.
+    """
+
+    ckpt_path: str
+    step: int | None
+    games: str
+    metrics: Mapping[str, float]
+
+    def lines(self) -> list[str]:
+        """A row for each metric: over all tokens, by captured stones, and by ply."""
+        columns, suffixes = [Column("metric"), Column("all", ".4f")], [""]
+        for name, bounds in _GROUPS:
+            groups = group_names(bounds)
+            suffixes += [f"_by_{name}/{group}" for group in groups]
+            heads = [group.replace("-", "–").replace("_or_more", "+") for group in groups]
+            heads[0] = f"{name} {heads[0]}"
+            columns += [Column(head, ".4f") for head in heads]
+        rows = [
+            (name, *(self.metrics.get(f"{self.games}/{name}{suffix}") for suffix in suffixes))
+            for name in metric_names()
+            if "_by_" not in name
+        ]
+        head = f"{self.ckpt_path}, step {ABSENT if self.step is None else self.step}"
+        return [head, "", *table(columns, rows)]
+
+    def as_json(self) -> dict[str, object]:
+        """Every metric by its name, and which checkpoint it is of."""
+        return {"ckpt_path": self.ckpt_path, "step": self.step, **self.metrics}
+
+
+def json_problems(file: str | None) -> list[str]:
+    """Why ``--json`` cannot be obeyed, if it cannot; ``run_problems`` says what no name can be."""
+    return [] if file in (None, "-") or not file.isprintable() else file_problems(Path(file))
+
+
+def tell(measurement: Measurement, has_table: bool, file: str | None) -> None:
+    """Print the table, and write what ``--json`` asks for.
+
+    Args:
+        measurement: what was measured.
+        has_table: whether the table is wanted.
+        file: where the JSON goes; ``-`` is standard output, which then holds nothing else.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    if file == "-":
+        print(json_text(measurement.as_json()), end="")
+        return
+    if has_table:
+        print("\n".join(measurement.lines()))
+    write_json(None if file is None else Path(file), measurement.as_json())

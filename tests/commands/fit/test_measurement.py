@@ -1,0 +1,154 @@
+"""``tessera validate`` and ``test`` as they are typed: the table, the file, and what fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tessera.commands.fit.measurement import Measurement
+from tessera.training.checkpoint_file import read_checkpoint, write_checkpoint
+from tessera.training.metrics import metric_names
+from tests.full_disk import files_of_at_most
+from tests.runs import SMALL, fit, tessera
+
+LAST = "checkpoints/small/version_0/last.ckpt"
+HEADS = ["metric", "all", "captures 0", "1–4", "5–19", "20+"]
+HEADS += ["ply 0–31", "32–63", "64–127", "128–255", "256+"]
+ROWS = ["loss", "floor_nats", "excess_nats", "top1", "top5", "legal_mass", "legal_top1"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with a model of 3×3 games of at most 12 moves, after 5 steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "small.yaml").write_text(SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert fit("--trainer.max_steps", 5) == 0
+        yield folder
+
+
+def measure(command: str, *options: object) -> int:
+    return tessera(command, "--ckpt_path", "last", "--run_name", "small", *options)
+
+
+def cells(lines: list[str]) -> dict[tuple[str, str], str]:
+    """The table's cells, by row and column; none of them is empty."""
+    (start,) = (row for row, line in enumerate(lines) if line.startswith("metric "))
+    assert lines[start].replace(" ", "") == "".join(HEADS).replace(" ", "")
+    return {
+        (name, head): cell
+        for name, *others in map(str.split, lines[start + 1 :])
+        for head, cell in zip(HEADS[1:], others, strict=True)
+    }
+
+
+@pytest.mark.parametrize(("command", "games"), [("validate", "val"), ("test", "test")])
+@pytest.mark.usefixtures("trained")
+def test_the_table_and_the_file_are_what_is_logged(
+    command: str, games: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", command]
+    assert measure(command, "--json", f"{command}.json", *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    written = json.loads(Path(f"{command}.json").read_text())
+    assert lines[0] == f"{LAST}, step 5" and len(lines) == 3 + len(ROWS)
+    (file,) = Path(command).rglob("metrics.csv")
+    (logged,) = csv.DictReader(file.read_text().splitlines())
+    known = {f"{games}/{name}" for name in metric_names()}
+    assert known & set(logged) == known & set(written)
+    assert {name: float(logged[name]) for name in known & set(logged)} == {
+        name: value for name, value in written.items() if name in known
+    }
+    assert {name: written[name] for name in set(written) - known} == {"ckpt_path": LAST, "step": 5}
+
+    shown = cells(lines)
+    assert list(dict.fromkeys(name for name, _ in shown)) == ROWS
+    for name in ROWS:
+        groups = ["", *(f"_by_captures/{x}" for x in ("0", "1-4", "5-19", "20_or_more"))]
+        groups += [f"_by_ply/{x}" for x in ("0-31", "32-63", "64-127", "128-255", "256_or_more")]
+        for head, group in zip(HEADS[1:], groups, strict=True):
+            value = written.get(f"{games}/{name}{group}")
+            assert shown[name, head] == ("–" if value is None else f"{value:.4f}")
+    # Games of 12 moves have no 32nd one.
+    assert shown["excess_nats", "32–63"] == "–" != shown["excess_nats", "ply 0–31"]
+
+
+def test_what_was_measured_as_nothing_is_no_absent_value() -> None:
+    lines = Measurement("x.ckpt", 3, "val", {"val/legal_top1": 0.0, "val/loss": float("nan")})
+    shown = cells(lines.lines())
+    assert shown["legal_top1", "all"] == "0.0000" and shown["loss", "all"] == "nan"
+    assert shown["legal_mass", "all"] == "–" == shown["legal_top1", "captures 0"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_dash_is_standard_output_in_place_of_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(Path().iterdir())
+    assert measure("test", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["test/loss"] > 0
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.usefixtures("trained")
+def test_without_verbose_only_the_file_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert measure("test", "--verbose", "false", "--json", "quiet.json") == 0
+    assert capsys.readouterr().out == ""
+    assert json.loads(Path("quiet.json").read_text())["step"] == 5
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_computed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, why in (
+        ("none/x.json", "there is no folder none."),
+        (".", ". cannot be written."),
+        ("small.yaml/x", "there is no folder small.yaml."),
+    ):
+        assert measure("validate", "--json", name, "--data.val_batches", 0) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.splitlines() == [
+            "tessera: data.val_batches must be at least 1, got 0.",
+            f"tessera: --json: {why}",
+        ]
+
+
+@pytest.mark.usefixtures("trained")
+def test_on_a_full_disk_the_table_is_printed_and_the_old_file_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("kept.json").write_text("old")
+    before = sorted(Path().iterdir())
+    with files_of_at_most(500):
+        assert measure("test", "--json", "kept.json") == 1
+    shown = capsys.readouterr()
+    assert shown.err == "tessera: kept.json: File too large.\n"
+    assert cells(shown.out.splitlines())["loss", "all"] != "–"
+    assert Path("kept.json").read_text() == "old" and sorted(Path().iterdir()) == before
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_checkpoint_that_does_not_say_its_step_is_measured_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = read_checkpoint(LAST)
+    del content["global_step"]
+    write_checkpoint(content, "weights.ckpt")
+    assert tessera("test", "--ckpt_path", "weights.ckpt", "--json", "weights.json") == 0
+    assert capsys.readouterr().out.startswith("weights.ckpt, step –\n")
+    assert json.loads(Path("weights.json").read_text())["step"] is None
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_file_that_a_link_leads_to_is_written(tmp_path: Path) -> None:
+    file, link = tmp_path / "there.json", Path("link.json")
+    link.symlink_to(file)
+    assert measure("test", "--json", link) == 0
+    assert link.is_symlink() and json.loads(file.read_text())["ckpt_path"] == LAST
