@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tessera.commands.closing import closing_lines, stopped_where
 from tessera.commands.console import go_on_without_console
+from tessera.commands.named_configs import config_names
 from tessera.commands.one_line import one_line
 from tessera.commands.parser import TesseraParser, said_by_a_class
 from tessera.commands.predict import game_loader, print_predictions
@@ -107,6 +108,13 @@ class TesseraCLI(LightningCLI):
 
     # What can be set.
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Lightning's parser; what it says of ``--config`` names the configurations there are."""
+        parser = super().init_parser(**kwargs)
+        (config,) = (action for action in parser._actions if action.dest == "config")
+        config.help = f"A YAML file of settings, or one of {', '.join(config_names())}."
+        return parser
+
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the command that is run: each other one would take a quarter of a second."""
         command = self.argv[0]
@@ -119,7 +127,7 @@ class TesseraCLI(LightningCLI):
             type=str | None,
             default=None,
             help="Runs of one name lie side by side in checkpoints/NAME and lightning_logs/NAME. "
-            "Without it the name of the configuration file.",
+            "Without it the name of the configuration.",
         )
         parser.add_argument(
             "--checkpoint_every_n_steps",
