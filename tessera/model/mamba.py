@@ -28,10 +28,9 @@ from tessera.model.mamba2 import Mamba2Mixer
 from tessera.model.mixer import MambaMixer, Mixer
 from tessera.model.scan import ScanName, SelectiveScan
 from tessera.model.state import LayerState, MambaState
+from tessera.vocabulary import MAX_CONTEXT
 
 MixerName = Literal["mamba", "mamba2"]
-
-MAX_CONTEXT = 64  # moves in the window of the windowed forward
 
 # Times d_model ** -0.5: logits of about a hundredth, so a new model predicts nearly uniformly.
 _HEAD_SCALE = 0.01
