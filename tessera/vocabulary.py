@@ -9,6 +9,7 @@ from typing import Any
 
 MIN_BOARD_SIZE = 2
 MAX_BOARD_SIZE = 19
+MAX_CONTEXT = 64  # moves in a window, where nobody says otherwise
 _COLUMNS = "ABCDEFGHJKLMNOPQRST"  # GTP leaves out I, which looks like 1 and J.
 
 

@@ -40,7 +40,10 @@ FILES = {
         ("--data.board_size 1", "data.board_size must be 2 to 19, got 1."),
         ("--data.board_size 25", "data.board_size must be 2 to 19, got 25."),
         ("--config text_komi.yaml", "data.komi must be a number or null, got six."),
-        ("--config none.yaml", "config none.yaml must be a file; there is none of that name."),
+        (
+            "--config none.yaml",
+            "config must be a file or one of full_game, quickstart, rules_9x9, ",
+        ),
         ("--config", "config must name a file, got none."),
         ("--config empty.yaml", "config empty.yaml must not be empty."),
         ("--config only_comment.yaml", "config only_comment.yaml must not be empty."),

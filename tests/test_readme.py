@@ -1,4 +1,4 @@
-"""The README's marked blocks are what .ci/run executes."""
+"""Every command and every example of every README does what the page says."""
 
 from __future__ import annotations
 
@@ -7,26 +7,65 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tessera.commands.check import command as check
+from tessera.commands.fit.config_file import SECTIONS
+from tessera.commands.fit.named_configs import config_names
 from tests.commands.check.test_command import TINY
+from tests.pages import (
+    CONTRIBUTING,
+    PAGES,
+    README,
+    READMES,
+    ROOT,
+    blocks,
+    lines,
+    marked_blocks,
+    name_of,
+    prose,
+)
 from tests.runs import tessera
 
 
-def marked_blocks(readme: str) -> dict[str, str]:
-    """The commands of each fenced block that follows a line ``<!-- ci:NAME -->``."""
-    return dict(re.findall(r"^<!-- ci:(\w+) -->\n```\w*\n(.*?)^```", readme, re.M | re.S))
+def test_readme_offers_one_command_to_train_and_one_to_test() -> None:
+    marked = marked_blocks(README)
+    assert set(marked) == {"train", "test"}
+    assert "tessera fit --config configs/quickstart.yaml" in marked["train"]
+    assert "pytest" in marked["test"]
+    assert all(len(block.strip().splitlines()) == 1 for block in marked.values())
 
 
-def test_readme_offers_one_command_to_train_and_one_to_test(repository: Path) -> None:
-    blocks = marked_blocks((repository / "README.md").read_text())
-    assert set(blocks) == {"train", "test"}
-    assert "tessera fit --config configs/quickstart.yaml" in blocks["train"]
-    assert "pytest" in blocks["test"]
-    assert all(len(block.strip().splitlines()) == 1 for block in blocks.values())
+def test_every_page_is_covered() -> None:
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout, so what is tracked cannot be listed")
+    assert set(listing.stdout.splitlines()) == {name_of(page) for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_of_a_kind_that_is_run_or_shows_what_was_printed(page: Path) -> None:
+    kinds = {"sh", "console", "python", ""}
+    assert {language for language, _ in blocks(page)} <= kinds
+    assert page == README or not marked_blocks(page)
+    # An unmarked command would be run by nobody.
+    assert not [line for line in lines(page, "") if line.startswith(("tessera ", "$ "))]
+
+
+def test_contributors_are_told_what_ci_runs() -> None:
+    told = " && ".join(lines(CONTRIBUTING, "sh"))
+    (setup, pytest_command) = marked_blocks(README)["test"].strip().rsplit(" && ", 1)
+    checks = re.findall(r"^step (?:lint|types) \"(.*)\"$", (ROOT / ".ci" / "run").read_text(), re.M)
+    assert told == " && ".join([setup, ".ci/run", pytest_command, *checks])
 
 
 def run_ci_on(folder: Path, repository: Path, train: str, test: str) -> subprocess.CompletedProcess:
@@ -69,12 +108,6 @@ def test_ci_runs_the_readme_commands_and_reports_any_failure(
     assert not test or "\n3 passed\n" in result.stdout or "\n1 failed\n" in result.stdout
 
 
-def readme_lines(readme: str, language: str) -> list[str]:
-    """The lines of all fenced blocks of this language that follow no ci marker."""
-    blocks = re.findall(rf"(?<!-->)\n```{language}\n(.*?)^```", readme, re.M | re.S)
-    return [line for block in blocks for line in block.strip().splitlines()]
-
-
 # What makes each command of the README short: the same settings, fewer and smaller.
 SHORT = {
     "fit": "--trainer.val_check_interval 2 --data.val_batches 1 --data.games_per_chunk 16"
@@ -87,54 +120,96 @@ SHORT = {
 }
 
 
-def test_commands_of_the_readme_run(
-    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_pages_show_every_command() -> None:
+    shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
+    assert shown >= {"fit", "test", "predict", "check", "doctor", "bench"}
+
+
+@pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)
+def test_commands_of_a_page_run(
+    tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for module in ("pgx", "pyspiel"):
         monkeypatch.setitem(sys.modules, module, None)
-    shutil.copytree(repository / "configs", tmp_path / "configs")
     (tmp_path / "games.txt").write_text("E5 C3 G3\n")
-    lines = readme_lines((repository / "README.md").read_text(), "sh")
-    commands = ["fit", "fit", "test", "predict", "check", "doctor", "bench"]
-    assert [line.split()[1] for line in lines] == commands
     monkeypatch.setattr(check, "scale_for", lambda device: TINY)
-    for steps, line in enumerate(lines, 3):
-        arguments = line.replace("max_steps 1000", f"max_steps {steps}").split()[1:]
+    for steps, line in enumerate(lines(page, "sh"), 3):
+        program, *arguments = line.replace("max_steps 1000", f"max_steps {steps}").split()
+        assert program == "tessera", line
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
             arguments += ["--trainer.max_steps", str(steps)]
         assert tessera(*arguments, *SHORT[arguments[0]].split()) == 0, line
 
 
-def test_faults_in_the_readme_are_answered_as_it_says(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+# A command in the middle of a sentence may take hours: it is only parsed.
+IN_PROSE = [
+    (page, command)
+    for page in READMES
+    for command in re.findall(r"`tessera ((?:fit|validate|test|predict)\b[^`]*)`", prose(page))
+]
+
+
+def test_commands_in_the_prose_are_found() -> None:
+    assert {page for page, _ in IN_PROSE} >= {README}
+
+
+@pytest.mark.parametrize(("page", "command"), IN_PROSE, ids=lambda x: str(x).replace("/", "."))
+def test_commands_in_the_prose_are_understood(
+    page: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(repository)
-    lines = readme_lines((repository / "README.md").read_text(), "console")
-    assert len(lines) >= 4
-    for command, answer in zip(lines[::2], lines[1::2], strict=True):
+    monkeypatch.chdir(ROOT)
+    assert tessera(*command.split(), "--print_config") == 0, capsys.readouterr().err
+
+
+def test_faults_on_the_pages_are_answered_as_they_say(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    told = [line for page in READMES for line in lines(page, "console")]
+    assert len(told) >= 6
+    for command, answer in zip(told[::2], told[1::2], strict=True):
         assert tessera(*command.removeprefix("$ tessera ").split()) == 2
         assert capfd.readouterr().err.strip() == answer
 
 
-def test_python_of_the_readme_prints_what_it_says(repository: Path) -> None:
-    readme = (repository / "README.md").read_text()
-    match = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", readme, re.S)
-    assert match is not None
+def examples() -> list[tuple[Path, str, str]]:
+    """Each Python example: its page, the program, and what it prints, the plain block after it."""
+    found = []
+    for page in READMES:
+        for match in re.finditer(
+            r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```)?", page.read_text(), re.M | re.S
+        ):
+            found.append((page, match[1], match[2] or ""))
+    return found
+
+
+def test_the_page_of_the_game_shows_the_engine_in_python() -> None:
+    assert "tessera/go/README.md" in [name_of(page) for page, _, printed in examples() if printed]
+
+
+@pytest.mark.parametrize(("page", "program", "printed"), examples(), ids=lambda x: "")
+def test_python_of_a_page_prints_what_it_says(page: Path, program: str, printed: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", match[1]], cwd=repository, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert run.stdout == match[2], run.stderr
+    assert run.returncode == 0, f"{page}: {run.stderr}"
+    assert run.stdout == printed, run.stderr
 
 
-def test_settings_of_the_readme_have_the_defaults_it_says(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def default_settings(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """All settings of ``tessera fit`` with their defaults."""
     assert tessera("fit", "--print_config") == 0
-    settings = yaml.safe_load(capsys.readouterr().out)
-    rows = re.findall(
-        r"^\| (`\w+\.\w+`.*?) \| (.*?) \|", (repository / "README.md").read_text(), re.M
-    )
+    settings: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return settings
+
+
+def test_settings_of_the_pages_have_the_defaults_they_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = default_settings(capsys)
+    text = "\n".join(page.read_text() for page in READMES)
+    rows = re.findall(rf"^\| (`(?:{'|'.join(SECTIONS)})\.\w+`.*?) \| (.*?) \|", text, re.M)
     assert len(rows) >= 10
     for names, defaults in rows:
         for name, default in zip(
@@ -142,3 +217,17 @@ def test_settings_of_the_readme_have_the_defaults_it_says(
         ):
             section, key = name.split(".")
             assert str(settings[section][key]) == str(yaml.safe_load(default.strip("`"))), name
+
+
+@pytest.mark.parametrize("page", READMES, ids=name_of)
+def test_every_setting_that_a_page_names_is_one(
+    page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = default_settings(capsys)
+    names = re.findall(rf"(?:--|`)({'|'.join(SECTIONS)})\.(?!py\b)(\w+)", prose(page))
+    assert not [f"{section}.{key}" for section, key in names if key not in settings[section]]
+
+
+def test_the_page_of_the_commands_names_every_configuration() -> None:
+    page = (ROOT / "tessera" / "commands" / "README.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)` \| \d+×", page, re.M)) == config_names()

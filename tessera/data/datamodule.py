@@ -17,7 +17,7 @@ from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
 from tessera.go import RULES, Rules
 from tessera.model import GameModel
-from tessera.vocabulary import Vocabulary
+from tessera.vocabulary import MAX_CONTEXT, Vocabulary
 
 
 class GameDataModule(LightningDataModule):
@@ -62,7 +62,7 @@ class GameDataModule(LightningDataModule):
         max_moves: int | None = None,
         player: str = "rules",
         batch_size: int = 64,
-        context: int | None = 64,
+        context: int | None = MAX_CONTEXT,
         games_per_chunk: int | None = 1024,
         windows_per_game: int | None = None,
         seed: int = 0,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tessera.go import PLAYERS, Rules
 from tessera.go.contract import described, whole_number
-from tessera.vocabulary import check_board_size
+from tessera.vocabulary import MAX_CONTEXT, check_board_size
 
 # Mean length of the built-in players' games over n²: 1.33 on 9×9, 1.22 on 19×19.
 _PLIES_PER_POINT = 1.25
@@ -45,7 +45,7 @@ class StreamSettings:
     rules: Rules = Rules()  # noqa: RUF009 (frozen, so it can be shared)
     player: str = "rules"
     batch_size: int = 64
-    context: int | None = 64
+    context: int | None = MAX_CONTEXT
     games_per_chunk: int = 1024
     windows_per_game: int | None = None
     seed: int = 0

@@ -4,11 +4,12 @@ from tessera.model.backend import Scan
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaMixer
 from tessera.model.mixers.mamba2 import Mamba2Mixer
-from tessera.model.model import MAX_CONTEXT, GameModel, MambaModel
+from tessera.model.model import GameModel, MambaModel
 from tessera.model.scans.dual import DualScan, dual_scan
 from tessera.model.scans.selective import SelectiveScan, selective_scan
 from tessera.model.settings import ModelSettings
 from tessera.model.state import LayerState, MambaStateCapture, ModelState
+from tessera.vocabulary import MAX_CONTEXT
 
 __all__ = [
     "MAX_CONTEXT",

@@ -26,8 +26,7 @@ from tessera.model.embeddings import Embedding
 from tessera.model.heads import Head
 from tessera.model.settings import ModelSettings
 from tessera.model.state import ModelState, StateTemplate, Watched
-
-MAX_CONTEXT = 64  # moves in the window of the windowed forward
+from tessera.vocabulary import MAX_CONTEXT
 
 
 class GameModel(nn.Module):

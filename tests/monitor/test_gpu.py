@@ -156,7 +156,6 @@ def bare_loop_ms() -> float:
     torch.manual_seed(0)
     module = TesseraModule(lr=3e-3)
     model = module.model.cuda()
-    model.compile_training(same_length=True)
     stream = GameStream(StreamSettings(batch_size=4096, games_per_chunk=4096), device="cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, fused=True)
     for index in range(LAST):

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tessera.commands.fit.named_configs import config_file, config_names
 from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, check_settings_text
 from tessera.commands.one_line import one_line
 
@@ -29,7 +30,7 @@ def config_problems(argv: Sequence[str]) -> list[str]:
     for option, value in _options(argv):
         problem = None
         if option == "config":
-            problem = _config_problem(value)
+            problem = _config_problem(config_file(value))
         elif (option in SECTIONS or option.startswith("trainer.")) and _is_file(value):
             # jsonargparse takes the text of the file for the value, and says what is wrong in it.
             problem = _reading_problem(value)
@@ -80,7 +81,7 @@ def _reading_problem(path: str) -> str | None:
             return f"{path} must have at most {_MAX_SIZE:,} bytes, got {size:,}."
         file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return f"{path} must be a file; there is none of that name."
+        return f"must be a file or one of {', '.join(config_names())}, got {path}."
     except UnicodeDecodeError:
         return f"{path} must be UTF-8 text."
     except OSError as error:

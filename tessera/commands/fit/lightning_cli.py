@@ -21,6 +21,7 @@ from tessera.commands.console import go_on_without_console
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
 from tessera.commands.fit.measurement import Measurement, json_problems, tell
+from tessera.commands.fit.named_configs import config_names
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import game_loader, print_predictions
@@ -110,6 +111,13 @@ class TesseraCLI(LightningCLI):
             self._lock.release()
 
     # What can be set.
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Lightning's parser; what it says of ``--config`` names the configurations there are."""
+        parser = super().init_parser(**kwargs)
+        (config,) = (action for action in parser._actions if action.dest == "config")
+        config.help = f"A YAML file of settings, or one of {', '.join(config_names())}."
+        return parser
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the command that is run: each other one would take a quarter of a second."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from tessera.commands.fit.named_configs import with_config_files
 from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, check_settings_text
 from tessera.commands.one_line import one_line
 from tessera.training.earlier import upgraded_settings
@@ -31,6 +33,10 @@ class TesseraParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": _MODE, **kwargs}, allow_abbrev=False)
+
+    def parse_args(self, args: Sequence[str], **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """As jsonargparse, but a configuration may be given by its name."""
+        return super().parse_args(with_config_files(args), **kwargs)
 
     def validate(self, namespace: Namespace, skip_unset: bool = True, **kwargs: Any) -> None:
         """As jsonargparse, but null is a value: only what may be null can be set to null."""

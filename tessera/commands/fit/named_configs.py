@@ -1,0 +1,37 @@
+"""The configurations that come with the program, found by name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import tessera
+
+# In the repository a link to the folder configs/; an installed package holds the files themselves.
+_FOLDER = Path(tessera.__file__).parent / "configs"
+
+
+def config_names() -> list[str]:
+    """What ``--config`` takes beside files, in alphabetical order."""
+    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
+
+
+def config_file(value: str) -> str:
+    """The file that a value of ``--config`` means; the value itself unless it is only a name."""
+    if os.path.isfile(value) or value not in config_names():
+        return value
+    return str(_FOLDER / f"{value}.yaml")
+
+
+def with_config_files(argv: Sequence[str]) -> list[str]:
+    """The arguments of a command, with its file in the place of each configuration's name."""
+    arguments = []
+    for before, argument in zip(["", *argv], argv, strict=False):
+        if before in ("--config", "-c"):
+            argument = config_file(argument)
+        elif attached := re.fullmatch(r"(--config=|-c=?)(.+)", argument, re.DOTALL):
+            argument = attached[1] + config_file(attached[2])
+        arguments.append(argument)
+    return arguments
