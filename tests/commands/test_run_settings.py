@@ -309,7 +309,7 @@ def test_the_bound_of_the_parameters_is_a_close_one(mixer: str) -> None:
 
 def test_metric_names_are_those_that_are_logged() -> None:
     settings = StreamSettings(board_size=9, batch_size=4, games_per_chunk=4, context=None)
-    batch = GameStream(settings, with_legal=True).batch(0)
+    batch = GameStream(settings, needs=["legal"]).batch(0)
     metrics = NextMoveMetrics()
     metrics.update(torch.zeros(*batch.targets.shape, 84), batch)
     assert set(metrics.compute()) <= set(metric_names())
