@@ -132,10 +132,6 @@ class _Witness:
         self._passes.masked_fill_(over, 0)
         self._was_forced.copy_(is_forced & ~over)
 
-    def keep(self, games: Tensor) -> None:
-        """Refused: what was seen is of all games."""
-        raise NotImplementedError("a witness sees all games to the end")
-
     def faults(self, plies: int) -> list[str]:
         """What was wrong, a line each; nothing if all games were sound."""
         checks = {

@@ -45,7 +45,7 @@ class GameLoop:
         tables: what is written down; a record wants all that ``kept_tables`` gives.
         drops_finished: no game follows another: finished games leave the engine once they are
             many, and the loop plays only once. Looks at the games after every ply, so it suits
-            plain torch.
+            plain torch, and a player that remembers nothing.
 
     Attributes:
         tables: the tensors by name, a row for each game and one more.
@@ -207,7 +207,6 @@ class GameLoop:
             return
         self._write("end", self.engine, self._games)
         self.engine.keep(going)
-        self.player.keep(going)
         self._rows, self._games = self._rows[going], self._games[going]
         self._plies = self._plies[going]
 

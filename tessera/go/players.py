@@ -70,10 +70,6 @@ class Player(Protocol):
         """
         ...
 
-    def keep(self, games: Tensor) -> None:
-        """Go on with these games (K,) int64 only, as the engine does."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class ExactPlayer:
@@ -124,9 +120,6 @@ class ExactPlayer:
         return Choice(moves, log_probs.float(), entropies.float())
 
     def observe(self, engine: GPUGoEngine, moves: Tensor, over: Tensor) -> None:
-        """Nothing is remembered."""
-
-    def keep(self, games: Tensor) -> None:
         """Nothing is remembered."""
 
 

@@ -99,11 +99,6 @@ class ModelPlayer:
         self._tokens.copy_(moves.masked_fill(over, self._eos_token))
         self._is_new.copy_(over)
 
-    def keep(self, games: Tensor) -> None:
-        """Remember only these games; see ``Player``."""
-        self.state = self.state.select(games)
-        self._tokens, self._is_new = self._tokens[games], self._is_new[games]
-
 
 def draw_choice(scores: Tensor, legal: Tensor, words: Tensor) -> Choice:
     """A legal move in each game, drawn from the softmax of the scores of the legal ones.

@@ -86,8 +86,6 @@ def test_games_are_the_same_however_many_are_played_at_once() -> None:
         table = self_play(player, 9, slots, needs=("legal",))
         assert_same_games(whole, table.play(torch.arange(9)))
         assert int(table.plies_played) == int(whole.lengths.sum())
-    dropping = self_play(player, 9, needs=("legal",), drops_finished=True)
-    assert_same_games(whole, dropping.play(torch.arange(9)))
     # The same table again, and another number first.
     table = self_play(player, 9, 4)
     others = table.play(torch.arange(100, 109))

@@ -34,11 +34,10 @@ class FirstLegal:
     name = "first"
 
     def __init__(self) -> None:
-        self.games = torch.empty(0)
         self.seen: list[tuple[Tensor, Tensor]] = []
 
     def begin(self, engine: GPUGoEngine) -> None:
-        self.games, self.seen = torch.arange(engine.batch_size), []
+        self.seen = []
 
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
         moves = engine.get_legal_mask().int().argmax(1)
@@ -46,9 +45,6 @@ class FirstLegal:
 
     def observe(self, engine: GPUGoEngine, moves: Tensor, over: Tensor) -> None:
         self.seen.append((moves, over))
-
-    def keep(self, games: Tensor) -> None:
-        self.games = self.games[games]
 
 
 def test_a_player_is_told_what_was_played_and_where_a_new_game_begins() -> None:
@@ -65,10 +61,10 @@ def test_a_player_is_told_what_was_played_and_where_a_new_game_begins() -> None:
     assert record.player == "first" and int(loop.plies_played) == sum(lengths)
 
 
-def test_a_player_forgets_the_games_that_are_dropped() -> None:
-    player = FirstLegal()
-    whole = GameLoop(player, 3, board_size=3, drops_finished=True).play(torch.arange(3))
-    assert player.games.numel() == 0
+def test_games_that_are_dropped_are_played_to_their_ends() -> None:
+    dropping = GameLoop(FirstLegal(), 3, board_size=3, drops_finished=True)
+    whole = dropping.play(torch.arange(3))
+    assert dropping.num_slots == 0
     one_by_one = GameLoop(FirstLegal(), 3, 1, board_size=3).play(torch.arange(3))
     assert torch.equal(whole.moves, one_by_one.moves)
     assert torch.equal(whole.results, one_by_one.results)
