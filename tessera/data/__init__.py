@@ -1,8 +1,7 @@
 """Games become batches, on the device that trains on them."""
 
 from tessera.data.batch import GameBatch
-from tessera.data.datamodule import GameDataModule
-from tessera.data.selfplay import SelfPlay
+from tessera.data.datamodule import GameDataModule, Learner
 from tessera.data.selfplay_stream import MixedStream, SelfPlayStream
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
@@ -14,8 +13,8 @@ __all__ = [
     "GameBatch",
     "GameDataModule",
     "GameStream",
+    "Learner",
     "MixedStream",
-    "SelfPlay",
     "SelfPlayStream",
     "StreamSettings",
 ]

@@ -5,6 +5,8 @@ Shapes: G games, R sequences, L positions, n rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,22 +38,20 @@ class Chunk:
         sequences[:, 1 : plies + 1] = record.moves
         sequences.scatter_(1, lengths.unsqueeze(1) + 1, vocabulary.eos_token)
 
-        def padded(table: Tensor) -> Tensor:
-            """By target: (G, T, …), with zeros for EOS and PAD after the last ply's entry."""
-            beyond = (0, width - 1 - table.shape[1])
-            return torch.nn.functional.pad(table, (*(0, 0) * (table.dim() - 2), *beyond))
-
-        captures = padded(record.captures.int())
-        tables = {
+        # By target: what belongs to a ply, and zeros for EOS and PAD after the last one.
+        tables: dict[str, Any] = {
+            name: table.fitted(tensor, width - 1, record.board_size)
+            for name, table, tensor in record.tables()
+            if name in GameBatch._fields
+        }
+        captures = tables["captures"].int()
+        tables |= {
             "inputs": sequences[:, :-1],
             "targets": sequences[:, 1:],
-            "log_probs": padded(record.log_probs),
-            "entropies": padded(record.entropies),
             "plies": torch.arange(width - 1, device=lengths.device).int().expand(games, -1),
             "captures": captures.cumsum(1, dtype=torch.int32) - captures,
         }
-        if record.legal is not None:
-            tables["legal"] = padded(record.legal)
+        self._sequences = GameBatch(index=0, **tables)
         self._whole_lengths: list[int] | None = None
         if context is None:
             # Whole games are cut to the longest of a batch, so the lengths have to be known.
@@ -61,9 +61,7 @@ class Chunk:
             game, sweep = row % games, row // games
             starts = _starts(record, context, windows_per_game, game, sweep)
             positions = torch.arange(context, device=game.device)
-            pick = game.unsqueeze(1), starts.unsqueeze(1) + positions
-            tables = {name: table[pick] for name, table in tables.items()}
-        self._tables = tables
+            self._sequences = self._sequences.windows(game, starts.unsqueeze(1) + positions)
 
     def batch(self, index: int, rows: range) -> GameBatch:
         """The batch that holds these sequences; it shares the chunk's memory.
@@ -72,20 +70,11 @@ class Chunk:
             index: the batch's number in its stream.
             rows: consecutive numbers below R.
         """
-        pieces = {name: table[rows.start : rows.stop] for name, table in self._tables.items()}
-        if self._whole_lengths is not None:
-            length = 1 + max(self._whole_lengths[rows.start : rows.stop])
-            pieces = {name: piece[:, :length].contiguous() for name, piece in pieces.items()}
-        return GameBatch(
-            index=index,
-            inputs=pieces["inputs"],
-            targets=pieces["targets"],
-            log_probs=pieces["log_probs"],
-            entropies=pieces["entropies"],
-            plies=pieces["plies"],
-            captures=pieces["captures"],
-            legal=pieces.get("legal"),
-        )
+        some = slice(rows.start, rows.stop)
+        batch = self._sequences.rows(some)._replace(index=index)
+        if self._whole_lengths is None:
+            return batch
+        return batch.positions(1 + max(self._whole_lengths[some]))
 
 
 def _starts(record: GameRecord, context: int, windows: int, game: Tensor, sweep: Tensor) -> Tensor:

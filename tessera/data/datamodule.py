@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import nn
 from torch.utils.data import DataLoader
 
 from tessera.data.batch import GameBatch
@@ -15,9 +17,31 @@ from tessera.data.chunk_size import games_that_fit, whole_batches
 from tessera.data.selfplay_stream import MixedStream, SelfPlayStream, Weights
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
-from tessera.go import RULES, Rules
-from tessera.model import GameModel
-from tessera.vocabulary import MAX_CONTEXT, Vocabulary
+from tessera.go import RULES, Player, Rules
+from tessera.vocabulary import MAX_CONTEXT
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What a module in training tells the data that it is trained on.
+
+    Attributes:
+        model: what learns.
+        held_out_needs: the optional tables that its validation and its test need.
+    """
+
+    model: nn.Module
+    held_out_needs: tuple[str, ...]
+
+    def new_player(self, model: nn.Module, temperature: float, dtype: torch.dtype) -> Player:
+        """The player that a model like its own is.
+
+        Args:
+            model: a copy of it.
+            temperature: the logits are divided by it; below 1 likely moves are likelier.
+            dtype: of the model's matrix products, float32 or bfloat16.
+        """
+        ...
 
 
 class GameDataModule(LightningDataModule):
@@ -129,18 +153,17 @@ class GameDataModule(LightningDataModule):
             streams.append(self._selfplay)
         stream: GameStream | MixedStream = streams[0]
         if len(streams) == 2:
-            pad_token = Vocabulary(self.settings.board_size).pad_token
-            stream = MixedStream((streams[0], streams[1]), pad_token)
+            stream = MixedStream((streams[0], streams[1]))
         stream.start_batch = self.batches_trained
         self._train_stream = stream
         return _loader(stream)
 
     def val_dataloader(self) -> DataLoader[GameBatch]:
-        """The validation batches, with legal points."""
+        """The validation batches, with the tables that the module needs."""
         return self._held_out(VAL_NUMBERS, self.val_batches)
 
     def test_dataloader(self) -> DataLoader[GameBatch]:
-        """The test batches, with legal points."""
+        """The test batches, with the tables that the module needs."""
         return self._held_out(TEST_NUMBERS, self.test_batches)
 
     def transfer_batch_to_device(
@@ -195,7 +218,9 @@ class GameDataModule(LightningDataModule):
         games = whole_batches(math.ceil(rows / windows), self.settings.batch_size, windows)
         settings = dataclasses.replace(self.settings, games_per_chunk=games)
         stream = self._stream(first_number, settings)
-        stream.num_batches, stream.with_legal = num_batches, True
+        stream.num_batches = num_batches
+        if (learner := self._learner()) is not None:
+            stream.needs = learner.held_out_needs
         return _loader(stream)
 
     def _stream(self, first_number: int, settings: StreamSettings) -> GameStream:
@@ -224,22 +249,24 @@ class GameDataModule(LightningDataModule):
         return part(self.settings.batch_size - rows), part(rows)
 
     def _selfplay_stream(self, settings: StreamSettings) -> SelfPlayStream:
-        trainer = self.trainer
-        if trainer is None:
+        trainer, learner = self.trainer, self._learner()
+        if trainer is None or learner is None:
             raise ValueError("data.selfplay_share must be 0 without a trainer and its model.")
-        model = trainer.lightning_module.model
-        assert isinstance(model, GameModel)
+        dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
         stream = SelfPlayStream(
-            model,
+            learner.model,
+            partial(learner.new_player, temperature=self.selfplay_temperature, dtype=dtype),
             settings,
-            temperature=self.selfplay_temperature,
-            dtype=torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32,
             device=trainer.strategy.root_device,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )
         stream.weights = self._selfplay_weights
         return stream
+
+    def _learner(self) -> Learner | None:
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return module if isinstance(module, Learner) else None
 
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from tessera.data.batch import GameBatch
 from tessera.data.chunk import Chunk
-from tessera.data.selfplay import SelfPlay
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import SELFPLAY_NUMBERS, GameStream
-from tessera.model import GameModel
+from tessera.go import GameLoop, Player, kept_tables
 
 _MOST_SLOTS = 16_384  # games at once; the rest of a chunk waits for a place
 
@@ -32,9 +30,8 @@ class SelfPlayStream(GameStream):
 
     Args:
         model: in training; its weights are read and never written.
+        new_player: the player that a copy of the model is.
         settings: as for GameStream; ``player`` has no meaning here.
-        temperature: as for SelfPlay.
-        dtype: as for SelfPlay.
         stream_options: the keyword arguments of GameStream but ``first_number``.
 
     Attributes:
@@ -44,85 +41,67 @@ class SelfPlayStream(GameStream):
 
     def __init__(
         self,
-        model: GameModel,
+        model: nn.Module,
+        new_player: Callable[[Any], Player],
         settings: StreamSettings,
-        *,
-        temperature: float = 1.0,
-        dtype: torch.dtype = torch.float32,
         **stream_options: Any,
     ) -> None:
         super().__init__(settings, first_number=SELFPLAY_NUMBERS, **stream_options)
-        self.model, self.temperature, self.dtype = model, temperature, dtype
+        self.model, self.new_player = model, new_player
         self.weights: dict[int, Weights] = {}
-        self._table: SelfPlay | None = None
+        self._table: tuple[nn.Module, GameLoop] | None = None  # what plays, and where
 
     def _play(self, number: int) -> Chunk:
-        table = self._table = self._table or self._new_table()
+        model, loop = self._table = self._table or self._new_table()
         if number not in self.weights:
             self.weights[number] = {
                 name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()
             }
         for old in sorted(self.weights)[:-2]:
             del self.weights[old]
-        table.model.load_state_dict(self.weights[number])
+        model.load_state_dict(self.weights[number])
         numbers = self.numbers(number)
-        record = table.play(
+        record = loop.play(
             torch.arange(numbers.start, numbers.stop, numbers.step, device=self.device)
         )
         return Chunk(record, self.settings.context, self.settings.num_windows)
 
-    def _new_table(self) -> SelfPlay:
+    def _new_table(self) -> tuple[nn.Module, GameLoop]:
         settings = self.settings
-        return SelfPlay(
-            # A copy, because a graph holds the addresses of the weights that it plays with.
-            copy.deepcopy(self.model).to(self.device).eval().requires_grad_(False),
+        # A copy, because a graph holds the addresses of the weights that it plays with.
+        model = copy.deepcopy(self.model).to(self.device).eval().requires_grad_(False)
+        loop = GameLoop(
+            self.new_player(model),
             settings.games_per_chunk,
             _MOST_SLOTS,
+            board_size=settings.board_size,
+            device=self.device,
             rules=settings.rules,
             seed=settings.seed,
-            temperature=self.temperature,
             backend=settings.backend,
-            dtype=self.dtype,
-            with_legal=self.with_legal,
+            tables=kept_tables(self.needs),
         )
+        return model, loop
 
 
 class MixedStream(IterableDataset[GameBatch]):
-    """Batch k of each of two streams, one below the other.
+    """Batch k of each of two streams, one below the other; PAD fills up the shorter sequences.
 
     Args:
-        streams: neither with legal points.
-        pad_token: fills up the shorter sequences.
+        streams: of games on the same board, needing the same tables.
 
     Attributes:
         start_batch: as for GameStream.
     """
 
-    def __init__(self, streams: tuple[GameStream, GameStream], pad_token: int) -> None:
+    def __init__(self, streams: tuple[GameStream, GameStream]) -> None:
         super().__init__()
-        self.streams, self.pad_token, self.start_batch = streams, pad_token, 0
+        self.streams, self.start_batch = streams, 0
 
     def __iter__(self) -> Iterator[GameBatch]:
         return (self.batch(index) for index in itertools.count(self.start_batch))
 
     def batch(self, index: int) -> GameBatch:
         """Batch ``index``, from 0."""
-        one, other = (stream.batch(index) for stream in self.streams)
-        length = max(one.inputs.shape[1], other.inputs.shape[1])
-
-        def join(name: str, fill: int = 0) -> Tensor:
-            tables = (getattr(one, name), getattr(other, name))
-            return torch.cat(
-                [pad(table, (0, length - table.shape[1]), value=fill) for table in tables]
-            )
-
-        return GameBatch(
-            index=index,
-            inputs=join("inputs", self.pad_token),
-            targets=join("targets", self.pad_token),
-            log_probs=join("log_probs"),
-            entropies=join("entropies"),
-            plies=join("plies"),
-            captures=join("captures"),
-            legal=None,
-        )
+        parts = [stream.batch(index) for stream in self.streams]
+        return GameBatch.joined(parts, self.streams[0].settings.board_size)

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tessera.data.batch import BYTES_PER_POSITION
 from tessera.go import PLAYERS, Rules
 from tessera.go.contract import described, whole_number
+from tessera.go.record import BYTES_PER_PLY
 from tessera.vocabulary import MAX_CONTEXT, check_board_size
 
 # Mean length of the built-in players' games over n²: 1.33 on 9×9, 1.22 on 19×19.
 _PLIES_PER_POINT = 1.25
 
-# Bytes: of a ply in a record and in the tables made of it, and of a position in a window.
-_PER_PLY, _PER_POSITION = 40, 36
+# Bytes: of a ply in a record and in the tables made of it; of a position in a window, with the
+# number that says where it is cut from.
+_PER_PLY, _PER_POSITION = BYTES_PER_PLY + BYTES_PER_POSITION, BYTES_PER_POSITION + 8
 
 
 def usual_windows(board_size: int, context: int | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch.utils.data import IterableDataset
@@ -39,7 +39,7 @@ class GameStream(IterableDataset[GameBatch]):
         first_number: number of the stream's first game.
         start_batch: the batch that iteration begins with.
         num_batches: batches in one iteration; None for an endless one.
-        with_legal: whether batches hold the legal points, which the legality metrics need.
+        needs: the optional tables that batches hold, see ``play_games``.
 
     Attributes:
         start_batch: may be moved between iterations; an iteration leaves it alone, because a
@@ -61,7 +61,7 @@ class GameStream(IterableDataset[GameBatch]):
         first_number: int = TRAIN_NUMBERS,
         start_batch: int = 0,
         num_batches: int | None = None,
-        with_legal: bool = False,
+        needs: Collection[str] = (),
     ) -> None:
         super().__init__()
         world_size = whole_number("world_size", world_size, 1)
@@ -77,7 +77,7 @@ class GameStream(IterableDataset[GameBatch]):
         self.rank, self.world_size = rank, world_size
         self.first_number = first_number
         self.start_batch, self.num_batches = start_batch, num_batches
-        self.with_legal = with_legal
+        self.needs = needs
         self._newest: tuple[int, Chunk] | None = None
 
     def __iter__(self) -> Iterator[GameBatch]:
@@ -130,7 +130,7 @@ class GameStream(IterableDataset[GameBatch]):
             rules=settings.rules,
             device=self.device,
             backend=settings.backend,
-            with_legal=self.with_legal,
+            needs=self.needs,
             # Windows have a width of their own, so nothing has to wait for the games' lengths.
             trim=settings.context is None,
         )

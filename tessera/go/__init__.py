@@ -1,8 +1,10 @@
-"""The game of Go: rules, a batched engine, players that are distributions, records of games."""
+"""The game of Go: rules, a batched engine, players, the loop they play in, records of games."""
 
 from tessera.go.engine import GPUGoEngine, IllegalMoveError
-from tessera.go.players import PLAYERS, Choice, Player, choose, distribution, get_player
-from tessera.go.record import GameRecord, play_games
+from tessera.go.loop import GameLoop
+from tessera.go.play import play_games
+from tessera.go.players import PLAYERS, Choice, Player, distribution, get_player
+from tessera.go.record import GameRecord, kept_tables
 from tessera.go.rules import RULES, Rules, resolve_rules
 
 __all__ = [
@@ -10,13 +12,14 @@ __all__ = [
     "RULES",
     "Choice",
     "GPUGoEngine",
+    "GameLoop",
     "GameRecord",
     "IllegalMoveError",
     "Player",
     "Rules",
-    "choose",
     "distribution",
     "get_player",
+    "kept_tables",
     "play_games",
     "resolve_rules",
 ]

@@ -1,30 +1,68 @@
-"""Finished games as tensors, and playing them.
+"""Finished games as tensors; each of their tables is described once, where it is declared.
 
-Shapes: G games, T plies of the longest of them, n rows.
+Shapes: G games, T plies of the longest of them, n rows, B games that are being played.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 from torch import Tensor
 
-from tessera.accelerator import memory_problem
-from tessera.go.backend import check_device, resolve_backend
-from tessera.go.contract import whole_number, whole_numbers
-from tessera.go.engine import GPUGoEngine
-from tessera.go.players import choose, get_player
-from tessera.go.randomness import MOVE, random_words
-from tessera.go.rules import Rules, resolve_rules
-from tessera.vocabulary import Vocabulary, check_board_size
+from tessera.go.rules import Rules
+from tessera.vocabulary import Vocabulary
 
-_GAMES_AT_ONCE = 4096  # enough to make torch's cost per call small; more falls out of the cache
-_MOST_NUMBER = 2**61  # so that no step from one to another overflows 64 bits
-BYTES_PER_PLY = 12  # of a record without legal points
-_KEEP_ABOVE = 0.8  # finished games are dropped once fewer than this share still go on
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a table holds, and how it is read off games that are being played.
+
+    Attributes:
+        dtype: of its entries.
+        when: the moment of reading: at the ``choice`` of moves, ``before`` or ``after`` they are
+            played, or once at the ``end`` of a game.
+        read: an entry of every game, (B,) or (B, n) of any dtype, from the ``Choice``, or, at any
+            other moment, from the engine; None for what is not read but made of other tables.
+        has_rows: an entry is a set of points, n row bitboards.
+        holds_tokens: PAD stands beyond a game's end, where otherwise 0 stands.
+        is_optional: kept only where somebody needs it.
+    """
+
+    dtype: torch.dtype
+    when: Literal["choice", "before", "after", "end"] = "after"
+    read: Callable[[Any], Tensor] | None = None
+    has_rows: bool = False
+    holds_tokens: bool = False
+    is_optional: bool = False
+
+    @property
+    def is_by_ply(self) -> bool:
+        """Whether there is an entry for every ply, or one for a game."""
+        return self.when != "end"
+
+    def fill(self, board_size: int) -> int:
+        """What stands beyond a game's end."""
+        return Vocabulary(board_size).pad_token if self.holds_tokens else 0
+
+    def bytes_per_ply(self, board_size: int) -> int:
+        """Bytes of a ply's entry; 0 where a game has only one."""
+        return self.is_by_ply * self.dtype.itemsize * (board_size if self.has_rows else 1)
+
+    def new(self, games: int, plies: int, board_size: int, device: torch.device) -> Tensor:
+        """A table of games of which nothing is known yet; (G,), (G, T) or (G, T, n)."""
+        shape = (games, *[plies] * self.is_by_ply, *[board_size] * self.has_rows)
+        return torch.full(shape, self.fill(board_size), dtype=self.dtype, device=device)
+
+    def fitted(self, tensor: Tensor, plies: int, board_size: int) -> Tensor:
+        """The same table with T = ``plies``: cut, or filled up; contiguous."""
+        if not self.is_by_ply or tensor.shape[1] == plies:
+            return tensor
+        shape = (len(tensor), max(0, plies - tensor.shape[1]), *tensor.shape[2:])
+        beyond = tensor.new_full(shape, self.fill(board_size))
+        return torch.cat([tensor[:, :plies], beyond], 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +82,7 @@ class GameRecord:
         entropies: (G, T) float32, the entropy of the choice in nats; 0 beyond the end.
         captures: (G, T) int16, stones that each ply took off the board; 0 beyond the end.
         legal: (G, T, n) int32 row bitboards of the legal points before each ply, 0 beyond the end;
-            None if they were not asked for.
+            None where nobody needs them.
     """
 
     board_size: int
@@ -52,265 +90,89 @@ class GameRecord:
     player: str
     seed: int
     numbers: Tensor
-    moves: Tensor
-    lengths: Tensor
-    results: Tensor
-    log_probs: Tensor
-    entropies: Tensor
-    captures: Tensor
-    legal: Tensor | None
+    moves: Annotated[
+        Tensor, Table(torch.int16, "choice", lambda choice: choice.moves, holds_tokens=True)
+    ]
+    lengths: Annotated[Tensor, Table(torch.int32, "end", lambda engine: engine.move_number)]
+    results: Annotated[Tensor, Table(torch.float32, "end", lambda engine: engine.score())]
+    log_probs: Annotated[Tensor, Table(torch.float32, "choice", lambda choice: choice.log_probs)]
+    entropies: Annotated[Tensor, Table(torch.float32, "choice", lambda choice: choice.entropies)]
+    captures: Annotated[Tensor, Table(torch.int16, "after", lambda engine: engine.last_captures)]
+    legal: Annotated[
+        Tensor | None,
+        Table(
+            torch.int32,
+            "before",
+            lambda engine: engine.legal_rows().t(),
+            has_rows=True,
+            is_optional=True,
+        ),
+    ] = None
+
+    def tables(self) -> Iterator[tuple[str, Table, Tensor]]:
+        """Name, description and tensor of the tables that were kept."""
+        for name, table in TABLES.items():
+            if (tensor := getattr(self, name)) is not None:
+                yield name, table, tensor
+
+    def fitted(self, plies: int) -> GameRecord:
+        """The same games with T = ``plies``: every table is cut, or filled up."""
+        fitted: dict[str, Any] = {
+            name: table.fitted(tensor, plies, self.board_size)
+            for name, table, tensor in self.tables()
+        }
+        return replace(self, **fitted)
+
+    def trimmed(self) -> GameRecord:
+        """The same games with T of the longest; waits for the device."""
+        return self.fitted(int(self.lengths.max()))
+
+    def to(self, device: str | torch.device) -> GameRecord:
+        """The same games on another device."""
+        moved: dict[str, Any] = {name: tensor.to(device) for name, _, tensor in self.tables()}
+        return replace(self, numbers=self.numbers.to(device), **moved)
+
+    @staticmethod
+    def joined(parts: Sequence[GameRecord]) -> GameRecord:
+        """The games of all parts, one below the other; the parts kept the same tables."""
+        plies = max(part.moves.shape[1] for part in parts)
+        parts = [part.fitted(plies) for part in parts]
+        tables: dict[str, Any] = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name, *_ in parts[0].tables()
+        }
+        return replace(parts[0], numbers=torch.cat([part.numbers for part in parts]), **tables)
 
 
-def play_games(
-    player: str,
-    numbers: range | Tensor,
-    *,
-    seed: int,
-    board_size: int,
-    rules: str | Rules = "full",
-    device: str | torch.device = "cpu",
-    backend: str = "auto",
-    with_legal: bool = False,
-    trim: bool = True,
-) -> GameRecord:
-    """Play one game for each number, from start to end.
+def described(record: type) -> dict[str, Table]:
+    """The tables among the annotations of a class, by name."""
+    return {
+        name: table
+        for name, hint in get_type_hints(record, include_extras=True).items()
+        for table in getattr(hint, "__metadata__", ())
+        if isinstance(table, Table)
+    }
 
-    Game k is a pure function of (seed, k, player, rules, board_size): it is the same in every
-    batch and on every device.
 
-    Args:
-        player: a built-in player's name, who plays both colours.
-        numbers: the games' numbers, a range or (G,) int64; at least one.
-        seed: any whole number.
-        board_size: n, 2 to 19.
-        rules: a preset's name or a Rules record.
-        device: where to play and where the record lives.
-        backend: as for GPUGoEngine.
-        with_legal: whether to record the legal points before each ply.
-        trim: whether T is the length of the longest game; otherwise T is the move limit, and on a
-            CUDA device nothing waits for the games to be played.
+TABLES: Mapping[str, Table] = described(GameRecord)
+
+
+def kept_tables(needs: Collection[str] = ()) -> dict[str, Table]:
+    """The tables of a record for whoever needs these optional ones.
 
     Raises:
-        ValueError: for an unknown player, an argument that GPUGoEngine refuses, or no numbers.
-        MemoryError: if the device has less memory than the record of so many games takes.
+        ValueError: if there is no optional table of such a name.
     """
-    get_player(player)
-    board_size = check_board_size(board_size)
-    rules = resolve_rules(rules)
-    seed = whole_number("seed", seed)
-    device = check_device(device)
-    in_kernels = resolve_backend(backend, device) == "triton"
-    # Plain torch cuts a record to its games' lengths, of which only the least is known before.
-    plies = rules.move_limit(board_size) if in_kernels else 1
-    bytes_per_game = plies * (BYTES_PER_PLY + 4 * board_size * with_legal)
-    numbers = _game_numbers(numbers, bytes_per_game, device)
-    if in_kernels:
-        return _play_in_kernels(player, numbers, seed, board_size, rules, with_legal, trim)
-    with _one_thread():
-        parts = [
-            _Table(player, part, seed, board_size, rules, device, with_legal).play()
-            for part in numbers.split(_GAMES_AT_ONCE)
-        ]
-    plies = max(part.moves.shape[1] for part in parts) if trim else rules.move_limit(board_size)
-    if len(parts) == 1 and parts[0].moves.shape[1] == plies:
-        return parts[0]
-    return _joined(parts, plies)
+    optional = [name for name, table in TABLES.items() if table.is_optional]
+    for name in needs:
+        if name not in optional:
+            raise ValueError(f"needs must be among {', '.join(optional)}, got {name}.")
+    return {name: table for name, table in TABLES.items() if name in needs or not table.is_optional}
 
 
-def _game_numbers(numbers: range | Tensor, bytes_per_game: int, device: torch.device) -> Tensor:
-    """The games' numbers (G,) int64 on the device, if it has the memory for so many games."""
-    if isinstance(numbers, range):
-        # Not len(): it cannot say how long a very long range is.
-        count = max(0, -((numbers.start - numbers.stop) // numbers.step))
-    else:
-        count = whole_numbers("numbers", numbers, (None,)).shape[0]
-    if count == 0:
-        raise ValueError("numbers must name at least one game, got none.")
-    if problem := memory_problem(count * bytes_per_game, device):
-        raise MemoryError(f"out of memory: the record of {count} games needs {problem}.")
-    if isinstance(numbers, Tensor):
-        return numbers.to(device=device, dtype=torch.int64).contiguous()
-    first, last = numbers[0], numbers[-1]
-    if max(abs(first), abs(last)) > _MOST_NUMBER:
-        raise ValueError(f"numbers must be -2^61 to 2^61, got {first} to {last}.")
-    step = numbers.step if count > 1 else 1
-    return torch.arange(first, last + step, step, device=device)
+def bytes_per_ply(tables: Mapping[str, Table], board_size: int) -> int:
+    """Bytes that a ply takes in these tables."""
+    return sum(table.bytes_per_ply(board_size) for table in tables.values())
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one core. The operations are so short that a second one gains a tenth at best.
-
-    On a machine that does anything else it costs a factor of several: the threads of one operation
-    wait for each other.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _play_in_kernels(
-    player: str,
-    numbers: Tensor,
-    seed: int,
-    board_size: int,
-    rules: Rules,
-    with_legal: bool,
-    trim: bool,
-) -> GameRecord:
-    """The same games from the Triton kernels."""
-    from tessera.go.kernels.games import play_tables
-
-    tables = play_tables(
-        player, numbers, seed=seed, board_size=board_size, rules=rules, with_legal=with_legal
-    )
-    plies = int(tables.lengths.max()) if trim else tables.moves.shape[1]
-
-    def trimmed(table: Tensor) -> Tensor:
-        return table[:, :plies].contiguous()
-
-    return GameRecord(
-        board_size=board_size,
-        rules=rules,
-        player=player,
-        seed=seed,
-        numbers=numbers,
-        moves=trimmed(tables.moves),
-        lengths=tables.lengths,
-        results=tables.results,
-        log_probs=trimmed(tables.log_probs),
-        entropies=trimmed(tables.entropies),
-        captures=trimmed(tables.captures),
-        legal=None if tables.legal is None else trimmed(tables.legal),
-    )
-
-
-class _Table:
-    """The games that are played at once, and the record that grows ply by ply."""
-
-    def __init__(
-        self,
-        player: str,
-        numbers: Tensor,
-        seed: int,
-        board_size: int,
-        rules: Rules,
-        device: torch.device,
-        with_legal: bool,
-    ) -> None:
-        self.name, self.player, self.seed = player, get_player(player), seed
-        self.numbers = numbers
-        self.engine = GPUGoEngine(numbers.numel(), device, board_size, rules, "torch")
-        plies, games = self.engine.max_moves, numbers.numel()
-
-        # One row for a ply while the games go on: a row is written at once.
-        def table(dtype: torch.dtype, fill: int = 0) -> Tensor:
-            return torch.full((plies, games), fill, dtype=dtype, device=numbers.device)
-
-        self.moves = table(torch.int16, self.engine.vocabulary.pad_token)
-        self.log_probs, self.entropies = table(torch.float32), table(torch.float32)
-        self.captures = table(torch.int16)
-        self.legal = (
-            torch.zeros(plies, board_size, games, dtype=torch.int32, device=numbers.device)
-            if with_legal
-            else None
-        )
-        self.lengths = table(torch.int32)[0].clone()
-        self.results = table(torch.float32)[0].clone()
-
-    def play(self) -> GameRecord:
-        """Play all games to the end."""
-        slots = torch.arange(self.numbers.numel(), device=self.numbers.device)
-        for ply in range(self.engine.max_moves):
-            slots = self._drop_finished(slots)
-            if slots.numel() == 0:
-                break
-            self._play_ply(ply, slots)
-        self._finish(slots)
-        return self._record()
-
-    def _play_ply(self, ply: int, slots: Tensor) -> None:
-        engine = self.engine
-        if self.legal is not None:
-            over = engine.is_game_over()
-            self.legal[ply].index_copy_(1, slots, engine.legal_rows() * ~over)
-        choice = choose(
-            self.player, engine, random_words(self.seed, self.numbers[slots], ply, MOVE)
-        )
-        going = ~engine.is_game_over()
-        engine.play_batch(choice.moves)
-        pad = engine.vocabulary.pad_token
-        self.moves[ply, slots] = torch.where(going, choice.moves, pad).to(torch.int16)
-        self.log_probs[ply, slots] = choice.log_probs * going
-        self.entropies[ply, slots] = choice.entropies * going
-        self.captures[ply, slots] = (engine.last_captures * going).to(torch.int16)
-
-    def _drop_finished(self, slots: Tensor) -> Tensor:
-        """Take the finished games out of the engine once they are many."""
-        over = self.engine.is_game_over()
-        going = (~over).nonzero().squeeze(1)
-        if going.numel() > _KEEP_ABOVE * slots.numel():
-            return slots
-        self._finish(slots)
-        self.engine.keep(going)
-        return slots[going]
-
-    def _finish(self, slots: Tensor) -> None:
-        if slots.numel():
-            self.lengths[slots] = self.engine.move_number.to(torch.int32)
-            self.results[slots] = self.engine.score()
-
-    def _record(self) -> GameRecord:
-        plies = int(self.lengths.max())
-        legal = None if self.legal is None else self.legal[:plies].permute(2, 0, 1).contiguous()
-        by_game = [
-            table[:plies].t().contiguous()
-            for table in (self.moves, self.log_probs, self.entropies, self.captures)
-        ]
-        return GameRecord(
-            board_size=self.engine.board_size,
-            rules=self.engine.rules,
-            player=self.name,
-            seed=self.seed,
-            numbers=self.numbers,
-            moves=by_game[0],
-            lengths=self.lengths,
-            results=self.results,
-            log_probs=by_game[1],
-            entropies=by_game[2],
-            captures=by_game[3],
-            legal=legal,
-        )
-
-
-def _joined(parts: list[GameRecord], plies: int) -> GameRecord:
-    """One record of all parts, padded to this many plies."""
-    first = parts[0]
-    pad = Vocabulary(first.board_size).pad_token
-
-    def join(name: str, fill: int = 0) -> Tensor:
-        tensors = []
-        for part in parts:
-            tensor = getattr(part, name)
-            missing = plies - tensor.shape[1]
-            shape = (tensor.shape[0], missing, *tensor.shape[2:])
-            tensors.append(torch.cat([tensor, tensor.new_full(shape, fill)], 1))
-        return torch.cat(tensors)
-
-    return GameRecord(
-        board_size=first.board_size,
-        rules=first.rules,
-        player=first.player,
-        seed=first.seed,
-        numbers=torch.cat([part.numbers for part in parts]),
-        moves=join("moves", pad),
-        lengths=torch.cat([part.lengths for part in parts]),
-        results=torch.cat([part.results for part in parts]),
-        log_probs=join("log_probs"),
-        entropies=join("entropies"),
-        captures=join("captures"),
-        legal=None if first.legal is None else join("legal"),
-    )
+BYTES_PER_PLY = bytes_per_ply(kept_tables(), 1)  # of a record without optional tables

@@ -59,6 +59,7 @@ class NextMoveMetrics(Metric):
     """
 
     full_state_update = False
+    needs = ("legal",)  # of the optional tables, so that legality can be measured
     count: Tensor
     sums: Tensor
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tessera.data import GameBatch
 from tessera.model import GameModel, ModelSettings
+from tessera.play.model_player import ModelPlayer
 from tessera.training.metrics import NextMoveMetrics
 from tessera.transfers import owned, to_host
 
@@ -37,6 +38,8 @@ class TesseraModule(LightningModule):
     Raises:
         ValueError: one line for every argument that is out of range.
     """
+
+    held_out_needs = NextMoveMetrics.needs
 
     def __init__(
         self,
@@ -91,6 +94,10 @@ class TesseraModule(LightningModule):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
         return self.model(tokens)
+
+    def new_player(self, model: GameModel, temperature: float, dtype: torch.dtype) -> ModelPlayer:
+        """The player of the games that the model in training plays against itself."""
+        return ModelPlayer(model, temperature, dtype)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of optimizer step ``step``, from 0."""

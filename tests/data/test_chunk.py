@@ -18,7 +18,7 @@ GAMES = 6
 def record_of(size: int, max_moves: int, seed: int = 0) -> GameRecord:
     rules = Rules(max_moves=max_moves)
     return play_games(
-        "rules", range(GAMES), seed=seed, board_size=size, rules=rules, with_legal=True
+        "rules", range(GAMES), seed=seed, board_size=size, rules=rules, needs=["legal"]
     )
 
 
@@ -46,6 +46,7 @@ def assert_row(batch: GameBatch, row: int, record: GameRecord, game: int, start:
     }
     for name, values in expected.items():
         assert getattr(batch, name)[row].tolist() == values, name
+    assert batch.results[row] == record.results[game]
 
 
 @pytest.mark.parametrize("size", [2, 5, 9, 19])
@@ -61,7 +62,8 @@ def test_tables_of_whole_games_of_any_length_are_what_the_games_say(
         assert_row(batch, game, record, game, 0)
     assert batch.legal_tokens().shape == (*batch.inputs.shape, size**2 + 3)
     # No table is longer than the longest: they are what a chunk's memory goes to.
-    assert {table.shape[:2] for table in chunk._tables.values()} == {batch.inputs.shape}
+    held = [tensor for _, table, tensor in chunk._sequences.tables() if table.is_by_ply]
+    assert {tensor.shape[:2] for tensor in held} == {batch.inputs.shape}
 
 
 @pytest.mark.parametrize("size", [2, 5, 9, 19])

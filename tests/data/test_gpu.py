@@ -9,11 +9,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tessera.data import GameBatch, GameStream, SelfPlay, StreamSettings
-from tessera.go import GPUGoEngine
+from tessera.data import GameBatch, GameStream, StreamSettings
+from tessera.go import GameLoop, GPUGoEngine
 from tessera.model import MambaModel
 from tessera.model.scans import selective as scan_module
 from tessera.model.scans.selective import ScanName
+from tessera.play.model_player import ModelPlayer
 from tests.waiting import no_waiting
 
 pytestmark = pytest.mark.gpu
@@ -104,7 +105,7 @@ def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -
     model = MambaModel(84, d_model=32, n_layers=2).cuda()
     with torch.no_grad():
         model.head.weight *= 60
-    table = SelfPlay(model, 96, 40, seed=2)
+    table = GameLoop(ModelPlayer(model), 96, 40, board_size=9, device="cuda", seed=2)
     for first in (0, 96):  # the second time nothing is captured any more
         record = table.play(torch.arange(first, first + 96, device="cuda"))
         engine = GPUGoEngine(96, "cuda", 9)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from tessera.data import MixedStream, SelfPlay, SelfPlayStream, StreamSettings
+from tessera.data import MixedStream, SelfPlayStream, StreamSettings
 from tessera.data.selfplay_stream import GameStream
-from tessera.go import GameRecord, GPUGoEngine, Rules
+from tessera.go import GameLoop, GameRecord, GPUGoEngine, Rules, kept_tables
 from tessera.model import MambaModel
+from tessera.play.model_player import ModelPlayer
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
@@ -28,6 +29,20 @@ def model(seed: int = 0, size: int = SIZE, loud: float = 60.0, mixer: str = "mam
     return model
 
 
+def self_play(
+    model: MambaModel,
+    num_games: int,
+    num_slots: int | None = None,
+    needs: tuple[str, ...] = (),
+    temperature: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> GameLoop:
+    player = ModelPlayer(model, temperature, dtype)
+    size, tables = player.board_size, kept_tables(needs)
+    return GameLoop(player, num_games, num_slots, board_size=size, tables=tables, **options)
+
+
 def assert_same_games(a: GameRecord, b: GameRecord) -> None:
     for field in dataclasses.fields(a):
         one, other = getattr(a, field.name), getattr(b, field.name)
@@ -38,7 +53,7 @@ def assert_same_games(a: GameRecord, b: GameRecord) -> None:
 @pytest.mark.parametrize("mixer", ["mamba", "mamba2"])
 def test_a_record_says_what_was_played_and_how_likely_it_was(mixer: str) -> None:
     player = model(mixer=mixer)
-    record = SelfPlay(player, 12, seed=3, temperature=0.8, with_legal=True).play(torch.arange(12))
+    record = self_play(player, 12, seed=3, temperature=0.8, needs=("legal",)).play(torch.arange(12))
     assert record.legal is not None
     engine = GPUGoEngine(12, "cpu", SIZE)
     tokens = torch.cat([torch.full((12, 1), WORDS.eos_token), record.moves.long()[:, :-1]], 1)
@@ -66,24 +81,24 @@ def test_a_record_says_what_was_played_and_how_likely_it_was(mixer: str) -> None
 
 def test_games_are_the_same_however_many_are_played_at_once() -> None:
     player = model()
-    whole = SelfPlay(player, 9, with_legal=True).play(torch.arange(9))
+    whole = self_play(player, 9, needs=("legal",)).play(torch.arange(9))
     for slots in (1, 4):
-        table = SelfPlay(player, 9, slots, with_legal=True)
+        table = self_play(player, 9, slots, needs=("legal",))
         assert_same_games(whole, table.play(torch.arange(9)))
         assert int(table.plies_played) == int(whole.lengths.sum())
     # The same table again, and another number first.
-    table = SelfPlay(player, 9, 4)
+    table = self_play(player, 9, 4)
     others = table.play(torch.arange(100, 109))
     assert not torch.equal(others.moves, whole.moves)
     again = table.play(torch.arange(9))
     assert torch.equal(again.moves, whole.moves)
-    other = SelfPlay(player, 9, seed=1).play(torch.arange(9))
+    other = self_play(player, 9, seed=1).play(torch.arange(9))
     assert not torch.equal(other.moves, whole.moves)
 
 
 def test_moves_are_drawn_with_the_probabilities_that_are_recorded() -> None:
     player = model(size=2, loud=200.0)
-    record = SelfPlay(player, 4000, rules=Rules(max_moves=2)).play(torch.arange(4000))
+    record = self_play(player, 4000, rules=Rules(max_moves=2)).play(torch.arange(4000))
     counts = torch.bincount(record.moves[:, 0].long(), minlength=5)
     likely = record.log_probs[:, 0].exp().tolist()
     first = dict(zip(record.moves[:, 0].tolist(), likely, strict=True))
@@ -96,7 +111,7 @@ def test_moves_are_drawn_with_the_probabilities_that_are_recorded() -> None:
 def test_a_low_temperature_makes_likely_moves_likelier() -> None:
     player = model()
     cold, warm = (
-        SelfPlay(player, 8, temperature=temperature).play(torch.arange(8)).entropies[:, 0].mean()
+        self_play(player, 8, temperature=temperature).play(torch.arange(8)).entropies[:, 0].mean()
         for temperature in (0.2, 1.0)
     )
     assert cold < 0.7 * warm
@@ -119,22 +134,22 @@ def test_a_low_temperature_makes_likely_moves_likelier() -> None:
 )
 def test_a_wrong_argument_is_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SelfPlay(model(), **arguments)
+        self_play(model(), **arguments)
 
 
 def test_more_games_than_there_is_memory_for_are_refused() -> None:
     with pytest.raises(MemoryError, match=r"num_games \(=1000000000000\) games need [\d,]+ GiB"):
-        SelfPlay(model(), 10**12, 1)
+        self_play(model(), 10**12, 1)
 
 
 @pytest.mark.parametrize("numbers", [torch.arange(3), torch.rand(4), torch.arange(1), [0, 1, 2, 3]])
 def test_only_as_many_numbers_as_games_are_played(numbers: Any) -> None:
     with pytest.raises(ValueError, match=r"numbers must be a tensor \(4,\) of whole numbers, got"):
-        SelfPlay(model(), 4).play(numbers)
+        self_play(model(), 4).play(numbers)
 
 
 def test_the_lowest_temperature_plays_the_likeliest_move_and_stays_a_number() -> None:
-    record = SelfPlay(model(), 8, temperature=5e-324).play(torch.arange(8))
+    record = self_play(model(), 8, temperature=5e-324).play(torch.arange(8))
     played = torch.arange(record.moves.shape[1]) < record.lengths.unsqueeze(1)
     assert record.entropies.isfinite().all() and record.log_probs.isfinite().all()
     assert record.log_probs[played].eq(0).all() and record.entropies[played].eq(0).all()
@@ -142,7 +157,7 @@ def test_the_lowest_temperature_plays_the_likeliest_move_and_stays_a_number() ->
 
 def test_a_vocabulary_of_no_board_is_refused() -> None:
     with pytest.raises(ValueError, match="n² \\+ 3 for an n×n board, got 20"):
-        SelfPlay(MambaModel(20, d_model=4), 1)
+        self_play(MambaModel(20, d_model=4), 1)
 
 
 SETTINGS = StreamSettings(
@@ -157,19 +172,19 @@ def learn(player: MambaModel) -> None:
 
 def test_a_chunk_is_played_by_the_weights_of_the_moment_and_again_after_resuming() -> None:
     player = model()
-    stream = SelfPlayStream(player, SETTINGS)
+    stream = SelfPlayStream(player, ModelPlayer, SETTINGS)
     first = stream.batch(0)
     learn(player)
     assert torch.equal(stream.batch(0).targets, first.targets), "a chunk has one player"
     second = stream.batch(2)
     # A run that is resumed in the first chunk, when the second had been begun already.
-    resumed = SelfPlayStream(model(seed=5), SETTINGS)
+    resumed = SelfPlayStream(model(seed=5), ModelPlayer, SETTINGS)
     resumed.weights = dict(stream.weights)
     for index, batch in ((0, first), (2, second)):
         again = resumed.batch(index)
         assert torch.equal(again.targets, batch.targets)
         assert torch.equal(again.log_probs, batch.log_probs)
-    unlearned = SelfPlayStream(model(), SETTINGS)
+    unlearned = SelfPlayStream(model(), ModelPlayer, SETTINGS)
     assert not torch.equal(unlearned.batch(2).log_probs, second.log_probs)
     for index in (4, 6, 8):
         stream.batch(index)
@@ -179,8 +194,8 @@ def test_a_chunk_is_played_by_the_weights_of_the_moment_and_again_after_resuming
 @pytest.mark.parametrize("context", [8, None])
 def test_a_mixed_batch_holds_both_and_pad_fills_up_the_shorter(context: int | None) -> None:
     settings = dataclasses.replace(SETTINGS, context=context, windows_per_game=None)
-    parts = GameStream(settings), SelfPlayStream(model(), settings)
-    batch = MixedStream(parts, WORDS.pad_token).batch(1)
+    parts = GameStream(settings), SelfPlayStream(model(), ModelPlayer, settings)
+    batch = MixedStream(parts).batch(1)
     for rows, part in zip((slice(0, 2), slice(2, 4)), parts, strict=True):
         alone = part.batch(1)
         length = alone.inputs.shape[1]
@@ -188,3 +203,4 @@ def test_a_mixed_batch_holds_both_and_pad_fills_up_the_shorter(context: int | No
             assert torch.equal(getattr(batch, name)[rows, :length], getattr(alone, name)), name
         assert (batch.targets[rows, length:] == WORDS.pad_token).all()
         assert not batch.entropies[rows, length:].any()
+        assert torch.equal(batch.results[rows], alone.results)

@@ -44,8 +44,8 @@ def test_a_whole_game_is_eos_moves_eos_pad_and_the_target_is_one_on() -> None:
 
 
 def test_a_window_is_a_piece_of_its_game_with_everything_known_about_it() -> None:
-    stream = GameStream(settings(), with_legal=True)
-    record = play_games("rules", range(8), seed=0, board_size=SIZE, with_legal=True)
+    stream = GameStream(settings(), needs=["legal"])
+    record = play_games("rules", range(8), seed=0, board_size=SIZE, needs=["legal"])
     assert record.legal is not None
     for index in range(4):
         batch = stream.batch(index)
@@ -136,7 +136,7 @@ def test_windows_cover_all_of_a_game_about_evenly() -> None:
 
 
 def test_a_token_may_follow_exactly_where_the_rules_allow_it() -> None:
-    batch = GameStream(whole_games(), with_legal=True).batch(0)
+    batch = GameStream(whole_games(), needs=["legal"]).batch(0)
     allowed = batch.legal_tokens()
     counted = batch.targets != WORDS.pad_token
     assert allowed.gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1)[counted].all()
@@ -155,7 +155,7 @@ def test_a_token_may_follow_exactly_where_the_rules_allow_it() -> None:
 
 
 def test_legal_tokens_have_to_be_asked_for() -> None:
-    with pytest.raises(ValueError, match="with_legal=True"):
+    with pytest.raises(ValueError, match=re.escape('needs=["legal"]')):
         GameStream(settings()).batch(0).legal_tokens()
 
 

@@ -63,7 +63,7 @@ def play_case(name: str, backend: str, device: str = "cpu") -> dict[str, Tensor]
         rules=rules,
         device=device,
         backend=backend,
-        with_legal=True,
+        needs=["legal"],
     )
     return record_tensors(record)
 

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from sgfmill.boards import Board
 
-from tessera.go import GameRecord, GPUGoEngine, Rules, choose, get_player
+from tessera.go import GameRecord, GPUGoEngine, Rules, get_player
 from tessera.go.randomness import MOVE, random_words
 
 Grid = tuple[tuple[str | None, ...], ...]
-
-
-def on_the_cpu(record: GameRecord) -> GameRecord:
-    """The record with its tensors on the CPU."""
-    tensors = {
-        field.name: value.cpu()
-        for field in dataclasses.fields(record)
-        if isinstance(value := getattr(record, field.name), torch.Tensor)
-    }
-    return dataclasses.replace(record, **tensors)
 
 
 def replay(record: GameRecord, full_every: int) -> int:
@@ -44,7 +32,7 @@ def replay(record: GameRecord, full_every: int) -> int:
         assert torch.equal(going, record.lengths > ply), f"ply {ply}"
         legal = engine.legal_rows().t()
         assert torch.equal(legal[going], record.legal[going, ply]), f"ply {ply}"
-        choice = choose(player, engine, random_words(record.seed, record.numbers, ply, MOVE))
+        choice = player.choose(engine, random_words(record.seed, record.numbers, ply, MOVE))
         for name in ("log_probs", "entropies"):
             expected, found = getattr(choice, name)[going], getattr(record, name)[going, ply]
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

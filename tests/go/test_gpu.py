@@ -23,7 +23,7 @@ def test_games_are_the_same_on_both_devices(size: int, player: str, rules: str) 
             rules=rules,
             device=device,
             backend="torch",
-            with_legal=True,
+            needs=["legal"],
         )
         for device in ("cpu", "cuda")
     ]

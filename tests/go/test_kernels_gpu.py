@@ -42,7 +42,7 @@ def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, ru
                 rules=RULES[rules],
                 device="cuda",
                 backend=backend,
-                with_legal=True,
+                needs=["legal"],
             )
         )
         for backend in ("torch", "triton")

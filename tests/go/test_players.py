@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tessera.go import GPUGoEngine, choose, distribution, get_player, play_games
+from tessera.go import GPUGoEngine, distribution, get_player, play_games
 from tessera.go.engine import BLACK
 from tessera.go.randomness import MOVE, random_words
 from tessera.vocabulary import Vocabulary
@@ -64,7 +64,7 @@ def test_draws_follow_the_distribution(player: str) -> None:
     )
     words = random_words(0, torch.arange(num_draws), 0, MOVE)
     expected = distribution(get_player(player), many)[0]
-    moves = choose(get_player(player), many, words).moves
+    moves = get_player(player).choose(many, words).moves
     seen = moves.bincount(minlength=26) / num_draws
     chi_square = (seen - expected).square() / expected.clamp(min=1e-12) * num_draws
     assert float(seen[expected == 0].sum()) == 0
@@ -84,7 +84,7 @@ def test_uniform_games_end_by_themselves_near_110_plies_on_9x9() -> None:
 
 
 def test_a_pass_is_played_only_when_nothing_else_is_left() -> None:
-    record = play_games("uniform", range(32), seed=5, board_size=5, with_legal=True)
+    record = play_games("uniform", range(32), seed=5, board_size=5, needs=["legal"])
     passes = record.moves == 25
     assert bool((record.entropies[passes] == 0).all())
     assert bool((record.log_probs[passes] == 0).all())

@@ -129,7 +129,7 @@ def test_a_game_is_the_same_in_whatever_batch_it_is_played(
 ) -> None:
     def games(numbers: range | Tensor):
         rules = Rules(ko=ko)
-        return play_games(player, numbers, seed=seed, board_size=size, rules=rules, with_legal=True)
+        return play_games(player, numbers, seed=seed, board_size=size, rules=rules, needs=["legal"])
 
     together = games(range(100, 112))
     shuffled = torch.tensor(random.Random(seed).sample(range(100, 112), 5))
@@ -177,7 +177,7 @@ def test_stones_played_are_on_the_board_or_captured(size: int, seed: int, captur
 @pytest.mark.parametrize("player", PLAYERS)
 @pytest.mark.parametrize("rules", ["full", "phase2", "tromp-taylor"])
 def test_a_record_can_be_played_again_and_says_what_happened(player: str, rules: str) -> None:
-    record = play_games(player, range(10), seed=5, board_size=5, rules=rules, with_legal=True)
+    record = play_games(player, range(10), seed=5, board_size=5, rules=rules, needs=["legal"])
     engine = GPUGoEngine(10, "cpu", 5, rules)
     for ply in range(record.moves.shape[1]):
         going = ply < record.lengths

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tessera.go import GameRecord, Rules, play_games
-from tests.go.replay import on_the_cpu, replay
+from tests.go.replay import replay
 
 ALL_RULES = [
     Rules(ko=ko, suicide=suicide)
@@ -25,7 +25,7 @@ ON_A_GPU = {5: (700, 1, 2), 9: (224, 4, 4), 13: (104, 16, 4), 19: (56, 64, 8)}
 
 def played(player: str, size: int, rules: Rules, numbers: range, device: str) -> GameRecord:
     return play_games(
-        player, numbers, seed=11, board_size=size, rules=rules, device=device, with_legal=True
+        player, numbers, seed=11, board_size=size, rules=rules, device=device, needs=["legal"]
     )
 
 
@@ -67,7 +67,7 @@ def test_a_million_plies_of_kernel_games_agree_with_both_referees() -> None:
         for rules, player in itertools.product(ALL_RULES, ("uniform", "rules")):
             for part in range(parts):
                 numbers = range(part * games // parts, (part + 1) * games // parts)
-                record = on_the_cpu(played(player, size, rules, numbers, "cuda"))
+                record = played(player, size, rules, numbers, "cuda").to("cpu")
                 # As bytes: torch would hand over an open file for every tensor.
                 jobs.append((pickle.dumps(record), full_every))
     # The largest boards first, so that no process is left with one in the end.

@@ -91,7 +91,7 @@ def test_a_copy_at_every_step_is_found(folder: Path) -> None:
 
 def test_a_validation_step_copies_nothing() -> None:
     settings = StreamSettings(board_size=3, batch_size=4, games_per_chunk=4, context=12)
-    batch = GameStream(settings, with_legal=True).batch(0)
+    batch = GameStream(settings, needs=["legal"]).batch(0)
     metrics, watch = NextMoveMetrics(), Watch()
     with watch:
         metrics.update(torch.zeros(*batch.targets.shape, 12), batch)

@@ -22,7 +22,7 @@ def whole_games(player: str, with_legal: bool = True) -> GameBatch:
     given = StreamSettings(
         board_size=SIZE, player=player, batch_size=16, games_per_chunk=16, context=None
     )
-    return GameStream(given, with_legal=with_legal).batch(0)
+    return GameStream(given, needs=NextMoveMetrics.needs if with_legal else ()).batch(0)
 
 
 def players_own_logits(player: str, batch: GameBatch) -> torch.Tensor:
@@ -43,8 +43,7 @@ def measure(logits: torch.Tensor, batch: GameBatch) -> dict[str, float]:
     metrics = NextMoveMetrics()
     # In two parts, so that adding up is measured as well.
     for rows in (slice(0, 5), slice(5, None)):
-        part = GameBatch(batch.index, *(x if x is None else x[rows] for x in batch[1:]))
-        metrics.update(logits[rows], part)
+        metrics.update(logits[rows], batch.rows(rows))
     return {name: float(value) for name, value in metrics.compute().items()}
 
 

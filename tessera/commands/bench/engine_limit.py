@@ -74,6 +74,7 @@ def read_counters(output: str) -> dict[str, float]:
 def main(player: str, board_size: int) -> None:
     """Launch the kernel twice, with two games for every place in which one is played."""
     from tessera.go.kernels.games import num_programs, play_tables
+    from tessera.go.record import kept_tables
     from tessera.go.rules import resolve_rules
 
     device = torch.device("cuda")
@@ -85,6 +86,7 @@ def main(player: str, board_size: int) -> None:
             seed=1,
             board_size=board_size,
             rules=resolve_rules("full"),
+            tables=kept_tables(),
         )
     torch.cuda.synchronize()
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 
-from tessera.go import GPUGoEngine, choose, get_player, play_games
+from tessera.go import GPUGoEngine, get_player, play_games
 from tessera.go.randomness import MOVE, random_words
+from tessera.go.record import TABLES
 from tessera.go.rules import resolve_rules
 
 _WARM_UP_GAMES = 8
@@ -141,9 +142,9 @@ def time_tokens(player: str, board_size: int, batch_size: int, timing: Timing) -
             seed=0,
             board_size=board_size,
             rules=resolve_rules("full"),
-            with_probabilities=False,
+            tables={name: TABLES[name] for name in ("moves", "captures", "lengths", "results")},
         )
-        return int(tables.lengths.sum())
+        return int(tables["lengths"].sum())
 
     play(0, _WARM_UP_GAMES)
     runs = timing.repeat(lambda call: play(call * batch_size, batch_size))
@@ -221,7 +222,7 @@ def _time_parts(
         times = [now(device)]
         engine.legal_rows()
         times.append(now(device))
-        choice = choose(player, engine, random_words(0, numbers, plies, MOVE))
+        choice = player.choose(engine, random_words(0, numbers, plies, MOVE))
         times.append(now(device))
         engine.play_batch(choice.moves)
         times.append(now(device))

@@ -12,8 +12,9 @@ from tessera.commands.bench.engine_speed import Speed, Timing
 from tessera.commands.bench.report import Report, say
 from tessera.commands.bench.rivals import NotMeasuredError, mamba_ssm, time_pgx
 from tessera.commands.machine import machine_name
-from tessera.data import SelfPlay
+from tessera.go import GameLoop
 from tessera.model import MambaModel
+from tessera.play.model_player import ModelPlayer
 from tessera.vocabulary import Vocabulary
 
 _WARM_UP_PLIES = 3
@@ -28,19 +29,21 @@ def time_selfplay(board_size: int, n_layers: int, batch_size: int, timing: Timin
     Only games that go on are counted; with one new game for every slot there are enough of them.
     """
     model = _model(board_size, n_layers, timing.device)
-    table = SelfPlay(model, 4 * batch_size, batch_size, dtype=_dtype(timing.device))
-    table.begin()
+    player = ModelPlayer(model, dtype=_dtype(timing.device))
+    numbers = torch.zeros(4 * batch_size, dtype=torch.int64, device=timing.device)
+    loop = GameLoop(player, len(numbers), batch_size, board_size=board_size, device=timing.device)
+    loop.begin(numbers)
     for _ in range(_WARM_UP_PLIES):
-        table.play_ply()
-    held = table.engine.num_bytes() / batch_size + table.state.bytes_per_game
+        loop.play_ply()
+    held = loop.engine.num_bytes() / batch_size + player.state.bytes_per_game
 
     def play(_: int) -> int:
-        if table.is_done():
-            table.begin()
-        before = int(table.plies_played)
+        if loop.is_done():
+            loop.begin(numbers)
+        before = int(loop.plies_played)
         for _ in range(_PLIES_AT_ONCE):
-            table.play_ply()
-        return int(table.plies_played) - before
+            loop.play_ply()
+        return int(loop.plies_played) - before
 
     return Speed(
         "Tessera",

@@ -63,8 +63,9 @@ def record_faults(record: GameRecord) -> list[str]:
     Raises:
         IllegalMoveError: for the first illegal move.
     """
-    moves, lengths = record.moves.cpu().long(), record.lengths.cpu().long()
-    captures, results = record.captures.cpu().long(), record.results.cpu()
+    record = record.to("cpu")
+    moves, lengths = record.moves.long(), record.lengths.long()
+    captures, results = record.captures.long(), record.results
     pass_token = Vocabulary(record.board_size).pass_token
     referee = GPUGoEngine(len(moves), "cpu", record.board_size, record.rules, "torch")
     boards = _Boards(referee)
@@ -91,12 +92,12 @@ def record_faults(record: GameRecord) -> list[str]:
         # Last, since it would remove them.
         "has stones without liberties at its end": referee.capture_stones() == 0,
     }
-    return _named(checks, record.numbers.cpu())
+    return _named(checks, record.numbers)
 
 
 def _ends_properly(record: GameRecord) -> Tensor:
     """(B,) bool, True where the only two passes in a row, or the move limit, are a game's end."""
-    moves, lengths = record.moves.cpu().long(), record.lengths.cpu().long()
+    moves, lengths = record.moves.long(), record.lengths.long()
     vocabulary = Vocabulary(record.board_size)
     is_pass = moves == vocabulary.pass_token
     is_second_pass = is_pass[:, 1:] & is_pass[:, :-1]

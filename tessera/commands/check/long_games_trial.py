@@ -1,6 +1,8 @@
 """Criterion 5 of ``tessera check``: batches of long games in which a model chooses the moves.
 
-Shapes: B games, P = n² points, V tokens.
+They are played as those of self-play in training are: by the same player, in the same loop.
+
+Shapes: B games, V tokens.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from torch import Tensor
 
 from tessera.commands.check.criteria import MAX_STATE_NORM
 from tessera.commands.check.trials import PlayedBatch, described
-from tessera.go import GPUGoEngine
-from tessera.go.randomness import MOVE, draw, random_words
+from tessera.go import Choice, GameLoop, GPUGoEngine
+from tessera.go.bitboard import popcount
 from tessera.model import MambaModel, ModelState
-from tessera.model.mixers.state_space import StateSpaceState
+from tessera.play.model_player import ModelPlayer
 from tessera.vocabulary import num_tokens
 
 
@@ -37,10 +39,10 @@ def play_long_games(
     plies: int,
     tell: Callable[[int], None] = lambda done: None,
 ) -> list[PlayedBatch]:
-    """Batches of games that a model plays against itself, one move at a time, its state carried.
+    """Batches of games that a model plays against itself, a pass only where nothing else is legal.
 
     Args:
-        model: on the device; reads moves one by one through ``step``.
+        model: on the device.
         device: where the games are played, by the code that a run on it would use.
         seed: of the moves.
         board_size: n.
@@ -51,15 +53,26 @@ def play_long_games(
         tell: is called with the number of batches that are done.
     """
     batches = []
+    # More games than end in so many plies: two passes are the shortest.
+    games = num_games * (plies // 2 + 1)
+    place = torch.arange(games, device=device)
+    numbers = place % num_games + place // num_games * (num_batches * num_games)
     for batch in range(num_batches):
-        first = batch * num_games
-        numbers = torch.arange(first, first + num_games, device=device)
         figures: dict[str, float] = {}
         try:
-            engine = GPUGoEngine(num_games, device, board_size)
-            witness = _Witness(engine)
-            with torch.inference_mode():
-                _play(model, engine, witness, numbers, seed, plies, num_batches * num_games)
+            witness = _Witness(ModelPlayer(model, passes_last=True))
+            loop = GameLoop(
+                witness,
+                games,
+                num_games,
+                board_size=board_size,
+                device=device,
+                seed=seed,
+                tables={},
+            )
+            loop.begin(numbers + batch * num_games)
+            for _ in range(plies):
+                loop.play_ply()
             faults, figures = witness.faults(plies), witness.figures()
         except Exception as error:  # whatever it is, it is this batch's fault and no other's
             faults = [described(error)]
@@ -69,99 +82,64 @@ def play_long_games(
     return batches
 
 
-def _play(
-    model: MambaModel,
-    engine: GPUGoEngine,
-    witness: _Witness,
-    numbers: Tensor,
-    seed: int,
-    plies: int,
-    stride: int,
-) -> None:
-    """Play so many moves in every place; ``stride`` leads to the number of the next game there."""
-    eos, num_points = engine.vocabulary.eos_token, engine.vocabulary.num_points
-    tokens = torch.full_like(numbers, eos)
-    state = model.init_state(len(numbers), engine.device)
-    for _ in range(plies):
-        logits, state = model.step(tokens, state)
-        witness.see_model(logits, state)
-        points = engine.get_legal_mask()[:, :num_points]
-        is_forced = ~points.any(1)
-        # A pass only where nothing else is legal.
-        legal = torch.cat([points, is_forced.unsqueeze(1)], 1)
-        words = random_words(seed, numbers, engine.move_number, MOVE)
-        tokens = sample(logits[:, : num_points + 1], legal, words)
-        engine.play_batch(tokens, check=True)
-        over = witness.see_games(is_forced)
-        engine.reset(over)
-        state = state.reset(over)
-        numbers = numbers + over * stride
-        tokens = torch.where(over, eos, tokens)
-
-
-def sample(logits: Tensor, legal: Tensor, words: Tensor) -> Tensor:
-    """A legal move in each game, drawn from the model's distribution over the legal ones.
-
-    Args:
-        logits: (B, P + 1), any dtype; where one is not a number, 0 is taken for it.
-        legal: (B, P + 1) bool, True where a move may be drawn; at least one in each game.
-        words: (B,) int64, 64 random bits for each game.
-
-    Returns:
-        (B,) int64 tokens.
-    """
-    shares = logits.double().nan_to_num().masked_fill(~legal, -torch.inf).softmax(1)
-    return draw(shares, legal, words)
-
-
 class _Witness:
-    """What has been seen in the games of an engine, kept on its device until it is asked for."""
+    """A player that plays as another one does, and what it has seen meanwhile.
 
-    def __init__(self, engine: GPUGoEngine) -> None:
-        self._engine = engine
+    It is kept on the device until it is asked for, and changed in place: a ply may be captured in a
+    CUDA graph.
+    """
+
+    def __init__(self, player: ModelPlayer) -> None:
+        self.player, self.name = player, player.name
+
+    def begin(self, engine: GPUGoEngine) -> None:
+        """Forget what was seen; see ``Player``."""
+        self.player.begin(engine)
         self._norm = torch.zeros(engine.batch_size, device=engine.device)
         none = torch.zeros_like(engine.turn, dtype=torch.bool)
-        self._is_finite, self._agrees, self._ends_well = ~none, ~none, ~none
+        self._is_finite, self._is_legal, self._agrees, self._ends_well = (~none for _ in range(4))
         self._was_forced = none
-        counter = torch.zeros_like(engine.turn)
-        self._passes, self._restarts, self._longest = counter, counter, counter
+        self._passes, self._restarts, self._longest = (
+            torch.zeros_like(engine.turn) for _ in range(3)
+        )
 
-    def see_model(self, logits: Tensor, state: ModelState) -> None:
-        """Look at what the model gave: logits (B, V) and its new state."""
+    def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
+        """The move of the player, and a look at what the model gave."""
+        logits = self.player.read()
+        self._see_model(logits, self.player.state)
+        choice = self.player.draw(logits, engine, words)
+        legal = engine.get_legal_mask().gather(1, choice.moves.unsqueeze(1)).squeeze(1)
+        self._is_legal &= legal
+        return choice
+
+    def _see_model(self, logits: Tensor, state: ModelState) -> None:
         tensors = [tensor for layer in state.layers for tensor in layer]
         for tensor in (logits, *tensors):
-            self._is_finite = self._is_finite & tensor.flatten(1).isfinite().all(1)
-        for ssm in (layer.ssm for layer in state.layers if isinstance(layer, StateSpaceState)):
-            self._norm = torch.maximum(self._norm, ssm.flatten(1).norm(dim=1))
+            self._is_finite &= tensor.flatten(1).isfinite().all(1)
+        seen = self.player.model.blocks.watched(state.layers)
+        for (ssm,) in seen:
+            torch.maximum(self._norm, ssm.flatten(1).norm(dim=1), out=self._norm)
 
-    def see_games(self, is_forced: Tensor) -> Tensor:
-        """Look at the games after a ply.
-
-        Args:
-            is_forced: (B,) bool, True where the ply could only be a pass.
-
-        Returns:
-            (B,) bool, True where the game is over and a new one will stand in its place.
-        """
-        engine = self._engine
-        self._passes = self._passes + is_forced
-        stones = engine.boards[:, :2].flatten(1).sum(1)
-        expected = engine.move_number - self._passes - engine.captured.sum(1)
-        self._agrees = self._agrees & (stones == expected)
-        over = engine.is_game_over()
+    def observe(self, engine: GPUGoEngine, moves: Tensor, over: Tensor) -> None:
+        """Look at the games after a ply."""
+        self.player.observe(engine, moves, over)
+        is_forced = moves == engine.vocabulary.pass_token
+        self._passes += is_forced
+        stones = popcount(engine.position.own | engine.position.opponent).sum(0)
+        self._agrees &= stones == engine.move_number - self._passes - engine.captured.sum(1)
         at_limit = engine.move_number >= engine.max_moves
-        self._ends_well = self._ends_well & (~over | at_limit | is_forced & self._was_forced)
-        self._longest = torch.maximum(self._longest, engine.move_number)
-        self._restarts = self._restarts + over
-        self._passes = self._passes * ~over
-        self._was_forced = is_forced & ~over
-        return over
+        self._ends_well &= ~over | at_limit | is_forced & self._was_forced
+        torch.maximum(self._longest, engine.move_number, out=self._longest)
+        self._restarts += over
+        self._passes.masked_fill_(over, 0)
+        self._was_forced.copy_(is_forced & ~over)
 
     def faults(self, plies: int) -> list[str]:
         """What was wrong, a line each; nothing if all games were sound."""
         checks = {
             "a logit or a state is not finite": self._is_finite,
             f"the SSM state's norm is above {MAX_STATE_NORM:g}": self._norm <= MAX_STATE_NORM,
+            "a move was illegal": self._is_legal,
             "stones are not plies less passes and captures": self._agrees,
             "the game ended although moves were legal": self._ends_well,
         }

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tessera.accelerator import device_memory
+from tessera.data.batch import BYTES_PER_POSITION
 from tessera.data.settings import usual_windows
 from tessera.go import RULES
 from tessera.go.record import BYTES_PER_PLY
@@ -21,7 +22,6 @@ from tessera.model.settings import made_of
 
 Settings = Mapping[str, Any]
 
-_PER_POSITION = 28  # bytes, of what batches are cut from: two tokens, two figures, ply, captures
 _TRAINED, _LOADED = 16, 4  # of a parameter: itself, gradient and two moments; itself alone
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _HELD_OUT = {"val": ("validation", ("fit", "validate")), "test": ("test", ("test",))}
@@ -130,7 +130,8 @@ def _windows(s: Settings) -> int:
 def _games(s: Settings, games: int, rows: int) -> int:
     """Games that are held at once, and as many rows cut from them."""
     windows = 0 if s["data.context"] is None else rows * s["data.context"]
-    return games * (BYTES_PER_PLY * _plies(s) + _PER_POSITION * _width(s)) + _PER_POSITION * windows
+    per_game = BYTES_PER_PLY * _plies(s) + BYTES_PER_POSITION * _width(s)
+    return games * per_game + BYTES_PER_POSITION * windows
 
 
 def _chunk(s: Settings) -> int:

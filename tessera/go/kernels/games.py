@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -10,25 +10,14 @@ from torch import Tensor
 from tessera.accelerator import current
 from tessera.go.kernels.playout import play_games_kernel
 from tessera.go.randomness import MOVE, seed_word
+from tessera.go.record import Table
 from tessera.go.rules import Rules
 from tessera.go.zobrist import zobrist_keys
-from tessera.vocabulary import Vocabulary
 
 KO_CODES = {"simple": 0, "positional": 1, "situational": 2}
+_ALWAYS = ("moves", "captures", "lengths", "results")
+_OPTIONAL = ("log_probs", "entropies", "legal")
 _WARPS_PER_MULTIPROCESSOR = 32  # as many programs of one warp as a multiprocessor holds
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What the kernel wrote; G games, T = max_moves plies, n rows. As in ``GameRecord``."""
-
-    moves: Tensor
-    captures: Tensor
-    log_probs: Tensor
-    entropies: Tensor
-    legal: Tensor | None
-    lengths: Tensor
-    results: Tensor
 
 
 def num_programs(num_games: int, device: torch.device) -> int:
@@ -46,9 +35,8 @@ def play_tables(
     seed: int,
     board_size: int,
     rules: Rules,
-    with_legal: bool = False,
-    with_probabilities: bool = True,
-) -> Tables:
+    tables: Mapping[str, Table],
+) -> dict[str, Tensor]:
     """Play one game for each number; does not wait for the device.
 
     Args:
@@ -57,26 +45,20 @@ def play_tables(
         seed: any whole number.
         board_size: n.
         rules: a Rules record.
-        with_legal: whether to record the legal points before each ply.
-        with_probabilities: whether to record log-probabilities and entropies; without it their
-            tables are empty, (0,).
+        tables: what to write down, moves, captures, lengths and results in any case. Without
+            log_probs no probability is computed.
+
+    Returns:
+        The tables by name, T = max_moves plies.
     """
     device, num_games = numbers.device, numbers.numel()
     max_moves = rules.move_limit(board_size)
-
-    def table(dtype: torch.dtype, wanted: bool = True, rows: int = 1, fill: int = 0) -> Tensor:
-        shape = (num_games, max_moves) if rows == 1 else (num_games, max_moves, rows)
-        return torch.full(shape if wanted else (0,), fill, dtype=dtype, device=device)
-
-    tables = Tables(
-        moves=table(torch.int16, fill=Vocabulary(board_size).pad_token),
-        captures=table(torch.int16),
-        log_probs=table(torch.float32, with_probabilities),
-        entropies=table(torch.float32, with_probabilities),
-        legal=table(torch.int32, rows=board_size) if with_legal else None,
-        lengths=torch.empty(num_games, dtype=torch.int32, device=device),
-        results=torch.empty(num_games, dtype=torch.float32, device=device),
-    )
+    played = {
+        name: table.new(num_games, max_moves, board_size, device) for name, table in tables.items()
+    }
+    assert set(played) <= {*_ALWAYS, *_OPTIONAL}, "the kernel knows no other table"
+    # What is not written down may be any tensor.
+    written = {name: numbers for name in _OPTIONAL} | played
     programs = num_programs(num_games, device)
     has_superko = rules.ko != "simple"
     positions = torch.empty(
@@ -88,13 +70,13 @@ def play_tables(
             torch.zeros(1, dtype=torch.int32, device=device),
             zobrist_keys(board_size**2, device),
             positions,
-            tables.moves,
-            tables.captures,
-            tables.log_probs,
-            tables.entropies,
-            tables.lengths if tables.legal is None else tables.legal,
-            tables.lengths,
-            tables.results,
+            written["moves"],
+            written["captures"],
+            written["log_probs"],
+            written["entropies"],
+            written["legal"],
+            written["lengths"],
+            written["results"],
             seed_word(seed, MOVE),
             num_games,
             max_moves,
@@ -104,9 +86,9 @@ def play_tables(
             KO=KO_CODES[rules.ko],
             SUICIDE=rules.suicide,
             SINGLE=rules.capture == "single",
-            WITH_PROBABILITIES=with_probabilities,
-            WITH_LEGAL=with_legal,
+            WITH_PROBABILITIES="log_probs" in tables,
+            WITH_LEGAL="legal" in tables,
             num_warps=1,
             enable_fp_fusion=True,  # the default of every version, said aloud because 3.9 warns
         )
-    return tables
+    return played

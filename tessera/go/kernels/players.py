@@ -88,7 +88,7 @@ def _only(odd, two, NUMBER: tl.constexpr):
 
 @triton.jit
 def choose_rules(candidates, own, opponent, atari, last, early, word, SIZE: tl.constexpr):
-    """A draw of ``players.RulesPlayer``.
+    """A draw of the player ``rules``.
 
     Args:
         candidates: legal points that fill no own true eye.

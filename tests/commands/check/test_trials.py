@@ -24,13 +24,14 @@ from tessera.commands.check.criteria import (
     judge_transfers,
 )
 from tessera.commands.check.engine_trial import play_whole_games, record_faults
-from tessera.commands.check.long_games_trial import new_model, play_long_games, sample
+from tessera.commands.check.long_games_trial import new_model, play_long_games
 from tessera.commands.check.training_trial import TrainingSettings, train
 from tessera.commands.check.trials import PlayedBatch
 from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
 from tessera.go.position import Removed, no_suicide, place
 from tessera.go.randomness import MOVE, random_words
 from tessera.model import GameModel, MambaModel, ModelState
+from tessera.play.model_player import draw_choice
 from tessera.signals import Stopped, StopSignals
 from tessera.training import TesseraModule
 
@@ -249,10 +250,10 @@ def test_a_new_game_is_another_one_and_begins_with_an_empty_state() -> None:
     class Recording(MambaModel):
         """Keeps what it reads and answers."""
 
-        def step(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-            logits, state = super().step(tokens, state)
-            seen.append((tokens, logits))
-            return logits, state
+        def step_in_place(self, tokens: Tensor, state: ModelState, is_new: Tensor) -> Tensor:
+            logits = super().step_in_place(tokens, state, is_new)
+            seen.append((tokens.clone(), logits))
+            return logits
 
     seen: list[tuple[Tensor, Tensor]] = []
     model = Recording(7, 8).eval()
@@ -329,7 +330,7 @@ def test_moves_are_drawn_from_the_models_distribution_over_the_legal_ones() -> N
     logits = torch.tensor([0.0, 1.0, 5.0, -1.0]).expand(40_000, -1)
     legal = torch.tensor([True, True, False, True]).expand(40_000, -1)
     words = random_words(0, torch.arange(40_000), 0, MOVE)
-    seen = sample(logits, legal, words).bincount(minlength=4) / 40_000
+    seen = draw_choice(logits, legal, words).moves.bincount(minlength=4) / 40_000
     expected = torch.tensor([0.0, 1.0, -math.inf, -1.0]).softmax(0)
     assert torch.allclose(seen, expected, atol=0.01) and seen[2] == 0
 
@@ -340,9 +341,10 @@ def test_no_draw_is_illegal(word: int, value: float) -> None:
     for column in range(5):
         legal = torch.zeros(1, 5, dtype=torch.bool)
         legal[0, column] = True
-        assert sample(torch.full((1, 5), value), legal, torch.tensor([word])) == column
+        scores = torch.full((1, 5), value)
+        assert draw_choice(scores, legal, torch.tensor([word])).moves == column
     legal = torch.tensor([[False, True, True, True, False]])
-    assert sample(torch.randn(1, 5), legal, torch.tensor([word])) in (1, 2, 3)
+    assert draw_choice(torch.randn(1, 5), legal, torch.tensor([word])).moves in (1, 2, 3)
 
 
 # Criteria 2, 3 and 4.

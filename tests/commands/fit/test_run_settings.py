@@ -110,8 +110,8 @@ def test_what_needs_a_gpu_says_so(folder: Path, capfd: pytest.CaptureFixture[str
     assert fit("--data.backend", "triton", "--model.scan", "triton") == 2
     assert capfd.readouterr().err.splitlines() == [
         "tessera: data.backend triton needs a CUDA device, got cpu; use auto or torch.",
-        "tessera: model.mamba.scan must be auto or torch on cpu, got triton: Triton needs a CUDA device, "
-        "got cpu.",
+        "tessera: model.mamba.scan must be auto or torch on cpu, got triton: Triton needs a CUDA "
+        "device, got cpu.",
     ]
     assert fit("--trainer.accelerator", "gpu") == 2
     assert "accelerator must be cpu where torch finds no GPU" in capfd.readouterr().err
@@ -297,7 +297,7 @@ def test_a_profile_that_is_asked_for_is_shown(folder: Path) -> None:
 
 def test_metric_names_are_those_that_are_logged() -> None:
     settings = StreamSettings(board_size=9, batch_size=4, games_per_chunk=4, context=None)
-    batch = GameStream(settings, with_legal=True).batch(0)
+    batch = GameStream(settings, needs=["legal"]).batch(0)
     metrics = NextMoveMetrics()
     metrics.update(torch.zeros(*batch.targets.shape, 84), batch)
     assert set(metrics.compute()) <= set(metric_names())

@@ -1,0 +1,117 @@
+"""A model as a player: its state is carried, its moves are drawn from its own distribution.
+
+Shapes: B games, P = n² points, V tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tessera.go import Choice, GPUGoEngine
+from tessera.go.contract import described, is_number
+from tessera.go.randomness import draw
+from tessera.model import GameModel, ModelState
+from tessera.vocabulary import Vocabulary, board_size_of, num_tokens
+
+_LEAST_TEMPERATURE = 1e-30  # of two logits only the larger one counts, and float32 holds both
+
+
+class ModelPlayer:
+    """Plays a model's distribution over the legal moves; reads each game move by move.
+
+    Nothing it does waits for the device, and a ply of it may be captured in a CUDA graph.
+
+    Args:
+        model: plays; its weights may change between games, in place.
+        temperature: the logits are divided by it; below 1 likely moves become likelier.
+        dtype: of the model's matrix products, float32 or bfloat16; the state is float32 always.
+        passes_last: a pass counts as legal only where no point is, so that games are long.
+
+    Attributes:
+        name: what a record calls it.
+        board_size: n, from the model's vocabulary.
+        device: where the model is, and where it plays.
+        state: what it remembers of the games; from ``begin`` on.
+
+    Raises:
+        ValueError: if ``temperature`` is out of range, ``dtype`` is another, or the model's
+            vocabulary is that of no board.
+    """
+
+    name = "selfplay"
+    state: ModelState
+
+    def __init__(
+        self,
+        model: GameModel,
+        temperature: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        passes_last: bool = False,
+    ) -> None:
+        if not is_number(temperature) or not temperature > 0:
+            raise ValueError(f"temperature must be more than 0, got {described(temperature)}.")
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}.")
+        self.board_size = board_size_of(model.vocab_size)
+        if model.vocab_size != num_tokens(self.board_size):
+            raise ValueError(f"vocab_size must be n² + 3 for an n×n board, got {model.vocab_size}.")
+        self.model, self.dtype, self.passes_last = model, dtype, passes_last
+        self.temperature = max(temperature, _LEAST_TEMPERATURE)
+        self._eos_token = Vocabulary(self.board_size).eos_token
+        # What is read next, and where it begins a game.
+        self._tokens = torch.empty(0, dtype=torch.int64)
+        self._is_new = torch.empty(0, dtype=torch.bool)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def begin(self, engine: GPUGoEngine) -> None:
+        """Forget all games; see ``Player``."""
+        if self._tokens.shape != engine.turn.shape:
+            # The longest game's moves, and the token before them.
+            moves = engine.max_moves + 1
+            self.state = self.model.init_state(engine.batch_size, max_moves=moves)
+            self._tokens = torch.empty_like(engine.turn)
+            self._is_new = torch.empty_like(engine.turn, dtype=torch.bool)
+        # In place, because a graph holds the addresses.
+        self._tokens.fill_(self._eos_token)
+        self._is_new.fill_(True)
+
+    def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
+        """Read the last move and draw the next one; see ``Player``."""
+        return self.draw(self.read(), engine, words)
+
+    def read(self) -> Tensor:
+        """Logits (B, V) after the last moves, by which the state is moved on."""
+        with torch.autocast(self.device.type, torch.bfloat16, self.dtype == torch.bfloat16):
+            return self.model.step_in_place(self._tokens, self.state, self._is_new)
+
+    def draw(self, logits: Tensor, engine: GPUGoEngine, words: Tensor) -> Choice:
+        """The moves that these logits (B, V) and random bits (B,) int64 give."""
+        legal = engine.get_legal_mask()
+        if self.passes_last:
+            legal[:, -1] = ~legal[:, :-1].any(1)
+        return draw_choice(logits[:, : legal.shape[1]].float() / self.temperature, legal, words)
+
+    def observe(self, engine: GPUGoEngine, moves: Tensor, over: Tensor) -> None:
+        """Take the moves as what is read next; see ``Player``."""
+        self._tokens.copy_(moves.masked_fill(over, self._eos_token))
+        self._is_new.copy_(over)
+
+
+def draw_choice(scores: Tensor, legal: Tensor, words: Tensor) -> Choice:
+    """A legal move in each game, drawn from the softmax of the scores of the legal ones.
+
+    Args:
+        scores: (B, P + 1) float32; where they are no numbers a move is drawn that is legal.
+        legal: (B, P + 1) bool, True where a move may be drawn; at least one in each game.
+        words: (B,) int64, 64 random bits for each game.
+    """
+    log_probs = scores.masked_fill(~legal, -torch.inf).log_softmax(1)
+    moves = draw(log_probs.exp(), legal, words)
+    # 0 · log 0 is 0.
+    entropies = -(log_probs.exp() * log_probs.masked_fill(~legal, 0)).sum(1)
+    return Choice(moves, log_probs.gather(1, moves.unsqueeze(1)).squeeze(1), entropies)
