@@ -13,7 +13,7 @@ from pathlib import Path
 from tessera.commands.arguments import OneLineParser
 from tessera.commands.json_file import file_problems, write_json
 from tessera.commands.packages import fault_of, import_fault, start_import
-from tessera.commands.table import Column, table
+from tessera.commands.table import table
 
 # The versions of Python on which the whole test suite passed.
 TESTED_ON = ("3.10", "3.11", "3.12", "3.13")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(" ".join(problems))
     lines = look()
     rows = [(x.what, f"{x.found} ({x.note})" if x.note else x.found) for x in lines]
-    print("\n".join(table((Column(), Column()), rows)))
+    print("\n".join(table(rows)))
     write_json(arguments.json, [asdict(line) for line in lines])
     return int(any(line.is_missing for line in lines))
 

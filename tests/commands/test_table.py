@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tessera.commands.table import Column, table
+from tessera.commands.table import table
 
 
 def test_words_begin_and_numbers_end_below_each_other() -> None:
-    columns = (Column("who"), Column("rate", ",.1f"), Column("note", width=9))
+    columns = {"who": None, "rate": ",.1f", "note": 9}
     rows = [("a", 1234.56, "long words go on"), ("bcde", 0, ""), ("f", None, None)]
-    assert table(columns, rows) == [
+    assert table(rows, columns) == [
         "who      rate  note",
         "a     1,234.6  long",
         "               words go",
@@ -21,7 +21,7 @@ def test_words_begin_and_numbers_end_below_each_other() -> None:
 
 
 def test_a_column_of_numbers_takes_words_that_end_below_them() -> None:
-    assert table((Column("n", "d"), Column("x")), [("one run", "y"), (3, "z")]) == [
+    assert table([("one run", "y"), (3, "z")], {"n": "d", "x": None}) == [
         "      n  x",
         "one run  y",
         "      3  z",
@@ -29,8 +29,8 @@ def test_a_column_of_numbers_takes_words_that_end_below_them() -> None:
 
 
 def test_a_shorter_row_runs_over_the_columns_that_it_has_nothing_for() -> None:
-    columns = (Column("name"), Column("a", "d"), Column("b", "d"))
-    assert table(columns, [("x", 1, 2), ("a rival", "not installed here")])[1:] == [
+    rows = [("x", 1, 2), ("a rival", "not installed here")]
+    assert table(rows, {"name": None, "a": "d", "b": "d"})[1:] == [
         "x        1  2",
         "a rival  not installed here",
     ]
@@ -38,4 +38,4 @@ def test_a_shorter_row_runs_over_the_columns_that_it_has_nothing_for() -> None:
 
 @pytest.mark.parametrize("rows", [[], [("a", "b")]])
 def test_without_headings_there_is_no_line_for_them(rows: list[tuple[str, str]]) -> None:
-    assert table((Column(), Column()), rows) == [f"{a}  {b}" for a, b in rows]
+    assert table(rows) == [f"{a}  {b}" for a, b in rows]

@@ -127,7 +127,7 @@ def test_a_file_from_before_there_were_seals_is_measured_and_trained_on(
 ) -> None:
     (folder / "old.ckpt").write_bytes(UNSEALED.read_bytes())
     assert tessera("validate", "--ckpt_path", "old.ckpt", "--data.val_batches", 1) == 0
-    assert "val/loss" in capfd.readouterr().out
+    assert "\nloss " in capfd.readouterr().out
     model = ["--model.d_model", 4, "--model.d_state", 2]
     assert fit("--ckpt_path", "old.ckpt", *model, "--trainer.max_steps", 4) == 0
     assert read_checkpoint("checkpoints/small/version_0/last.ckpt")["global_step"] == 4

@@ -6,17 +6,12 @@ import sys
 from dataclasses import asdict, dataclass
 
 from tessera.commands.bench.engine_speed import Speed
-from tessera.commands.table import Column, table
+from tessera.commands.table import table
 
-_COLUMNS = (
-    Column("engine"),
-    Column("what"),
-    Column("board", "d"),
-    Column("batch", ","),
-    Column("plies/s", ",.0f"),
-    Column("slowest to fastest run", ","),
-    Column("bytes/game", ",.0f"),
-)
+_COLUMNS = {
+    **{"engine": None, "what": None, "board": "d", "batch": ",", "plies/s": ",.0f"},
+    **{"slowest to fastest run": "", "bytes/game": ",.0f"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ class Report:
             f" {theirs.name}, {theirs.what}."
             for ours, theirs, ratio in self.ratios()
         ]
-        return [self.machine, "", *table(_COLUMNS, [*rows, *self.missing.items()]), "", *ratios]
+        return [self.machine, "", *table([*rows, *self.missing.items()], _COLUMNS), "", *ratios]
 
     def as_json(self) -> dict[str, object]:
         """The report as plain values, with what follows from them."""

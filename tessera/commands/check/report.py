@@ -9,14 +9,9 @@ from tqdm import tqdm
 
 from tessera.commands.check.criteria import Finding
 from tessera.commands.json_file import plain
-from tessera.commands.table import Column, table
+from tessera.commands.table import table
 
-_COLUMNS = (
-    Column("criterion"),
-    Column("measured", width=60),
-    Column("wanted", width=32),
-    Column("pass", width=14),
-)
+_COLUMNS = {"criterion": None, "measured": 60, "wanted": 32, "pass": 14}
 _MARKS = {"passed": "yes", "failed": "NO", "not measurable here": "not measurable here"}
 
 
@@ -52,7 +47,7 @@ class Report:
         result = f"Not met: {', '.join(unmet)}." if unmet else "All five criteria are met."
         head = f"The five criteria on {self.machine}, seed {self.seed}"
         took = f"{result} It took {tqdm.format_interval(self.seconds)}."
-        return [head, "", *table(_COLUMNS, rows), "", took]
+        return [head, "", *table(rows, _COLUMNS), "", took]
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values; a number that is none is written in letters."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tessera.commands.json_file import file_problems, json_text, write_json
-from tessera.commands.table import ABSENT, Column, table
+from tessera.commands.table import ABSENT, table
 from tessera.training.metrics import CAPTURE_GROUPS, PLY_GROUPS, group_names, metric_names
 
 _GROUPS = (("captures", CAPTURE_GROUPS), ("ply", PLY_GROUPS))
@@ -31,20 +31,19 @@ class Measurement:
 
     def lines(self) -> list[str]:
         """A row for each metric: over all tokens, by captured stones, and by ply."""
-        columns, suffixes = [Column("metric"), Column("all", ".4f")], [""]
+        heads, suffixes = ["all"], [""]
         for name, bounds in _GROUPS:
             groups = group_names(bounds)
             suffixes += [f"_by_{name}/{group}" for group in groups]
-            heads = [group.replace("-", "–").replace("_or_more", "+") for group in groups]
-            heads[0] = f"{name} {heads[0]}"
-            columns += [Column(head, ".4f") for head in heads]
+            first, *others = (x.replace("-", "–").replace("_or_more", "+") for x in groups)
+            heads += [f"{name} {first}", *others]
         rows = [
             (name, *(self.metrics.get(f"{self.games}/{name}{suffix}") for suffix in suffixes))
             for name in metric_names()
             if "_by_" not in name
         ]
         head = f"{self.ckpt_path}, step {ABSENT if self.step is None else self.step}"
-        return [head, "", *table(columns, rows)]
+        return [head, "", *table(rows, {"metric": None, **dict.fromkeys(heads, ".4f")})]
 
     def as_json(self) -> dict[str, object]:
         """Every metric by its name, and which checkpoint it is of."""
