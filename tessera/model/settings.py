@@ -13,6 +13,7 @@ from tessera.model.contract import size_problems
 from tessera.model.embeddings import Embedding, TableSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
+from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
@@ -47,8 +48,8 @@ class ModelSettings:
         d_model: width of a position's vector.
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         embedding: table.
-        mixer: mamba, mamba2 or the path of a class of yours, or a list of them that repeats over
-            the layers.
+        mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
+            repeats over the layers.
         feed_forward: none or dense.
         head: linear.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
@@ -56,6 +57,7 @@ class ModelSettings:
         own: arguments of your own classes, by their paths.
         mamba: of the mixer mamba.
         mamba2: of the mixer mamba2.
+        attention: of the mixer attention.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
         linear: of the head linear.
@@ -73,6 +75,7 @@ class ModelSettings:
     # The registry: a part's name, and its settings.
     mamba: MambaSettings = MambaSettings()
     mamba2: Mamba2Settings = Mamba2Settings()
+    attention: AttentionSettings = AttentionSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
     linear: LinearSettings = LinearSettings()
