@@ -70,4 +70,6 @@ def conflicts(
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
     return "null" if value is None else str(value)
