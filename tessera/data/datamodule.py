@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -21,7 +21,6 @@ from tessera.go import RULES, Player, Rules
 from tessera.vocabulary import MAX_CONTEXT
 
 
-@runtime_checkable
 class Learner(Protocol):
     """What a module in training tells the data that it is trained on.
 
@@ -265,8 +264,9 @@ class GameDataModule(LightningDataModule):
         return stream
 
     def _learner(self) -> Learner | None:
-        module = None if self.trainer is None else self.trainer.lightning_module
-        return module if isinstance(module, Learner) else None
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        # Not isinstance: from Python 3.12 on it sees nothing that a module looks up itself.
+        return module if hasattr(module, "held_out_needs") else None
 
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size
