@@ -144,6 +144,12 @@ class HalfState(Fading):
         return mixed_BLH, Remembered(after.memory.bfloat16())
 
 
+class RoundsItsState(Fading):
+    def advance(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None, state: Any = None):
+        mixed_BLH, after = super().advance(hidden_BLH, is_pad_BL, state)
+        return mixed_BLH, Remembered(after.memory.to(self.enter(hidden_BLH).dtype))
+
+
 class StateOfOnes(Fading):
     def init_state(self, batch_size: int, max_moves: int = 0, device: Any = None) -> Any:
         return Remembered(super().init_state(batch_size, max_moves, device).memory + 1)
@@ -219,6 +225,7 @@ FAULTS: list[tuple[type[Mixer], str]] = [
     (Random, "not the same twice: random numbers are drawn"),
     (Counts, "not the same twice: count was changed by reading"),
     (HalfState, "state not of its form: "),
+    (RoundsItsState, "state not of its form: torch.float32 becomes torch.bfloat16"),
     (StateOfOnes, "state not zero: "),
     (StateOfAnotherLength, "state not of its size: "),
     (StateElsewhere, "state not of its size: init_state on the device"),

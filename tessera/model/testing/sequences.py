@@ -109,8 +109,9 @@ def _check(
     """All but the form and the copies."""
     check_parameters(module, num_parameters)
     reader = new(module)
-    with torch.no_grad():
-        _check_state(reader)
+    for rounds in (False, True):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=rounds):
+            _check_state(reader)
     # Of what draws random numbers nothing else can be told.
     check_bits(module, lambda own: all_answers(new(own)))
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.pages import READMES, blocks
 from tests.runs import fit, tessera
 
 PACKAGE = (Path(__file__).parent / "own_parts.py").read_text()
@@ -235,3 +237,28 @@ def test_what_it_raises_in_the_middle_of_a_run_is_its_own_traceback() -> None:
         fit("--model.mixer", "own_parts.FailsOnLongGames")
     assert error.traceback[-1].path.name == "own_parts.py"
     assert not Path("checkpoints/small").exists()
+
+
+def test_the_mixer_of_the_page_is_checked_and_trained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (page,) = (page for page in READMES if page.parent.name == "model")
+    (text,) = (text for language, text in blocks(page) if "class Mean(Mixer)" in text)
+    body = text.partition("class MeanState")[2].partition("if __name__")[0]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 25
+    (folder / "my_package.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    try:
+        from my_package import Mean
+
+        from tessera.model.testing import check_mixer
+
+        check_mixer(Mean)
+        check_mixer(lambda d_model: Mean(d_model, width=5), 8, num_parameters=2 * 5 * 8)
+        mixed = ("--model.mixer", "[mamba, my_package.Mean]", "--model.n_layers", 2)
+        own = ("--model.own", "{my_package.Mean: {width: 32}}")
+        assert fit(*mixed, *own, "--data.selfplay_share", 0.5, "--model.lr", 0.01) == 0
+        losses = re.findall(r"validation at step \d+: loss (\S+)", capfd.readouterr().err)
+        assert float(losses[-1]) < float(losses[0])
+    finally:
+        sys.modules.pop("my_package", None)
