@@ -116,7 +116,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"validate {_LAST} --trainer.accelerator tpu", "accelerator"),
     (f"validate {_LAST} --trainer.strategy ddp_spawn", "ddp_spawn"),
     (f"validate {_LAST} --data.backend triton", "data.backend"),
-    (f"validate {_LAST} --model.scan triton", "model.scan"),
+    (f"validate {_LAST} --model.scan triton", "model.mamba.scan"),
     (f"validate {_LAST} --model.d_model 16", "model.d_model must be 8"),
     (f"validate {_LAST} --cpu_threads {10**9}", "cpu_threads"),
     (f"validate {_LAST} --seed_everything=-1", "seed_everything"),

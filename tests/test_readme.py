@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_commands_in_the_prose_are_understood(
     page: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert tessera(*command.split(), "--print_config") == 0, capsys.readouterr().err
+    assert tessera(*shlex.split(command), "--print_config") == 0, capsys.readouterr().err
 
 
 def test_faults_on_the_pages_are_answered_as_they_say(

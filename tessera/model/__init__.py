@@ -1,6 +1,9 @@
 """Sequence models that read a game and predict its next token; see README.md beside this file."""
 
 from tessera.model.backend import Scan
+from tessera.model.embeddings import Embedding
+from tessera.model.feed_forward import FeedForward
+from tessera.model.heads import Head
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaMixer
 from tessera.model.mixers.mamba2 import Mamba2Mixer
@@ -14,7 +17,10 @@ from tessera.vocabulary import MAX_CONTEXT
 __all__ = [
     "MAX_CONTEXT",
     "DualScan",
+    "Embedding",
+    "FeedForward",
     "GameModel",
+    "Head",
     "LayerState",
     "Mamba2Mixer",
     "MambaMixer",

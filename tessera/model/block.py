@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +87,8 @@ class Blocks(nn.Module):
         after: tuple[LayerState, ...] = ()
         for index in range(len(self.mixers)):
             state = layers[index] if layers else None
-            advance = partial(self.mixer(index).advance, is_pad_BL=is_pad_BL, state=state)
-            hidden_BLH, own = self._through(index, hidden_BLH, advance)
+            advance = self.mixer(index).advance
+            hidden_BLH, own = self._through(index, advance, hidden_BLH, is_pad_BL, state)
             after += (own,)
         return self._end(hidden_BLH), after
 
@@ -97,8 +97,8 @@ class Blocks(nn.Module):
     ) -> Tensor:
         """The vectors (B, H) of one more token, see ``Mixer.step_in_place``."""
         for index, state in enumerate(layers):
-            step = partial(_step, self.mixer(index), state, is_new_B)
-            hidden_BH, _ = self._through(index, hidden_BH, step)
+            step = partial(_step, self.mixer(index))
+            hidden_BH, _ = self._through(index, step, hidden_BH, state, is_new_B)
         return self._end(hidden_BH)
 
     def init_state(
@@ -121,16 +121,15 @@ class Blocks(nn.Module):
     def _mix_block(
         self, index: int, hidden_BLH: Tensor, is_pad_BL: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        mix = partial(self.mixer(index).mix, is_pad_BL=is_pad_BL)
-        return self._through(index, hidden_BLH, mix)
+        return self._through(index, self.mixer(index).mix, hidden_BLH, is_pad_BL)
 
     def _through(
-        self, index: int, hidden: Tensor, mix: Callable[[Tensor], tuple[Tensor, _Rest]]
+        self, index: int, mix: Callable[..., tuple[Tensor, _Rest]], hidden: Tensor, *others: Any
     ) -> tuple[Tensor, _Rest]:
         """One block. Zero at PAD stays zero: so does its norm, and what a part makes of it."""
         if self.is_bare:
-            return mix(hidden)
-        mixed, rest = mix(self.norms[index](hidden))
+            return mix(hidden, *others)
+        mixed, rest = mix(self.norms[index](hidden), *others)
         hidden = hidden + mixed
         if self.feed_forwards:
             hidden = hidden + self.feed_forwards[index](self.feed_forward_norms[index](hidden))
@@ -141,6 +140,6 @@ class Blocks(nn.Module):
 
 
 def _step(
-    mixer: Mixer, state: LayerState, is_new_B: Tensor, hidden_BH: Tensor
+    mixer: Mixer, hidden_BH: Tensor, state: LayerState, is_new_B: Tensor
 ) -> tuple[Tensor, None]:
     return mixer.step_in_place(hidden_BH, state, is_new_B), None

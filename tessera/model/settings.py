@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import cycle, islice
 from typing import Any
 
+import torch
 from torch import nn
 
 from tessera.model.contract import size_problems
@@ -17,14 +19,13 @@ from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
+from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import (
     EmbeddingSettings,
     FeedForwardSettings,
     HeadSettings,
     MixerSettings,
-    OwnPart,
     PartSettings,
-    is_class_path,
 )
 
 # Each choice: the settings of the parts there are, and the class of which a user's own has to be.
@@ -139,29 +140,33 @@ class ModelSettings:
         Raises:
             ValueError: a line for every setting that is out of range, beginning with its name.
         """
-        try:
+        with _under(f"{kind}: " if is_class_path(name) else f"{name}."):
             return self.part(kind, name).build(*sizes)
-        except ValueError as error:
-            under = kind if is_class_path(name) else name
-            joint = ": " if is_class_path(name) else "."
-            lines = [f"{under}{joint}{line}" for line in str(error).splitlines()]
-            raise ValueError("\n".join(lines)) from error
+
+    def try_own(self, device: torch.device) -> None:
+        """Build one of each of the user's own parts, and ask it for all that a model asks.
+
+        Raises:
+            ValueError: lines, beginning with the part's kind.
+        """
+        for kind, name in self._chosen():
+            if is_class_path(name):
+                with _under(f"{kind}: "):
+                    self.part(kind, name).try_on(device, *self._sizes(kind))
 
     def num_parameters(self) -> int:
         """How many parameters the model has, by arithmetic, without a user's own parts."""
-        d, v, n = self.d_model, self.vocab_size, self.n_layers
-        total = self._count("embedding", self.embedding, v, d, v - 2)
-        total += self._count("head", self.head, d, v)
-        names = self.mixers()
+        n, names = self.n_layers, self.mixers()
+        total = self._count("embedding", self.embedding) + self._count("head", self.head)
         # However many layers there are: full rounds of the list, and the beginning of one more.
         rounds, more = divmod(n, len(names))
-        counts = [self._count("mixer", name, d) for name in names]
+        counts = [self._count("mixer", name) for name in names]
         total += rounds * sum(counts) + sum(counts[:more])
         num_norms = 0 if n == 1 and self.feed_forward == "none" else n + 1
         if self.feed_forward != "none":
-            total += n * self._count("feed_forward", self.feed_forward, d)
+            total += n * self._count("feed_forward", self.feed_forward)
             num_norms += n
-        return total + num_norms * d
+        return total + num_norms * self.d_model
 
     def fixed(self) -> dict[str, Any]:
         """Settings by name, of used parts by ``part.name``, that the weights depend on."""
@@ -180,9 +185,14 @@ class ModelSettings:
         """The same with another number of layers."""
         return replace(self, n_layers=n_layers)
 
-    def _count(self, kind: str, name: str, *sizes: int) -> int:
+    def _count(self, kind: str, name: str) -> int:
         part = self.part(kind, name)
-        return 0 if isinstance(part, OwnPart) else part.num_parameters(*sizes)
+        return 0 if isinstance(part, OwnPart) else part.num_parameters(*self._sizes(kind))
+
+    def _sizes(self, kind: str) -> tuple[int, ...]:
+        """What a part of this kind is built of, with the usual PAD."""
+        d, v = self.d_model, self.vocab_size
+        return {"embedding": (v, d, v - 2), "head": (d, v)}.get(kind, (d,))
 
     def mixers(self) -> list[str]:
         """The mixers that repeat over the layers."""
@@ -195,6 +205,16 @@ class ModelSettings:
         if self.feed_forward != "none":
             yield "feed_forward", self.feed_forward
         yield "head", self.head
+
+
+@contextmanager
+def _under(name: str) -> Iterator[None]:
+    """Let every line of a ValueError begin with ``name``."""
+    try:
+        yield
+    except ValueError as error:
+        lines = [f"{name}{line}" for line in str(error).splitlines()]
+        raise ValueError("\n".join(lines)) from error
 
 
 def made_of(settings: Mapping[str, Any]) -> dict[str, Any]:

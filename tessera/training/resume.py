@@ -72,4 +72,6 @@ def conflicts(
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_text(part)}' for key, part in value.items())}}}"
     return "null" if value is None else str(value)

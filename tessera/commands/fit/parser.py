@@ -136,6 +136,7 @@ def _allowed(problem: str) -> str:
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", kinds[1])
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", lambda match: _WORDS.get(match[1], match[1]), text)
     text = re.sub(r"(?:\w+\.)*(?:list|Iterable)\[(?:\w+\.)*(\w+)\]", r"a list of \1", text)
+    text = "settings by name" if text == "dict" else text
     return text.replace("'", "").replace(", null", " or null")
 
 

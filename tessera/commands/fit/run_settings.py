@@ -91,6 +91,8 @@ def _of_the_model(
         every, usual = _flat(settings), _flat(defaults)
         if problems := memory_problems(every, usual, device_of(settings), command):
             return problems
+        if problems := _refused(model.try_own, (device_of(settings),)):
+            return [f"model.{line}" for line in problems]
     # Every round of the mixers is like the first, so no more than one and two blocks are built.
     num_kinds = 1 if isinstance(model.mixer, str) else len(model.mixer)
     smaller = {**given, "n_layers": min(max(2, num_kinds), model.n_layers)}

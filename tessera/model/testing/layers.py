@@ -1,0 +1,159 @@
+"""The contracts of the layers that know no other position: feed-forward, embedding, head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tessera.model.embeddings import Embedding
+from tessera.model.feed_forward import FeedForward
+from tessera.model.heads import Head
+from tessera.model.testing.any_part import (
+    Module,
+    Run,
+    answers_and_gradients,
+    check_autocast,
+    check_bits,
+    check_copies,
+    check_form,
+    check_parameters,
+    require,
+    require_near,
+)
+
+_GAMES, _LENGTH = 3, 7
+_TOLERANCE = 1e-4
+_VOCAB_SIZE = 12
+
+
+def check_feed_forward(
+    build: Callable[[int], FeedForward],
+    d_model: int = 16,
+    num_parameters: int | None = None,
+    device: torch.device | str = "cpu",
+    tolerance: float = _TOLERANCE,
+) -> None:
+    """As ``check_mixer``, of a feed-forward layer: zero stays zero, and each position is alone."""
+    place = torch.device(device)
+    hidden = torch.randn(_GAMES, _LENGTH, d_model, generator=torch.Generator().manual_seed(1))
+    hidden = hidden.to(place)
+    with torch.random.fork_rng(devices=[]), torch.device(place):
+        torch.manual_seed(0)
+        layer = build(d_model)
+        require(isinstance(layer, FeedForward), f"no FeedForward: {type(layer).__name__}")
+        check_form(layer, place, d_model)
+        with torch.no_grad():
+            answer = layer(hidden)
+            require(not layer(torch.zeros_like(hidden)).any(), "zero does not stay zero")
+            changed = hidden.roll(1, 0)
+            changed[:, 2] = hidden[:, 2]
+            is_alone = torch.equal(layer(changed)[:, 2], answer[:, 2])
+            require(is_alone, "not position by position: another one makes a difference")
+            single = layer(hidden[:, 2])
+            what = "not position by position: a single one is answered in another way"
+            require_near(single, answer[:, 2], tolerance, what)
+        _check_any(layer, lambda: build(d_model), lambda own: (own(hidden),), num_parameters, place)
+
+
+def check_embedding(
+    build: Callable[[int, int, int], Embedding],
+    d_model: int = 16,
+    num_parameters: int | None = None,
+    device: torch.device | str = "cpu",
+    vocab_size: int = _VOCAB_SIZE,
+    tolerance: float = _TOLERANCE,
+) -> None:
+    """As ``check_mixer``, of an embedding: PAD is zero, also after training, and each token alone.
+
+    Args:
+        build: the embedding of vocab_size, d_model and pad_token, such as its class.
+        d_model, num_parameters, device, tolerance: as of ``check_mixer``.
+        vocab_size: tokens.
+    """
+    place, pad = torch.device(device), vocab_size - 2
+    tokens = torch.arange(_GAMES * _LENGTH, device=place).view(_GAMES, _LENGTH) % vocab_size
+
+    def new() -> Embedding:
+        return build(vocab_size, d_model, pad)
+
+    with torch.random.fork_rng(devices=[]), torch.device(place):
+        torch.manual_seed(0)
+        embedding = new()
+        require(isinstance(embedding, Embedding), f"no Embedding: {type(embedding).__name__}")
+        check_form(embedding, place, vocab_size, d_model)
+        with torch.no_grad():
+            vectors, is_pad = embedding(tokens), tokens == pad
+            require(not vectors[is_pad].any(), "not zero at PAD")
+            what = "not token by token"
+            require_near(embedding(tokens[:, 3]), vectors[:, 3], tolerance, what)
+            require(torch.equal(embedding(tokens.int()), vectors), f"{what}: int32 is another")
+            rounded = embedding(tokens, torch.bfloat16)
+            require(rounded.dtype == torch.bfloat16, f"not of the dtype: {rounded.dtype}")
+        with_pad = answers_and_gradients(embedding, lambda own: (own(tokens),))
+        without = answers_and_gradients(embedding, lambda own: (own(tokens[~is_pad][None]),))
+        for name, value in without.items():
+            if "gradient" in name:
+                require_near(with_pad[name], value, tolerance, f"sees PAD: {name}")
+        _check_any(embedding, new, lambda own: (own(tokens),), num_parameters, place)
+        embedding(tokens).sum().backward()
+        torch.optim.SGD(embedding.parameters(), lr=1.0).step()
+        require(not embedding(tokens)[is_pad].any(), "not zero at PAD: after a step of training")
+
+
+def check_head(
+    build: Callable[[int, int], Head],
+    d_model: int = 16,
+    num_parameters: int | None = None,
+    device: torch.device | str = "cpu",
+    vocab_size: int = _VOCAB_SIZE,
+    tolerance: float = _TOLERANCE,
+) -> None:
+    """As ``check_mixer``, of a head: the losses are the cross-entropy of the logits, 0 at PAD.
+
+    Args:
+        build: the head of d_model and vocab_size, such as its class.
+        d_model, num_parameters, device, tolerance: as of ``check_mixer``.
+        vocab_size: tokens.
+    """
+    place, pad = torch.device(device), vocab_size - 2
+    hidden_TH = torch.randn(_GAMES * _LENGTH, d_model, generator=torch.Generator().manual_seed(1))
+    hidden_TH = hidden_TH.to(place)
+    targets_T = torch.arange(len(hidden_TH), device=place) % vocab_size
+
+    def by_losses(head: Head) -> tuple[Tensor, ...]:
+        return (head.losses(hidden_TH, targets_T, pad),)
+
+    def by_logits(head: Head) -> tuple[Tensor, ...]:
+        logits_TV = head(hidden_TH).float()
+        return (F.cross_entropy(logits_TV, targets_T, ignore_index=pad, reduction="none"),)
+
+    with torch.random.fork_rng(devices=[]), torch.device(place):
+        torch.manual_seed(0)
+        head = build(d_model, vocab_size)
+        require(isinstance(head, Head), f"no Head: {type(head).__name__}")
+        check_form(head, place, d_model, vocab_size)
+        (losses,) = by_losses(head)
+        require(losses.dtype == torch.float32, f"losses are not float32: {losses.dtype}")
+        require(not losses[targets_T == pad].any(), "losses are not 0 at PAD")
+        actual, expected = (answers_and_gradients(head, run) for run in (by_losses, by_logits))
+        for name, value in expected.items():
+            what = f"losses are not the cross-entropy of the logits: {name}"
+            require_near(actual[name], value, tolerance, what)
+        for run in (by_losses, lambda own: (own(hidden_TH),)):
+            _check_any(head, lambda: build(d_model, vocab_size), run, num_parameters, place)
+
+
+def _check_any(
+    part: Module,
+    build: Callable[[], Module],
+    run: Run[Module],
+    num_parameters: int | None,
+    device: torch.device,
+) -> None:
+    check_parameters(part, num_parameters)
+    check_bits(part, run)
+    check_autocast(part, run, device)
+    check_copies(part, build, run)

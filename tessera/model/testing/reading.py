@@ -1,0 +1,154 @@
+"""A mixer and a model as what they have in common: they read rows, and go on from a state.
+
+Shape suffixes: B games, L positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tessera.model.mixers.base import Mixer
+from tessera.model.model import GameModel
+from tessera.model.state import ModelState
+
+LENGTHS = (12, 7, 1, 0)  # moves of the games that are padded; the last has not begun
+NUM_GAMES, LENGTH = len(LENGTHS), max(LENGTHS)
+BEGINNINGS = ((5,), (1, 9), (), (2, 3, 11))  # where a slot begins another game, beside 0
+
+
+class MixerReader:
+    """A mixer that reads random vectors."""
+
+    def __init__(self, d_model: int, device: torch.device, mixer: Mixer) -> None:
+        self.mixer = mixer
+        generator = torch.Generator().manual_seed(1)
+        shape = (2, NUM_GAMES, LENGTH, d_model)
+        self.inputs, self.others = torch.randn(shape, generator=generator).to(device)
+        self.at_pad = torch.zeros(d_model, device=device)
+
+    def padded(self, inputs: Tensor, is_pad_BL: Tensor) -> Tensor:
+        return inputs.masked_fill(is_pad_BL[..., None], 0.0)
+
+    def read(self, inputs: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
+        return self.mixer.mix(inputs, is_pad_BL)[0]
+
+    def advance(
+        self, inputs: Tensor, is_pad_BL: Tensor | None = None, state: ModelState | None = None
+    ) -> tuple[Tensor, ModelState]:
+        before = None if state is None else state.layers[0]
+        answer, after = self.mixer.advance(inputs, is_pad_BL, before)
+        return answer, ModelState((after,))
+
+    def step_in_place(self, inputs: Tensor, state: ModelState, is_new_B: Tensor) -> Tensor:
+        return self.mixer.step_in_place(inputs, state.layers[0], is_new_B)
+
+    def init_state(self, batch_size: int, max_moves: int, device: Any = None) -> ModelState:
+        return ModelState((self.mixer.init_state(batch_size, max_moves, device),))
+
+    def seen(self, inputs: Tensor, is_pad_BL: Tensor) -> tuple[Tensor, ...]:
+        return self.mixer.mix(inputs, is_pad_BL)[1]
+
+    def watched(self, state: ModelState) -> tuple[Tensor, ...]:
+        return self.mixer.watched(state.layers[0])
+
+
+class ModelReader:
+    """A model that reads random tokens."""
+
+    def __init__(self, device: torch.device, model: GameModel) -> None:
+        self.model = model
+        generator = torch.Generator().manual_seed(1)
+        shape = (2, NUM_GAMES, LENGTH)
+        # PAD is the last but one.
+        tokens = torch.randint(0, model.pad_token, shape, generator=generator)
+        self.inputs, self.others = tokens.to(device)
+        nothing = torch.zeros(model.d_model, device=device)
+        self.at_pad = model.head(nothing).detach()
+
+    def padded(self, inputs: Tensor, is_pad_BL: Tensor) -> Tensor:
+        return inputs.masked_fill(is_pad_BL, self.model.pad_token)
+
+    def read(self, inputs: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
+        return self.model(inputs)
+
+    def advance(
+        self, inputs: Tensor, is_pad_BL: Tensor | None = None, state: ModelState | None = None
+    ) -> tuple[Tensor, ModelState]:
+        if inputs.shape[1] > 1 or state is None:
+            return self.model.prefill(inputs, state)
+        logits, after = self.model.step(inputs[:, 0], state)
+        return logits[:, None], after
+
+    def step_in_place(self, inputs: Tensor, state: ModelState, is_new_B: Tensor) -> Tensor:
+        return self.model.step_in_place(inputs, state, is_new_B)
+
+    def init_state(self, batch_size: int, max_moves: int, device: Any = None) -> ModelState:
+        return self.model.init_state(batch_size, device, max_moves)
+
+    def seen(self, inputs: Tensor, is_pad_BL: Tensor) -> tuple[Tensor, ...]:
+        shown: list[tuple[tuple[Tensor, ...], ...]] = []
+        handle = self.model.watched.register_forward_hook(lambda _, args, __: shown.append(args[0]))
+        self.model(inputs)
+        handle.remove()
+        return sum(shown[0], ())
+
+    def watched(self, state: ModelState) -> tuple[Tensor, ...]:
+        return sum(self.model.blocks.watched(state.layers), ())
+
+
+Reader = MixerReader | ModelReader
+
+
+def padded_rows(reader: Reader, more: int) -> Iterable[tuple[str, Tensor, Tensor]]:
+    """The games of ``LENGTHS`` in rows that are longer by ``more``, PAD before and after them."""
+    length = LENGTH + more
+    moves_B = torch.tensor(LENGTHS, device=reader.inputs.device)[:, None]
+    place_L = torch.arange(length, device=reader.inputs.device)
+    longer = torch.cat([reader.inputs, reader.others[:, :more]], 1)
+    for side, is_pad_BL in (
+        ("after", place_L >= moves_B),
+        ("before", place_L < length - moves_B),
+    ):
+        shift_B1 = 0 if side == "after" else length - moves_B
+        at_BL = (place_L - shift_B1) % length
+        index = at_BL.view(*at_BL.shape, *(1,) * (longer.dim() - 2)).expand_as(longer)
+        yield side, reader.padded(longer.gather(1, index), is_pad_BL), is_pad_BL
+
+
+def stepped(
+    reader: Reader,
+    state: ModelState,
+    inputs: Tensor,
+    beginnings: tuple[tuple[int, ...], ...],
+    begins: bool,
+) -> Tensor:
+    """The answers (B, L, …) of single steps in place.
+
+    Args:
+        reader: steps.
+        state: moved on.
+        inputs: (B, L, …).
+        beginnings: of each slot, the plies at which it begins a game.
+        begins: whether every slot does so at the first ply.
+    """
+    answers = []
+    for ply in range(LENGTH):
+        is_new = [ply in own or (begins and ply == 0) for own in beginnings]
+        is_new_B = torch.tensor(is_new, device=inputs.device)
+        answers.append(reader.step_in_place(inputs[:, ply], state, is_new_B).clone())
+    return torch.stack(answers, 1)
+
+
+def all_answers(reader: Reader) -> tuple[Tensor, ...]:
+    """Of all ways to read: at once, padded at either side, going on, and step by step."""
+    at_once = [reader.read(rows, is_pad_BL) for _, rows, is_pad_BL in padded_rows(reader, 2)]
+    first, state = reader.advance(reader.inputs[:, :5])
+    second, _ = reader.advance(reader.inputs[:, 5:], None, state)
+    with torch.no_grad():
+        state = reader.init_state(NUM_GAMES, LENGTH)
+        steps = stepped(reader, state, reader.inputs, BEGINNINGS, begins=True)
+    return (*at_once, first, second, steps)

@@ -1,0 +1,121 @@
+"""One contract for all registered parts: every part that there is has a row, and keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tessera.model import ModelSettings
+from tessera.model.settings import part_names
+from tessera.model.testing import (
+    check_embedding,
+    check_feed_forward,
+    check_head,
+    check_mixer,
+    check_model,
+)
+
+D_MODEL, VOCAB_SIZE = 16, 12
+
+# A part's name, and settings that make a small one whose every size is another.
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "mamba": [{"d_state": 4}, {"d_state": 3, "d_conv": 2, "expand": 3}, {"d_conv": 1}],
+    "mamba2": [{"d_state": 4}, {"d_state": 6, "headdim": 8}, {"d_conv": 1, "expand": 3}],
+    "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
+    "dense": [{}, {"expand": 3}],
+    "table": [{}],
+    "linear": [{}],
+}
+CHECKS = {
+    "mixer": check_mixer,
+    "feed_forward": check_feed_forward,
+    "embedding": check_embedding,
+    "head": check_head,
+}
+SIZES = {"embedding": (VOCAB_SIZE, D_MODEL, VOCAB_SIZE - 2), "head": (D_MODEL, VOCAB_SIZE)}
+PARTS = [(kind, name) for kind in CHECKS for name in part_names(kind) if name != "none"]
+CASES = [(kind, name, row) for kind, name in PARTS for row in ROWS.get(name, [])]
+
+MODELS: dict[str, dict[str, Any]] = {
+    "one bare layer": {},
+    "bare attention": {"mixer": "attention"},
+    "blocks": {"n_layers": 2, "mixer": "mamba2"},
+    "Transformer": {"n_layers": 2, "mixer": "attention", "feed_forward": "dense"},
+    "hybrid": {"n_layers": 4, "mixer": ["mamba", "attention", "mamba2"], "feed_forward": "dense"},
+    "hybrid that keeps little": {
+        "n_layers": 2,
+        "mixer": ["attention", "mamba"],
+        "checkpoint_activations": True,
+    },
+}
+
+
+def trained(part: nn.Module) -> nn.Module:
+    """The part with weights that look trained: nothing is as small as it is at the start."""
+    with torch.no_grad():
+        for name, parameter in part.named_parameters():
+            if name.endswith(("dt_proj.bias", "dt_bias")):
+                parameter += 2
+            elif parameter.dim() > 1 and not name.endswith("A_log"):
+                parameter *= 2
+            else:
+                parameter += 0.3 * torch.randn_like(parameter)
+    return part
+
+
+def check(kind: str, name: str, row: dict[str, Any], device: str, tolerance: float) -> None:
+    """Hold a part against its contract."""
+    settings = ModelSettings(**{name: row}).part(kind, name)
+    build: Callable[..., Any] = lambda *sizes: trained(settings.build(*sizes))  # noqa: E731
+    stated = settings.num_parameters(*SIZES.get(kind, (D_MODEL,)))
+    check: Any = CHECKS[kind]
+    check(build, D_MODEL, stated, device, tolerance=tolerance)
+
+
+def test_every_registered_part_has_a_row() -> None:
+    assert {name for _, name in PARTS} == set(ROWS)
+
+
+@pytest.mark.parametrize(("kind", "name", "row"), CASES, ids=str)
+def test_a_part_keeps_its_contract(kind: str, name: str, row: dict[str, Any]) -> None:
+    check(kind, name, row, "cpu", 1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+def test_a_model_of_parts_keeps_the_contract(model: dict[str, Any]) -> None:
+    check_model(ModelSettings(VOCAB_SIZE, D_MODEL, **model))
+
+
+def test_the_checks_leave_the_random_numbers_as_they_were() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    for kind, name, row in CASES:
+        check(kind, name, row, "cpu", 1e-4)
+    check_model(ModelSettings(VOCAB_SIZE, D_MODEL))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("kind", "name", "row"), CASES, ids=str)
+def test_a_part_keeps_its_contract_on_a_gpu(
+    request: pytest.FixtureRequest, kind: str, name: str, row: dict[str, Any]
+) -> None:
+    if name == "mamba2":
+        request.getfixturevalue("untuned_kernels")
+    # mamba_ssm's products of float32 are rounded to TF32.
+    check(kind, name, row, "cuda", 2e-2 if name == "mamba2" else 1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+def test_a_model_of_parts_keeps_the_contract_on_a_gpu(
+    request: pytest.FixtureRequest, model: dict[str, Any]
+) -> None:
+    if "mamba2" in model.get("mixer", ""):
+        request.getfixturevalue("untuned_kernels")
+    check_model(ModelSettings(VOCAB_SIZE, D_MODEL, **model), "cuda", 2e-2)
