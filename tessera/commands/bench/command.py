@@ -131,7 +131,3 @@ def _use_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or 1)
     if threads is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,14 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tessera.accelerator import triton_obstacle
 from tessera.commands.bench.engine_speed import Timing, now
 from tessera.commands.bench.report import say
-from tessera.commands.bench.rivals import NotMeasuredError, mamba_ssm
+from tessera.commands.bench.rivals import NotMeasuredError, RivalModel, mamba_ssm
 from tessera.commands.machine import machine_name
 from tessera.commands.table import Cell, table
 from tessera.data import GameStream, StreamSettings
@@ -181,29 +180,6 @@ def measure(board_size: int, timing: Timing) -> TrainReport:
     return TrainReport(machine, board_size, tuple(speeds), missing, ceilings)
 
 
-class RivalModel(nn.Module):
-    """The same stack as ``MambaModel`` around another library's mixers."""
-
-    def __init__(self, vocab_size: int, num_blocks: int, layer: Callable[[int], nn.Module]) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab_size, D_MODEL)
-        self.mixers = nn.ModuleList(layer(index) for index in range(num_blocks))
-        self.norms = nn.ModuleList(nn.RMSNorm(D_MODEL, eps=1e-5) for _ in range(num_blocks))
-        self.final_norm = nn.RMSNorm(D_MODEL, eps=1e-5)
-        self.head = nn.Linear(D_MODEL, vocab_size)
-
-    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """The cross-entropy of each target, (B * L,)."""
-        hidden = self.embedding(tokens)
-        if len(self.mixers) == 1:
-            logits = self.head(self.mixers[0](hidden))
-        else:
-            for norm, mixer in zip(self.norms, self.mixers, strict=True):
-                hidden = hidden + mixer(norm(hidden))
-            logits = self.head(self.final_norm(hidden))
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-
-
 def _time(
     board_size: int,
     num_blocks: int,
@@ -219,7 +195,7 @@ def _time(
     if rival is None:
         model = MambaModel(vocab_size, D_MODEL, n_layers=num_blocks)
     else:
-        model = RivalModel(vocab_size, num_blocks, rival[1])
+        model = RivalModel(vocab_size, D_MODEL, num_blocks, rival[1])
     step = training_step(model.to(device), device)
     generator = torch.Generator(device).manual_seed(0)
     tokens = torch.randint(

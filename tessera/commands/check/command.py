@@ -198,7 +198,3 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if problems:
         parser.error(" ".join(problems))
     return find_device(arguments.device, parser)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
