@@ -77,11 +77,8 @@ class GameLoop:
             raise ValueError(f"num_games and num_slots must be at least 1, got {slots}.")
         self.player, self.seed = player, whole_number("seed", seed)
         self.drops_finished = drops_finished
-        size, rules, device = (
-            check_board_size(board_size),
-            resolve_rules(rules),
-            check_device(device),
-        )
+        size, rules = check_board_size(board_size), resolve_rules(rules)
+        device = check_device(device)
         self._described = kept_tables() if tables is None else dict(tables)
         num_bytes = num_games * rules.move_limit(size) * bytes_per_ply(self._described, size)
         if problem := memory_problem(num_bytes, device):
