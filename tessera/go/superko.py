@@ -91,6 +91,7 @@ class Superko:
     def record(
         self,
         moves: Tensor,
+        stone: tuple[Tensor, Tensor],
         placed: Tensor,
         active: Tensor,
         turn: Tensor,
@@ -102,6 +103,7 @@ class Superko:
 
         Args:
             moves: (B,) int64 tokens, read where ``placed``.
+            stone: their rows and bits, as from ``row_and_bit``.
             placed: (B,) bool, True where a stone was played.
             active: (B,) bool, True where the game was not over.
             turn: (B,) int64, who moved.
@@ -109,8 +111,7 @@ class Superko:
             taken: the opponent's stones that were removed.
             suicides: the mover's stones that were removed.
         """
-        points = torch.where(placed, moves, 0)
-        row, bit = bitboard.row_and_bit(points, self._board_size)
+        points, (row, bit) = torch.where(placed, moves, 0), stone
         fresh = (self._own_lost.gather(0, row.unsqueeze(0)).squeeze(0) & bit) == 0
         self._own_exposed &= ~(placed & fresh)
         self._hash += self._keys[turn, points] * placed
