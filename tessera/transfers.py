@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -81,17 +81,12 @@ def subscribe(listener: TransferListener) -> Callable[[], None]:
     return unsubscribe
 
 
-@contextmanager
-def owned(owner: str) -> Iterator[None]:
+def owned(owner: str) -> AbstractContextManager[object]:
     """Whatever is copied inside belongs to ``owner``; for copies that other libraries make.
 
     They are found by the profiler (see ``monitor.copies``), not timed one by one.
     """
-    if not _listeners:
-        yield
-        return
-    with record_function(LABEL + owner):
-        yield
+    return record_function(LABEL + owner) if _listeners else nullcontext()
 
 
 def to_host(tensor: Tensor, owner: str) -> Tensor:

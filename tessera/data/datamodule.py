@@ -145,15 +145,11 @@ class GameDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[GameBatch]:
         """The endless training stream, from the first batch that was not trained on."""
         played, selfplayed = self._parts()
-        streams: list[GameStream] = []
-        if played is not None:
-            streams.append(self._stream(TRAIN_NUMBERS, played))
+        streams = [] if played is None else [self._stream(TRAIN_NUMBERS, played)]
         if selfplayed is not None:
             self._selfplay = self._selfplay_stream(selfplayed)
             streams.append(self._selfplay)
-        stream: GameStream | MixedStream = streams[0]
-        if len(streams) == 2:
-            stream = MixedStream((streams[0], streams[1]))
+        stream = streams[0] if len(streams) == 1 else MixedStream(streams)
         stream.start_batch = self.batches_trained
         self._train_stream = stream
         return _loader(stream)

@@ -210,11 +210,7 @@ class GameLoop:
     def _record(self) -> GameRecord:
         tables = {name: tensor[:-1].clone() for name, tensor in self.tables.items()}
         engine = self.engine
+        numbers = self._numbers[:-1].clone()
         return GameRecord(
-            board_size=engine.board_size,
-            rules=engine.rules,
-            player=self.player.name,
-            seed=self.seed,
-            numbers=self._numbers[:-1].clone(),
-            **tables,
+            engine.board_size, engine.rules, self.player.name, self.seed, numbers, **tables
         )
