@@ -55,7 +55,9 @@ def _run(arguments: Sequence[str]) -> int:
         print(_help())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        print(f"tessera {_version()}")
+        from tessera.commands.packages import version_of
+
+        print(f"tessera {version_of('tessera') or '(not installed)'}")
         return 0
     command = arguments[0]
     if command not in _COMMANDS:
@@ -88,12 +90,3 @@ def _help() -> str:
         "tessera COMMAND --help lists a command's options.\n"
         "tessera --version says which version this is."
     )
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("tessera")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.profiler import record_function
+
+from tessera.stopwatch import Stopwatch
 
 LABEL = "tessera.transfer/"  # in a profiler's record, followed by the owner
 
@@ -38,19 +39,17 @@ class Transfer:
 class PendingTransfer:
     """A copy that a listener is told of while the GPU may still be at it."""
 
-    def __init__(self, owner: str, num_bytes: int, timer: _Clock | _GpuTimer) -> None:
-        self.owner, self.num_bytes, self._timer = owner, num_bytes, timer
+    def __init__(self, owner: str, num_bytes: int, watch: Stopwatch) -> None:
+        self.owner, self.num_bytes, self._watch = owner, num_bytes, watch
 
     def resolve(self) -> Transfer | None:
         """The copy with its time, or None while it is not over; never waits."""
-        ms = self._timer.read()
+        ms = self._watch.ms()
         return None if ms is None else Transfer(self.owner, self.num_bytes, ms)
 
 
-class TransferListener(Protocol):
-    """Who is told of every copy; called on the thread that copies."""
-
-    def __call__(self, transfer: PendingTransfer, /) -> None: ...
+# Who is told of every copy; called on the thread that copies.
+TransferListener = Callable[[PendingTransfer], None]
 
 
 class HostCopy:
@@ -82,17 +81,12 @@ def subscribe(listener: TransferListener) -> Callable[[], None]:
     return unsubscribe
 
 
-@contextmanager
-def owned(owner: str) -> Iterator[None]:
+def owned(owner: str) -> AbstractContextManager[object]:
     """Whatever is copied inside belongs to ``owner``; for copies that other libraries make.
 
     They are found by the profiler (see ``monitor.copies``), not timed one by one.
     """
-    if not _listeners:
-        yield
-        return
-    with record_function(LABEL + owner):
-        yield
+    return record_function(LABEL + owner) if _listeners else nullcontext()
 
 
 def to_host(tensor: Tensor, owner: str) -> Tensor:
@@ -136,40 +130,12 @@ def _timed(tensor: Tensor, owner: str) -> Iterator[None]:
         yield
         return
     with record_function(LABEL + owner):
-        timer = _GpuTimer(tensor.device) if tensor.is_cuda else _Clock()
+        # This thread's own time: waiting for another process is no part of a copy.
+        watch = Stopwatch(tensor.device, time.thread_time)
+        watch.start()
         yield
-        timer.stop()
+        watch.stop()
     num_bytes = 0 if tensor.device.type == "cpu" else tensor.numel() * tensor.element_size()
-    transfer = PendingTransfer(owner, num_bytes, timer)
+    transfer = PendingTransfer(owner, num_bytes, watch)
     for listener in tuple(_listeners):
         listener(transfer)
-
-
-class _Clock:
-    """The processor's time of this thread: waiting for another process is no part of a copy."""
-
-    def __init__(self) -> None:
-        self._began_s = time.thread_time()
-        self._ms = 0.0
-
-    def stop(self) -> None:
-        self._ms = (time.thread_time() - self._began_s) * 1e3
-
-    def read(self) -> float | None:
-        return self._ms
-
-
-class _GpuTimer:
-    """A pair of events in the device's current stream."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.current_stream(device)
-        self._began = torch.cuda.Event(enable_timing=True)
-        self._ended = torch.cuda.Event(enable_timing=True)
-        self._began.record(self._stream)
-
-    def stop(self) -> None:
-        self._ended.record(self._stream)
-
-    def read(self) -> float | None:
-        return self._began.elapsed_time(self._ended) if self._ended.query() else None

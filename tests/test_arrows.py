@@ -20,11 +20,12 @@ else:
 ALLOWED: dict[str, set[str]] = {
     "vocabulary": set(),
     "accelerator": set(),
-    "transfers": set(),
+    "stopwatch": set(),
+    "transfers": {"stopwatch"},
     "go": {"vocabulary", "accelerator", "transfers"},
     "model": {"vocabulary", "accelerator", "transfers"},
     "data": {"accelerator", "vocabulary", "transfers", "go"},
-    "monitor": {"accelerator", "vocabulary", "transfers", "go", "model"},
+    "monitor": {"accelerator", "vocabulary", "stopwatch", "transfers", "go", "model"},
     "training": {
         "accelerator",
         "vocabulary",

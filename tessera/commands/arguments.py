@@ -7,6 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from tessera.commands.json_file import file_problems
 from tessera.commands.one_line import one_line
 
 if TYPE_CHECKING:
@@ -22,15 +23,23 @@ class OneLineParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def device_problems(name: str) -> list[str]:
-    """What is wrong with the word given to ``--device``, found without loading torch."""
-    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        return []
-    return [f"--device must be auto, cpu or cuda, got {name}."]
+def find_device(
+    arguments: argparse.Namespace, parser: argparse.ArgumentParser, problems: list[str]
+) -> torch.device:
+    """The device of ``--device``; ends if there is no such, or anything else is wrong.
 
-
-def find_device(name: str, parser: argparse.ArgumentParser) -> torch.device:
-    """The device of that name, once ``device_problems`` found none; ends if it is not there."""
+    Args:
+        arguments: parsed, ``device`` and ``json`` among them.
+        parser: says all problems in one line.
+        problems: what was found of the other arguments.
+    """
+    name = arguments.device
+    problems = problems + file_problems(arguments.json)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        problems.append(f"--device must be auto, cpu or cuda, got {name}.")
+    if problems:
+        parser.error(" ".join(problems))
+    # Here, so that a wrong argument is found before torch is loaded.
     import torch
 
     if name == "auto":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from tessera.commands.arguments import OneLineParser
 from tessera.commands.json_file import file_problems, write_json
-from tessera.commands.packages import fault_of, import_fault, start_import
+from tessera.commands.packages import fault_of, import_fault, start_import, version_of
 from tessera.commands.table import table
 
 # The versions of Python on which the whole test suite passed.
@@ -73,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def look() -> list[Line]:
     """Everything that the report says."""
-    versions = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
+    versions = {name: version_of(name) for name in (*_NEEDED, *_OPTIONAL)}
     importing = {name: start_import(_module(name)) for name in _OPTIONAL if versions[name]}
     # These are needed in this process in any case.
     faults = {name: _fault(name) for name in _NEEDED if versions[name]}
@@ -99,14 +98,6 @@ def _module(name: str) -> str:
     return _MODULES.get(name, name)
 
 
-def _version(name: str) -> str:
-    """The version that is installed, empty if none is."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
 def _fault(name: str) -> str:
     """Why a package cannot be imported, empty if it can."""
     try:
@@ -120,6 +111,7 @@ def _devices() -> list[Line]:
     """Every device, and which code runs on the one that training would take."""
     import torch
 
+    from tessera.accelerator import triton_obstacle
     from tessera.go.backend import resolve_backend
     from tessera.model import DualScan, SelectiveScan
 
@@ -134,24 +126,15 @@ def _devices() -> list[Line]:
         built = torch.version.cuda
         why = "this torch is built without CUDA" if built is None else "torch finds no GPU"
         lines.append(Line("cuda", "none", f"{why}; everything runs on the CPU"))
-    scan, why = SelectiveScan.choose_for("auto", device)
     backend = resolve_backend("auto", device)
-    lines.append(Line("engine", f"{backend} on {device}", _why_backend(backend, device)))
-    lines.append(Line("selective scan", f"{scan} on {device}", why))
-    scan, why = DualScan.choose_for("auto", device)
-    lines.append(Line("mamba2 scan", f"{scan} on {device}", why))
-    return lines
-
-
-def _why_backend(backend: str, device: object) -> str:
-    import torch
-
-    from tessera.accelerator import triton_obstacle
-
+    why = f"the Triton kernels need {triton_obstacle(device)}"
     if backend == "triton":
-        return "the kernels are bit-identical to torch and far faster"
-    assert isinstance(device, torch.device)
-    return f"the Triton kernels need {triton_obstacle(device)}"
+        why = "the kernels are bit-identical to torch and far faster"
+    lines.append(Line("engine", f"{backend} on {device}", why))
+    for name, kind in (("selective scan", SelectiveScan), ("mamba2 scan", DualScan)):
+        scan, why = kind.choose_for("auto", device)
+        lines.append(Line(name, f"{scan} on {device}", why))
+    return lines
 
 
 def _parser() -> argparse.ArgumentParser:

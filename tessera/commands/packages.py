@@ -1,7 +1,8 @@
-"""Whether a package that is installed can be imported, and if not, why, in one line."""
+"""Which version of a package is installed, whether it can be imported, and if not, why."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import signal
 import subprocess
@@ -19,6 +20,14 @@ except Exception as error:
     print(import_fault(error))
     sys.exit(1)
 """
+
+
+def version_of(distribution: str) -> str:
+    """The version that is installed, empty if none is."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def import_fault(error: Exception) -> str:

@@ -144,15 +144,11 @@ class GameDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[GameBatch]:
         """The endless training stream, from the first batch that was not trained on."""
         played, selfplayed = self._parts()
-        streams: list[GameStream] = []
-        if played is not None:
-            streams.append(self._stream(TRAIN_NUMBERS, played))
+        streams = [] if played is None else [self._stream(TRAIN_NUMBERS, played)]
         if selfplayed is not None:
             self._selfplay = self._selfplay_stream(selfplayed)
             streams.append(self._selfplay)
-        stream: GameStream | MixedStream = streams[0]
-        if len(streams) == 2:
-            stream = MixedStream((streams[0], streams[1]))
+        stream = streams[0] if len(streams) == 1 else MixedStream(streams)
         stream.start_batch = self.batches_trained
         self._train_stream = stream
         return _loader(stream)
@@ -223,16 +219,7 @@ class GameDataModule(LightningDataModule):
         return _loader(stream)
 
     def _stream(self, first_number: int, settings: StreamSettings) -> GameStream:
-        trainer = self.trainer
-        if trainer is None:
-            return GameStream(settings, first_number=first_number)
-        return GameStream(
-            settings,
-            device=trainer.strategy.root_device,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            first_number=first_number,
-        )
+        return GameStream(settings, first_number=first_number, **self._place())
 
     def _parts(self) -> tuple[StreamSettings | None, StreamSettings | None]:
         """The player's and the model's part of a training batch, None for an empty one."""
@@ -256,12 +243,18 @@ class GameDataModule(LightningDataModule):
             learner.model,
             partial(learner.new_player, temperature=self.selfplay_temperature, dtype=dtype),
             settings,
-            device=trainer.strategy.root_device,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
+            **self._place(),
         )
         stream.weights = self._selfplay_weights
         return stream
+
+    def _place(self) -> dict[str, Any]:
+        """Where a stream plays, and for which of how many processes."""
+        trainer = self.trainer
+        if trainer is None:
+            return {}
+        device, rank = trainer.strategy.root_device, trainer.global_rank
+        return {"device": device, "rank": rank, "world_size": trainer.world_size}
 
     def _learner(self) -> Learner | None:
         module: Any = None if self.trainer is None else self.trainer.lightning_module

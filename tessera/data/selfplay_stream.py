@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -85,7 +85,7 @@ class SelfPlayStream(GameStream):
 
 
 class MixedStream(IterableDataset[GameBatch]):
-    """Batch k of each of two streams, one below the other; PAD fills up the shorter sequences.
+    """Batch k of each of some streams, one below the other; PAD fills up the shorter sequences.
 
     Args:
         streams: of games on the same board, needing the same tables.
@@ -94,7 +94,7 @@ class MixedStream(IterableDataset[GameBatch]):
         start_batch: as for GameStream.
     """
 
-    def __init__(self, streams: tuple[GameStream, GameStream]) -> None:
+    def __init__(self, streams: Sequence[GameStream]) -> None:
         super().__init__()
         self.streams, self.start_batch = streams, 0
 

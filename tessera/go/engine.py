@@ -384,7 +384,7 @@ class GPUGoEngine:
         self._passes = torch.where(active, (self._passes + 1) * ~placed, self._passes)
         if self._superko is not None:
             self._superko.record(
-                moves, placed, active, self.turn, self.move_number, taken, suicides
+                moves, (row, bit), placed, active, self.turn, self.move_number, taken, suicides
             )
         else:
             ko_point = taken.first_points(outcome.is_ko & (num_taken == 1))

@@ -77,11 +77,8 @@ class GameLoop:
             raise ValueError(f"num_games and num_slots must be at least 1, got {slots}.")
         self.player, self.seed = player, whole_number("seed", seed)
         self.drops_finished = drops_finished
-        size, rules, device = (
-            check_board_size(board_size),
-            resolve_rules(rules),
-            check_device(device),
-        )
+        size, rules = check_board_size(board_size), resolve_rules(rules)
+        device = check_device(device)
         self._described = kept_tables() if tables is None else dict(tables)
         num_bytes = num_games * rules.move_limit(size) * bytes_per_ply(self._described, size)
         if problem := memory_problem(num_bytes, device):
@@ -213,11 +210,7 @@ class GameLoop:
     def _record(self) -> GameRecord:
         tables = {name: tensor[:-1].clone() for name, tensor in self.tables.items()}
         engine = self.engine
+        numbers = self._numbers[:-1].clone()
         return GameRecord(
-            board_size=engine.board_size,
-            rules=engine.rules,
-            player=self.player.name,
-            seed=self.seed,
-            numbers=self._numbers[:-1].clone(),
-            **tables,
+            engine.board_size, engine.rules, self.player.name, self.seed, numbers, **tables
         )

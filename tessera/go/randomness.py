@@ -20,7 +20,6 @@ _SHARE_BITS = 43  # so that the shares of a thousand columns add up to fewer tha
 MOVE = 0
 WINDOW = 1
 ZOBRIST = 2
-POSITION = 3
 
 
 def mix(words: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tessera.go.bitboard import flood, neighbours, select_games, single
+from tessera.go import bitboard
+from tessera.go.bitboard import flood, neighbours, select_games
 from tessera.go.position import Position, Removed
 from tessera.go.zobrist import tokens_of, zobrist_keys, zobrist_sum
 
@@ -90,6 +91,7 @@ class Superko:
     def record(
         self,
         moves: Tensor,
+        stone: tuple[Tensor, Tensor],
         placed: Tensor,
         active: Tensor,
         turn: Tensor,
@@ -101,6 +103,7 @@ class Superko:
 
         Args:
             moves: (B,) int64 tokens, read where ``placed``.
+            stone: their rows and bits, as from ``row_and_bit``.
             placed: (B,) bool, True where a stone was played.
             active: (B,) bool, True where the game was not over.
             turn: (B,) int64, who moved.
@@ -108,8 +111,7 @@ class Superko:
             taken: the opponent's stones that were removed.
             suicides: the mover's stones that were removed.
         """
-        points = torch.where(placed, moves, 0)
-        row, bit = self._row_and_bit(points)
+        points, (row, bit) = torch.where(placed, moves, 0), stone
         fresh = (self._own_lost.gather(0, row.unsqueeze(0)).squeeze(0) & bit) == 0
         self._own_exposed &= ~(placed & fresh)
         self._hash += self._keys[turn, points] * placed
@@ -180,7 +182,7 @@ class Superko:
         if not any(games.numel() for games, _ in found):
             return None
         games, tokens = (torch.cat(part) for part in zip(*found, strict=True))
-        row, bit = self._row_and_bit(tokens)
+        row, bit = bitboard.row_and_bit(tokens, self._board_size)
         # Every move was looked at once, so that adding the bits sets them.
         return torch.zeros_like(safe).index_put_((row, games), bit, accumulate=True)
 
@@ -195,7 +197,7 @@ class Superko:
     ) -> tuple[Tensor, Tensor]:
         column, tokens = tokens_of(points)
         at = games[column]
-        stone = single(*self._row_and_bit(tokens), self._board_size)
+        stone = bitboard.points(tokens, self._board_size)
         taken = flood(neighbours(stone), (chosen.opponent & chosen.atari)[:, column])
         words = self._hash[at] + self._keys[turn[at], tokens]
         words -= zobrist_sum(taken, self._keys, 1 - turn[at])
@@ -206,7 +208,7 @@ class Superko:
     ) -> tuple[Tensor, Tensor]:
         column, tokens = tokens_of(points)
         at = games[column]
-        stone = single(*self._row_and_bit(tokens), self._board_size)
+        stone = bitboard.points(tokens, self._board_size)
         lost = flood(neighbours(stone), chosen.own[:, column])
         words = self._hash[at] - zobrist_sum(lost, self._keys, turn[at])
         return self._known(at, tokens, words, turn)
@@ -239,10 +241,6 @@ class Superko:
         if removed.games.numel():
             lost = zobrist_sum(removed.stones, self._keys, colour[removed.games])
             self._hash.index_add_(0, removed.games, lost, alpha=-1)
-
-    def _row_and_bit(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        bit = torch.ones_like(tokens) << tokens % self._board_size
-        return tokens // self._board_size, bit.to(torch.int32)
 
 
 def _slot_and_bit(words: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ from tessera.monitor.monitor import TesseraMonitor
 from tessera.monitor.schedule import Schedule
 from tessera.monitor.sinks import Sinks
 from tessera.monitor.state import StateProbe
-from tessera.monitor.timing import Stopwatch, TimingProbe
+from tessera.monitor.timing import TimingProbe
 from tessera.monitor.transfer import TransferProbe, TransferStatistics
+from tessera.stopwatch import Stopwatch
 
 __all__ = [
     "METRICS",

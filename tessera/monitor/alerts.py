@@ -26,8 +26,7 @@ class Threshold:
         severity: how bad that is.
         advice: what to do about it.
         judged: the metric whose value is compared, where it is another one and was measured.
-        matters: whether exceeding the limit means anything, given all that was measured; None for
-            always.
+        matters: whether exceeding the limit means anything, given all that was measured.
     """
 
     metric: str
@@ -35,11 +34,7 @@ class Threshold:
     severity: Severity
     advice: str
     judged: str | None = None
-    matters: Callable[[Mapping[str, float]], bool] | None = None
-
-    def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether the limit holds, as far as what was measured says."""
-        return self.matters is None or self.matters(metrics)
+    matters: Callable[[Mapping[str, float]], bool] = lambda metrics: True
 
 
 def _much_lies_idle(metrics: Mapping[str, float]) -> bool:
@@ -162,7 +157,7 @@ class AlertRule:
         value = metrics.get(threshold.judged or threshold.metric, metrics.get(threshold.metric))
         if value is None or not math.isfinite(value):
             return None
-        if value <= threshold.limit or not threshold.holds(metrics):
+        if value <= threshold.limit or not threshold.matters(metrics):
             if value <= _RELEASE * threshold.limit:
                 self._watch(threshold.metric).is_raised = False
             return None

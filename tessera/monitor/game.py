@@ -8,7 +8,7 @@ from torch import Tensor
 from tessera.go import GPUGoEngine, Rules
 from tessera.go.bitboard import popcount
 from tessera.go.randomness import MOVE, below, random_words
-from tessera.monitor.timing import Stopwatch
+from tessera.stopwatch import Stopwatch
 from tessera.transfers import HostCopy, begin_to_host, owned
 
 _SEED = 0x7E55E2A  # of no training game

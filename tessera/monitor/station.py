@@ -73,7 +73,11 @@ class Station:
         # Listening is what makes copies known to the profiler, so it is always done.
         self.transfers = self._parts["transfer"] = TransferProbe()
         self._open("memory", MemoryProbe, device)
-        self._open_copies(device)
+        self._device = device
+        self._windows = self._parts["copies"] = CopyWindows(
+            device, schedule.copies_every, schedule.copies_steps, schedule.copies_time_ratio
+        )
+        self.why_absent |= self._windows.why_absent
         model = next((part for part in module.modules() if isinstance(part, GameModel)), None)
         for kind, probe, arguments in (
             ("timing", TimingProbe, (model, device)),
@@ -153,15 +157,6 @@ class Station:
             return []
         self.unowned_copies = [copy for copy in copies if copy.owner is None]
         return [Sample(step, {"unowned_copies": float(len(self.unowned_copies))})]
-
-    def _open_copies(self, device: torch.device) -> None:
-        schedule = self._schedule
-        self._device = device
-        self._windows = CopyWindows(
-            device, schedule.copies_every, schedule.copies_steps, schedule.copies_time_ratio
-        )
-        self._parts["copies"] = self._windows
-        self.why_absent |= self._windows.why_absent
 
     def _open(self, kind: str, probe: Callable[..., Any], *arguments: Any) -> None:
         """Make a probe, unless none is wanted or it cannot be made."""

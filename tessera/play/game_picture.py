@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from tessera.data import GameDataModule, StreamSettings
 from tessera.data.stream import VAL_NUMBERS
 from tessera.go import GPUGoEngine, distribution, get_player, play_games
-from tessera.play.picture import Position, draw
+from tessera.play.picture import Scene, draw_scenes
 from tessera.transfers import owned
 from tessera.vocabulary import Vocabulary
 
@@ -46,26 +47,28 @@ class GamePicture(Callback):
             self._moments = replay(data.settings)
         context = data.settings.context
         with torch.inference_mode(), owned("picture"):
-            positions = [moment.position(pl_module, context) for moment in self._moments]
-            picture = draw(positions)
+            scenes = [moment.scene(pl_module, context) for moment in self._moments]
+            picture = draw_scenes(scenes)
         writer.add_image("val/game", picture, trainer.global_step)
 
 
+@dataclass(frozen=True, slots=True)
 class Moment:
     """A position of a game on its way.
 
-    Args:
+    Attributes:
         tokens: (1, ply + 1) int64, EOS and the moves so far.
         stones: (n, n) int: +1 black, -1 white, 0 empty.
         player: the name of who plays.
         chances: (n² + 1,) the player's distribution.
     """
 
-    def __init__(self, tokens: Tensor, stones: Tensor, player: str, chances: Tensor) -> None:
-        self.tokens, self.stones = tokens, stones
-        self.player, self.chances = player, chances
+    tokens: Tensor
+    stones: Tensor
+    player: str
+    chances: Tensor
 
-    def position(self, module: LightningModule, context: int | None) -> Position:
+    def scene(self, module: LightningModule, context: int | None) -> Scene:
         """What to draw: the position with the model's map and the player's."""
         tokens = self.tokens.to(module.device)
         window = tokens if context is None else tokens[:, -context:]
@@ -73,7 +76,7 @@ class Moment:
         ply = tokens.shape[1] - 1
         last_move = int(self.tokens[0, -1]) if ply else None
         maps = {"model": chances, f"player ({self.player})": self.chances}
-        return Position(self.stones, last_move, ply, maps)
+        return Scene(self.stones, last_move, ply, maps)
 
 
 def replay(settings: StreamSettings) -> list[Moment]:

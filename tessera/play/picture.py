@@ -24,7 +24,7 @@ _LABEL_ABOVE = 0.02  # likelier points are labelled, in percent
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class Scene:
     """A position and what may follow.
 
     Attributes:
@@ -40,7 +40,7 @@ class Position:
     maps: dict[str, Tensor]
 
 
-def draw(positions: list[Position]) -> Tensor:
+def draw_scenes(scenes: list[Scene]) -> Tensor:
     """A picture with a row for each position: the board, then its maps on one common scale.
 
     A map's darkest point is the likeliest one of its row; its title says how likely a pass is.
@@ -49,28 +49,28 @@ def draw(positions: list[Position]) -> Tensor:
         (3, height, width) uint8 on the CPU, red, green, blue.
     """
     rows = []
-    for position in positions:
-        panels = [_panel(position, f"after {position.ply} plies", None, 1.0)]
-        num_points = position.stones.numel()
-        highest = max((float(m[:num_points].max()) for m in position.maps.values()), default=1.0)
-        for title, probabilities in position.maps.items():
-            panels.append(_panel(position, title, probabilities.float().cpu(), max(highest, 1e-9)))
+    for scene in scenes:
+        panels = [_panel(scene, f"after {scene.ply} plies", None, 1.0)]
+        num_points = scene.stones.numel()
+        highest = max((float(m[:num_points].max()) for m in scene.maps.values()), default=1.0)
+        for title, probabilities in scene.maps.items():
+            panels.append(_panel(scene, title, probabilities.float().cpu(), max(highest, 1e-9)))
         rows.append(np.concatenate([np.asarray(panel) for panel in panels], axis=1))
     return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).contiguous()
 
 
-def _panel(position: Position, title: str, chances: Tensor | None, highest: float) -> Image.Image:
-    size = position.stones.shape[0]
+def _panel(scene: Scene, title: str, chances: Tensor | None, highest: float) -> Image.Image:
+    size = scene.stones.shape[0]
     side = (size + 1) * _CELL
     image = Image.new("RGB", (side, side + _TITLE), _PAPER)
     pen = ImageDraw.Draw(image)
     _draw_board(pen, size)
     if chances is not None:
-        _draw_heat(pen, size, chances, highest, position.stones)
+        _draw_heat(pen, size, chances, highest, scene.stones)
         title += f": pass {_percent(float(chances[size**2]))}"
-    _draw_stones(pen, position.stones)
-    if position.last_move is not None and position.last_move < size**2:
-        row, column = divmod(position.last_move, size)
+    _draw_stones(pen, scene.stones)
+    if scene.last_move is not None and scene.last_move < size**2:
+        row, column = divmod(scene.last_move, size)
         _disc(pen, row, column, 0.16, _MARK)
     pen.text((side / 2, _TITLE * 0.6), title, _INK, _font(0.62), "mm")
     return image.resize((image.width // _OVERSIZE, image.height // _OVERSIZE), Image.Resampling.BOX)

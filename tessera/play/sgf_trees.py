@@ -18,28 +18,17 @@ _START = re.compile(rb"\(\s*;")
 _LOST = re.compile(rb"[;(]\s*[A-Za-z]{1,64}\[")
 _CHARSET = re.compile(rb"\bCA\s*\[\s*([^\]\\\s]{1,40})\s*\]")
 
-# Charsets where a byte that looks like ] or \ may be a part of a longer character, and the largest
-# codec that contains them, because files often hold more than the charset that they declare.
+# Charsets where a byte that looks like ] or \ may be a part of a longer character, and of some the
+# largest codec that contains them, because files often hold more than the charset they declare.
+_AMBIGUOUS = (
+    *("shift_jis", "cp932", "shift_jis_2004", "shift_jisx0213", "gb2312", "gbk", "gb18030"),
+    *("big5", "big5hkscs", "cp950", "johab", "hz", "iso2022_jp", "iso2022_jp_1", "iso2022_jp_2"),
+    *("iso2022_jp_3", "iso2022_jp_2004", "iso2022_jp_ext", "iso2022_kr"),
+)
 _WIDER = {
     "shift_jis": "cp932",
-    "cp932": "cp932",
-    "shift_jis_2004": "shift_jis_2004",
-    "shift_jisx0213": "shift_jisx0213",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "gb18030": "gb18030",
-    "big5": "big5hkscs",
-    "big5hkscs": "big5hkscs",
-    "cp950": "big5hkscs",
-    "johab": "johab",
-    "hz": "hz",
-    "iso2022_jp": "iso2022_jp",
-    "iso2022_jp_1": "iso2022_jp_1",
-    "iso2022_jp_2": "iso2022_jp_2",
-    "iso2022_jp_3": "iso2022_jp_3",
-    "iso2022_jp_2004": "iso2022_jp_2004",
-    "iso2022_jp_ext": "iso2022_jp_ext",
-    "iso2022_kr": "iso2022_kr",
+    **dict.fromkeys(("gb2312", "gbk"), "gb18030"),
+    **dict.fromkeys(("big5", "cp950"), "big5hkscs"),
 }
 
 _MOST_SHOWN = 40  # characters of a file that a message repeats
@@ -93,9 +82,9 @@ def _readings(content: bytes) -> list[bytes]:
         raise ValueError(
             f"CA[{shown(declared[1])}] is no charset that Python knows; save the file as UTF-8."
         ) from None
-    if codec not in _WIDER:
+    if codec not in _AMBIGUOUS:
         return [content]
-    return [content.decode(_WIDER[codec], "replace").encode(), content]
+    return [content.decode(_WIDER.get(codec, codec), "replace").encode(), content]
 
 
 def _read(content: bytes) -> Iterator[tuple[int, sgf_grammar.Coarse_game_tree | ValueError]]:

@@ -17,8 +17,7 @@ from tessera.data import GameBatch
 from tessera.transfers import to_host
 
 # Lower bounds of the groups of targets in which some metrics are also reported.
-PLY_GROUPS = (0, 32, 64, 128, 256)
-CAPTURE_GROUPS = (0, 1, 5, 20)
+GROUPS = {"ply": (0, 32, 64, 128, 256), "captures": (0, 1, 5, 20)}
 
 _OVERALL = ("loss", "floor_nats", "excess_nats", "top1", "top5")
 _LEGALITY = ("legal_mass", "legal_top1")
@@ -67,7 +66,7 @@ class NextMoveMetrics(Metric):
         super().__init__(**kwargs)
         self._add_sums("count", 1)
         self._add_sums("sums", len(_OVERALL))
-        for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
+        for name, bounds in GROUPS.items():
             # Here once, because making them where they are needed would copy them to the GPU.
             self.register_buffer(f"bounds_by_{name}", torch.tensor(bounds), persistent=False)
             for what in ("count", "sums"):
@@ -129,7 +128,7 @@ class NextMoveMetrics(Metric):
         if sums["count"] > 0:
             means = (sums["sums"] / sums["count"]).float()
             results |= dict(zip(_OVERALL, means, strict=True))
-        for name, bounds in (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS)):
+        for name, bounds in GROUPS.items():
             total, count = (sums[f"{what}_by_{name}"] for what in ("sums", "count"))
             for nth, what in enumerate(_GROUPED):
                 own = slice(nth, None, len(_GROUPED))
@@ -152,13 +151,12 @@ class NextMoveMetrics(Metric):
 
 def metric_names() -> list[str]:
     """The names of all metrics that there can be, those of the groups last."""
-    groups = (("ply", PLY_GROUPS), ("captures", CAPTURE_GROUPS))
     return [
         *_OVERALL,
         *_LEGALITY,
         *(
             f"{what}_by_{name}/{group}"
-            for name, bounds in groups
+            for name, bounds in GROUPS.items()
             for what in _GROUPED
             for group in group_names(bounds)
         ),

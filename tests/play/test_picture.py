@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tessera.data import StreamSettings
 from tessera.play.game_picture import replay
-from tessera.play.picture import Position, draw
+from tessera.play.picture import Scene, draw_scenes
 from tests.runs import fit
 
 CELL, TITLE = 26, 30  # pixels in the finished picture
@@ -27,7 +27,7 @@ def test_stones_and_probabilities_are_drawn_where_they_are() -> None:
     stones[2, 3], stones[4, 5] = 1, -1
     chances = torch.zeros(82)
     chances[7 * 9 + 1] = 1.0
-    picture = draw([Position(stones, 2 * 9 + 3, 2, {"model": chances, "player": chances})] * 2)
+    picture = draw_scenes([Scene(stones, 2 * 9 + 3, 2, {"model": chances, "player": chances})] * 2)
     assert picture.dtype == torch.uint8
     assert picture.shape == (3, 2 * (10 * CELL + TITLE), 3 * 10 * CELL)
     for panel in range(3):
@@ -42,7 +42,7 @@ def test_stones_and_probabilities_are_drawn_where_they_are() -> None:
 @pytest.mark.parametrize("size", [2, 7, 19])
 def test_every_board_size_can_be_drawn(size: int) -> None:
     stones = torch.zeros(size, size, dtype=torch.int32)
-    picture = draw([Position(stones, None, 0, {"model": torch.rand(size**2 + 3)})])
+    picture = draw_scenes([Scene(stones, None, 0, {"model": torch.rand(size**2 + 3)})])
     assert picture.shape == (3, (size + 1) * CELL + TITLE, 2 * (size + 1) * CELL)
 
 

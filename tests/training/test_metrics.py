@@ -11,7 +11,7 @@ from tessera.data import GameBatch, GameStream, StreamSettings
 from tessera.go import GPUGoEngine, distribution, get_player
 from tessera.model import MambaModel
 from tessera.training import NextMoveMetrics
-from tessera.training.metrics import CAPTURE_GROUPS, group_names
+from tessera.training.metrics import GROUPS, group_names
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
@@ -155,4 +155,4 @@ def test_torchmetrics_keyword_arguments_are_taken_and_obeyed() -> None:
 
 
 def test_groups_are_named_by_their_bounds() -> None:
-    assert group_names(CAPTURE_GROUPS) == ["0", "1-4", "5-19", "20_or_more"]
+    assert group_names(GROUPS["captures"]) == ["0", "1-4", "5-19", "20_or_more"]

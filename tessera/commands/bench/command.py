@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from tessera.accelerator import memory_problem
-from tessera.commands.arguments import OneLineParser, device_problems, find_device
+from tessera.commands.arguments import OneLineParser, find_device
 from tessera.commands.bench import engine_report, selfplay_speed, train_speed
 from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.report import Report
 from tessera.commands.bench.train_speed import TrainReport
-from tessera.commands.json_file import file_problems, write_json
+from tessera.commands.json_file import write_json
 from tessera.go import Rules
 from tessera.vocabulary import check_board_size
 
@@ -102,10 +102,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if not 0 < arguments.seconds <= _LONGEST_S:
         allowed = f"at most {_LONGEST_S}" if arguments.seconds > 0 else "more than 0"
         problems.append(f"--seconds must be {allowed}, got {arguments.seconds}.")
-    problems += file_problems(arguments.json) + device_problems(arguments.device)
-    if problems:
-        parser.error(" ".join(problems))
-    device = find_device(arguments.device, parser)
+    device = find_device(arguments, parser, problems)
     if arguments.board_size is None:
         arguments.board_size = [19, 9] if device.type == "cuda" else [19]
     if problem := _memory_problem(arguments, device):
@@ -131,7 +128,3 @@ def _use_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or 1)
     if threads is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,6 @@ from tessera.commands.bench.engine_speed import (
     time_games,
     time_parts,
     time_plies,
-    time_plies_in_graph,
     time_tokens,
 )
 from tessera.commands.bench.report import Report, say
@@ -89,12 +88,12 @@ def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) 
         for time_row, batch in _rows(size, batch_size, timing.device, in_kernels):
             say(f"{size}×{size}, {batch:,} games")
             speeds.append(time_row(size, batch, timing))
-        for rival in RIVALS:
-            say(f"{size}×{size}, {rival.name}")
+        for name, time_rival in RIVALS.items():
+            say(f"{size}×{size}, {name}")
             try:
-                speeds.append(rival.time(size, timing))
+                speeds.append(time_rival(size, timing))
             except NotMeasuredError as error:
-                missing[rival.name] = str(error)
+                missing[name] = str(error)
     costs, limits, census = None, {}, None
     if in_kernels:
         say("the limits of the chip")
@@ -120,7 +119,8 @@ def _rows(
     if not in_kernels:
         return [*games, (time_plies, plies)]
     tokens = partial(time_tokens, "uniform")
-    return [(tokens, whole), *games, (time_plies, plies), (time_plies_in_graph, plies)]
+    in_graph = partial(time_plies, in_graph=True)
+    return [(tokens, whole), *games, (time_plies, plies), (in_graph, plies)]
 
 
 def whole_games_batch(size: int, device: torch.device) -> int:

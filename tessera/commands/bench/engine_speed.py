@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from tessera.go import GPUGoEngine, get_player, play_games
+from tessera.go import GPUGoEngine, Rules, get_player, play_games
 from tessera.go.randomness import MOVE, random_words
 from tessera.go.record import TABLES
-from tessera.go.rules import resolve_rules
 
 _WARM_UP_GAMES = 8
 _PLIES_IN_A_GRAPH = 25
@@ -114,53 +114,47 @@ class Costs:
 def time_games(player: str, board_size: int, batch_size: int, timing: Timing) -> Speed:
     """Play batches of whole games with their records."""
 
-    def play(first: int, games: int) -> int:
-        record = play_games(
-            player,
-            range(first, first + games),
-            seed=0,
-            board_size=board_size,
-            device=timing.device,
-            trim=False,
-        )
-        return int(record.lengths.sum())
+    def play(numbers: range) -> Tensor:
+        return play_games(
+            player, numbers, seed=0, board_size=board_size, device=timing.device, trim=False
+        ).lengths
 
-    play(0, _WARM_UP_GAMES)
-    runs = timing.repeat(lambda call: play(call * batch_size, batch_size))
     what = f"{_kind(player)} games with log-probabilities"
-    return Speed("Tessera", what, board_size, batch_size, runs)
+    return _time_whole_games(play, what, board_size, batch_size, timing)
 
 
 def time_tokens(player: str, board_size: int, batch_size: int, timing: Timing) -> Speed:
     """Play batches of whole games in kernels, keeping moves, captures and results only."""
     from tessera.go.kernels.games import play_tables
 
-    def play(first: int, games: int) -> int:
-        tables = play_tables(
-            player,
-            torch.arange(first, first + games, device=timing.device),
-            seed=0,
-            board_size=board_size,
-            rules=resolve_rules("full"),
-            tables={name: TABLES[name] for name in ("moves", "captures", "lengths", "results")},
-        )
-        return int(tables["lengths"].sum())
+    tables = {name: TABLES[name] for name in ("moves", "captures", "lengths", "results")}
 
-    play(0, _WARM_UP_GAMES)
-    runs = timing.repeat(lambda call: play(call * batch_size, batch_size))
-    return Speed("Tessera", f"{_kind(player)} games, tokens", board_size, batch_size, runs)
+    def play(numbers: range) -> Tensor:
+        at = torch.arange(numbers.start, numbers.stop, device=timing.device)
+        return play_tables(player, at, seed=0, board_size=board_size, rules=Rules(), tables=tables)[
+            "lengths"
+        ]
+
+    return _time_whole_games(play, f"{_kind(player)} games, tokens", board_size, batch_size, timing)
 
 
-def time_plies_in_graph(board_size: int, batch_size: int, timing: Timing) -> Speed:
-    """The same as ``time_plies``, captured in a CUDA graph, some plies at a time."""
-    return time_plies(board_size, batch_size, timing, in_graph=True)
+def _time_whole_games(
+    play: Callable[[range], Tensor], what: str, board_size: int, batch_size: int, timing: Timing
+) -> Speed:
+    """Time what plays the games of these numbers and returns their lengths."""
+    play(range(_WARM_UP_GAMES))
+    runs = timing.repeat(
+        lambda call: int(play(range(call * batch_size, (call + 1) * batch_size)).sum())
+    )
+    return Speed("Tessera", what, board_size, batch_size, runs)
 
 
 def time_plies(board_size: int, batch_size: int, timing: Timing, in_graph: bool = False) -> Speed:
     """Make the dense legal mask, then play a move from outside, ply by ply through whole games.
 
     The moves are those of uniform games that were played before; plies beyond the mean length of
-    the games are left out, where few games would go on.
+    the games are left out, where few games would go on. ``in_graph`` captures some plies at a time
+    in a CUDA graph.
     """
     record = play_games(
         "uniform", range(batch_size), seed=0, board_size=board_size, device=timing.device
@@ -174,7 +168,7 @@ def time_plies(board_size: int, batch_size: int, timing: Timing, in_graph: bool 
     moves.clamp_(max=board_size**2)
     engine = GPUGoEngine(batch_size, timing.device, board_size)
 
-    def play_ply(move: torch.Tensor) -> None:
+    def play_ply(move: Tensor) -> None:
         engine.get_legal_mask()
         engine.play_batch(move)
 

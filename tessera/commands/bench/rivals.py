@@ -1,20 +1,24 @@
-"""Other engines of Go, timed on random play in the same run, where they are installed."""
+"""Others that are timed in the same run, where they are installed.
+
+Engines of Go on random play, and another library's layers in the same stack as ours.
+
+Shapes: B sequences, L positions, V tokens.
+"""
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tessera.commands.bench.engine_speed import Speed, Timing
-from tessera.commands.packages import import_fault
+from tessera.commands.packages import import_fault, version_of
 
 _PGX_BATCHES_CPU = (1, 16, 64)  # vectorised over more games it is slower there
 _PGX_BATCHES_CUDA = (4096, 16384, 65536)
@@ -23,14 +27,6 @@ _PGX_BOARDS = (9, 19)
 
 class NotMeasuredError(Exception):
     """A rival that could not be timed; the message says why and what would help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """An engine to compare with: its name, and how to time it on a board of some size."""
-
-    name: str
-    time: Callable[[int, Timing], Speed]
 
 
 def time_pgx(board_size: int, timing: Timing) -> Speed:
@@ -112,6 +108,34 @@ def time_open_spiel(board_size: int, timing: Timing) -> Speed:
     return Speed(name, "random play, CPU", board_size, 1, timing.repeat(play))
 
 
+class RivalModel(nn.Module):
+    """The same stack as ``MambaModel`` around another library's mixers."""
+
+    def __init__(
+        self, vocab_size: int, d_model: int, num_blocks: int, layer: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.mixers = nn.ModuleList(layer(index) for index in range(num_blocks))
+        self.norms = nn.ModuleList(nn.RMSNorm(d_model, eps=1e-5) for _ in range(num_blocks))
+        self.final_norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.head = nn.Linear(d_model, vocab_size)
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The cross-entropy of each target, (B * L,)."""
+        logits = self.logits(tokens, lambda index, hidden: self.mixers[index](hidden))
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+
+    def logits(self, tokens: Tensor, mix: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Logits (B, L, V), with ``mix`` of a mixer's index and its input for what it gives."""
+        hidden = self.embedding(tokens)
+        if len(self.mixers) == 1:
+            return self.head(mix(0, hidden))
+        for index, norm in enumerate(self.norms):
+            hidden = hidden + mix(index, norm(hidden))
+        return self.head(self.final_norm(hidden))
+
+
 def mamba_ssm(device: torch.device, d_model: int) -> tuple[str, Callable[[int], nn.Module]]:
     """Name and version of mamba_ssm, and what makes its layer of some index.
 
@@ -126,10 +150,9 @@ def mamba_ssm(device: torch.device, d_model: int) -> tuple[str, Callable[[int], 
 
 
 def _with_version(name: str, distribution: str) -> str:
-    try:
-        return f"{name} {importlib.metadata.version(distribution).split('.post')[0]}"
-    except importlib.metadata.PackageNotFoundError:
-        return name  # built from source and found on PYTHONPATH, as OpenSpiel's own guide has it
+    # None if built from source and found on PYTHONPATH, as OpenSpiel's own guide has it.
+    version = version_of(distribution).split(".post")[0]
+    return f"{name} {version}" if version else name
 
 
 def _import(module: str, extra: str) -> Any:
@@ -150,4 +173,5 @@ def _import(module: str, extra: str) -> Any:
         raise NotMeasuredError(f"cannot be imported: {import_fault(error)}") from error
 
 
-RIVALS = (Rival("PGX", time_pgx), Rival("OpenSpiel", time_open_spiel))
+# The engines to compare with: how to time each on a board of some size.
+RIVALS = {"PGX": time_pgx, "OpenSpiel": time_open_spiel}

@@ -10,7 +10,7 @@ import torch
 
 from tessera.commands.bench.engine_speed import Speed, Timing
 from tessera.commands.bench.report import Report, say
-from tessera.commands.bench.rivals import NotMeasuredError, mamba_ssm, time_pgx
+from tessera.commands.bench.rivals import NotMeasuredError, RivalModel, mamba_ssm, time_pgx
 from tessera.commands.machine import machine_name
 from tessera.go import GameLoop
 from tessera.model import MambaModel
@@ -29,7 +29,8 @@ def time_selfplay(board_size: int, n_layers: int, batch_size: int, timing: Timin
     Only games that go on are counted; with one new game for every slot there are enough of them.
     """
     model = _model(board_size, n_layers, timing.device)
-    player = ModelPlayer(model, dtype=_dtype(timing.device))
+    is_gpu = timing.device.type == "cuda"
+    player = ModelPlayer(model, dtype=torch.bfloat16 if is_gpu else torch.float32)
     numbers = torch.zeros(4 * batch_size, dtype=torch.int64, device=timing.device)
     loop = GameLoop(player, len(numbers), batch_size, board_size=board_size, device=timing.device)
     loop.begin(numbers)
@@ -45,14 +46,8 @@ def time_selfplay(board_size: int, n_layers: int, batch_size: int, timing: Timin
             loop.play_ply()
         return int(loop.plies_played) - before
 
-    return Speed(
-        "Tessera",
-        f"self-play, {_blocks(n_layers)}",
-        board_size,
-        batch_size,
-        timing.repeat(play),
-        held,
-    )
+    what = f"self-play, {_blocks(n_layers)}"
+    return Speed("Tessera", what, board_size, batch_size, timing.repeat(play), held)
 
 
 def time_decoding(board_size: int, n_layers: int, batch_size: int, timing: Timing) -> Speed:
@@ -78,23 +73,20 @@ def time_mamba_ssm(board_size: int, n_layers: int, batch_size: int, timing: Timi
         NotMeasuredError: if it is not installed, or there is no GPU.
     """
     name, layer = mamba_ssm(timing.device, _D_MODEL)
-    model = _model(board_size, n_layers, timing.device)
-    mixers: list[Any] = [layer(index).to(timing.device) for index in range(n_layers)]
+    model = RivalModel(Vocabulary(board_size).size, _D_MODEL, n_layers, layer).to(timing.device)
+    mixers: list[Any] = list(model.mixers)
     states: list[tuple[torch.Tensor, torch.Tensor]] = []
     for mixer in mixers:
         conv, ssm = mixer.allocate_inference_cache(batch_size, 1, dtype=torch.bfloat16)
         states.append((conv, ssm.float()))
 
+    def mix(index: int, hidden: torch.Tensor) -> torch.Tensor:
+        # Its convolution wants its input in the state's dtype.
+        return mixers[index].step(hidden.to(torch.bfloat16), *states[index])[0]
+
     def step(tokens: torch.Tensor) -> None:
         with torch.no_grad():
-            hidden = model.embedding(tokens)[:, None]
-            stack: Any = model.mamba
-            for number, (mixer, state) in enumerate(zip(mixers, states, strict=True)):
-                normed = stack.norms[number](hidden) if n_layers > 1 else hidden
-                # Its convolution wants its input in the state's dtype.
-                mixed, *_ = mixer.step(normed.to(torch.bfloat16), *state)
-                hidden = hidden + mixed if n_layers > 1 else mixed
-            model.head(stack.final_norm(hidden) if n_layers > 1 else hidden)
+            model.logits(tokens[:, None], mix)
 
     runs = _time_steps(step, board_size, batch_size, timing)
     held = sum(t.nbytes for state in states for t in state) / batch_size
@@ -155,10 +147,6 @@ def _model(board_size: int, n_layers: int, device: torch.device) -> MambaModel:
     torch.manual_seed(0)
     model = MambaModel(Vocabulary(board_size).size, _D_MODEL, n_layers=n_layers)
     return model.to(device).eval().requires_grad_(False)
-
-
-def _dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _blocks(n_layers: int) -> str:

@@ -8,22 +8,22 @@ Shapes: B sequences, L positions.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tessera.accelerator import triton_obstacle
 from tessera.commands.bench.engine_speed import Timing, now
 from tessera.commands.bench.report import say
-from tessera.commands.bench.rivals import NotMeasuredError, mamba_ssm
+from tessera.commands.bench.rivals import NotMeasuredError, RivalModel, mamba_ssm
 from tessera.commands.machine import machine_name
 from tessera.commands.table import Cell, table
 from tessera.data import GameStream, StreamSettings
@@ -35,7 +35,7 @@ D_MODEL = 256
 SHAPES_ON_A_GPU = ((512, 64), (4096, 64), (512, 512))
 SHAPES_ON_A_CPU = ((16, 64), (8, 128))
 NUM_BLOCKS = (1, 4)
-OURS, COMPILED = "Tessera", "Tessera compiled"
+OURS, COMPILED = _OWN = "Tessera", "Tessera compiled"
 
 _COLUMNS = {
     **{"layers": None, "blocks": "d", "sequences": "", "tokens/s": ",.0f"},
@@ -77,6 +77,11 @@ class TrainSpeed:
     generation_ratio: float | None
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Blocks, B and L."""
+        return self.num_blocks, self.sequences, self.length
+
+    @property
     def steps_per_s(self) -> float:
         """Optimizer steps in a second."""
         return self.tokens_per_s / (self.sequences * self.length)
@@ -109,11 +114,7 @@ class TrainReport:
             "",
             *table(rows, _COLUMNS),
             "",
-            *(
-                f"{name}, {blocks} block{'s' if blocks > 1 else ''}, {shape}: {ratio:.2f} times as"
-                f" fast as {rival}, with {memory:.2f} times its memory."
-                for name, blocks, shape, rival, ratio, memory in self._comparisons()
-            ),
+            *self._comparisons(),
             f"FLOP/s and bytes/s are shares of what this device reached in the same run:"
             f" {ceilings.flops_per_s / 1e12:,.3g} TFLOP/s in a matrix product,"
             f" {ceilings.bytes_per_s / 1e9:,.4g} GB/s in a copy.",
@@ -136,22 +137,18 @@ class TrainReport:
             s.generation_ratio,
         )
 
-    def _comparisons(self) -> list[tuple[str, int, str, str, float, float]]:
-        found = []
-        for ours in self.speeds:
-            for theirs in self.speeds:
-                same = (ours.num_blocks, ours.sequences, ours.length) == (
-                    theirs.num_blocks,
-                    theirs.sequences,
-                    theirs.length,
-                )
-                if ours.name in (OURS, COMPILED) and theirs.name not in (OURS, COMPILED) and same:
-                    assert ours.peak_mb is not None and theirs.peak_mb is not None
-                    ratio = ours.tokens_per_s / theirs.tokens_per_s
-                    shape = f"{ours.sequences}×{ours.length}"
-                    memory = ours.peak_mb / theirs.peak_mb
-                    found.append((ours.name, ours.num_blocks, shape, theirs.name, ratio, memory))
-        return found
+    def _comparisons(self) -> Iterator[str]:
+        """A line for each of our rows and each of a rival's of the same depth and shape."""
+        for ours, theirs in itertools.product(self.speeds, self.speeds):
+            if ours.name not in _OWN or theirs.name in _OWN or ours.shape != theirs.shape:
+                continue
+            assert ours.peak_mb is not None and theirs.peak_mb is not None
+            yield (
+                f"{ours.name}, {ours.num_blocks} block{'s' if ours.num_blocks > 1 else ''},"
+                f" {ours.sequences}×{ours.length}: {ours.tokens_per_s / theirs.tokens_per_s:.2f}"
+                f" times as fast as {theirs.name}, with {ours.peak_mb / theirs.peak_mb:.2f} times"
+                " its memory."
+            )
 
     def as_json(self) -> dict[str, object]:
         """The report as plain values."""
@@ -181,29 +178,6 @@ def measure(board_size: int, timing: Timing) -> TrainReport:
     return TrainReport(machine, board_size, tuple(speeds), missing, ceilings)
 
 
-class RivalModel(nn.Module):
-    """The same stack as ``MambaModel`` around another library's mixers."""
-
-    def __init__(self, vocab_size: int, num_blocks: int, layer: Callable[[int], nn.Module]) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab_size, D_MODEL)
-        self.mixers = nn.ModuleList(layer(index) for index in range(num_blocks))
-        self.norms = nn.ModuleList(nn.RMSNorm(D_MODEL, eps=1e-5) for _ in range(num_blocks))
-        self.final_norm = nn.RMSNorm(D_MODEL, eps=1e-5)
-        self.head = nn.Linear(D_MODEL, vocab_size)
-
-    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """The cross-entropy of each target, (B * L,)."""
-        hidden = self.embedding(tokens)
-        if len(self.mixers) == 1:
-            logits = self.head(self.mixers[0](hidden))
-        else:
-            for norm, mixer in zip(self.norms, self.mixers, strict=True):
-                hidden = hidden + mixer(norm(hidden))
-            logits = self.head(self.final_norm(hidden))
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-
-
 def _time(
     board_size: int,
     num_blocks: int,
@@ -219,7 +193,7 @@ def _time(
     if rival is None:
         model = MambaModel(vocab_size, D_MODEL, n_layers=num_blocks)
     else:
-        model = RivalModel(vocab_size, num_blocks, rival[1])
+        model = RivalModel(vocab_size, D_MODEL, num_blocks, rival[1])
     step = training_step(model.to(device), device)
     generator = torch.Generator(device).manual_seed(0)
     tokens = torch.randint(

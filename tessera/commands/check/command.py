@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from tessera.commands.arguments import OneLineParser, device_problems, find_device
-from tessera.commands.json_file import file_problems, write_json
+from tessera.commands.arguments import OneLineParser, find_device
+from tessera.commands.json_file import write_json
 
 if TYPE_CHECKING:
     import torch
@@ -194,11 +194,4 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     problems = []
     if not 0 <= arguments.seed < 2**32:
         problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
-    problems += file_problems(arguments.json) + device_problems(arguments.device)
-    if problems:
-        parser.error(" ".join(problems))
-    return find_device(arguments.device, parser)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return find_device(arguments, parser, problems)

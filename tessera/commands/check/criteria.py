@@ -138,10 +138,8 @@ def judge_transfers(run: TrainingRun) -> Finding:
     if reading is None:
         measured = f"nothing: the training ended by {run.fault}"
         return Finding(3, name, measured, wanted, "failed", {"fault": run.fault})
-    number, times = (
-        reading.num_transfers,
-        f"mean {reading.mean_ms:.4f} ms, max {reading.max_ms:.4f}",
-    )
+    number = reading.num_transfers
+    times = f"mean {reading.mean_ms:.4f} ms, max {reading.max_ms:.4f}"
     quick = number > 0 and reading.mean_ms < MEAN_MS and reading.max_ms < MAX_MS
     if has_gpu:
         unowned, steps = reading.unowned_copies, reading.num_profiled_steps
@@ -152,13 +150,8 @@ def judge_transfers(run: TrainingRun) -> Finding:
         measured = f"host and device are one here; {number} copies timed by the clock"
         measured += f": {times} ms" if number else ""
         verdict = _verdict(quick) if number else "not measurable here"
-    details = {
-        "num_transfers": number,
-        "mean_ms": reading.mean_ms,
-        "max_ms": reading.max_ms,
-        "unowned_copies": list(reading.unowned_copies),
-        "num_profiled_steps": reading.num_profiled_steps,
-    }
+    details = asdict(reading)
+    del details["latest"], details["why_absent"]  # of the next criterion
     return Finding(3, name, measured, wanted, verdict, details)
 
 

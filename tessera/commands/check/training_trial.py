@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.commands.check.criteria import WANTED_FALL
-from tessera.commands.check.trials import MEAN_OF, MonitorReading, TrainingRun, described
+from tessera.commands.check.trials import MEAN_OF, MonitorReading, TrainingRun, described, last_loss
 from tessera.commands.quiet import quieten
 from tessera.data import GameDataModule
 from tessera.monitor import TesseraMonitor
@@ -45,13 +45,13 @@ class TrainingSettings:
         min_steps: steps before an early end, so that the monitor has sampled everything.
     """
 
-    board_size: int
-    context: int | None
     batch_size: int
     games_per_chunk: int
     d_model: int
     lr: float
-    warmup_steps: int
+    board_size: int = 9
+    context: int | None = None
+    warmup_steps: int = 40
     n_layers: int = 1
     max_steps: int = 1000
     min_steps: int = 60
@@ -63,26 +63,11 @@ class TrainingSettings:
 
 
 # The quickstart's model, whose loss falls by a tenth in about a hundred steps.
-CPU_TRAINING = TrainingSettings(
-    board_size=9,
-    context=None,
-    batch_size=16,
-    games_per_chunk=512,
-    d_model=64,
-    lr=1e-2,
-    warmup_steps=40,
-)
+CPU_TRAINING = TrainingSettings(batch_size=16, games_per_chunk=512, d_model=64, lr=1e-2)
 # The design's width on the same board. On 19×19 a tenth is out of reach in 1000 steps: whoever
 # knows the last 64 moves, and how likely the neighbours of the last one are, is 6 % below ln 364.
 GPU_TRAINING = TrainingSettings(
-    board_size=9,
-    context=None,
-    batch_size=64,
-    games_per_chunk=4096,
-    d_model=256,
-    lr=3e-3,
-    warmup_steps=40,
-    precision="bf16-mixed",
+    batch_size=64, games_per_chunk=4096, d_model=256, lr=3e-3, precision="bf16-mixed"
 )
 
 
@@ -214,8 +199,7 @@ class _Watch(Callback):
     def _is_enough(self) -> bool:
         self._read()
         steps, first = len(self.losses), self.losses[0]
-        last = sum(self.losses[-MEAN_OF:]) / MEAN_OF if steps >= MEAN_OF else math.nan
-        fall = 1 - last / first
+        fall = 1 - last_loss(self.losses) / first
         reached = fall / WANTED_FALL if math.isfinite(fall) else 0.0
         self._done = max(self._done, steps / self._settings.max_steps, min(1.0, reached))
         self._tell(self._done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MEAN_OF = 20  # steps whose mean loss is compared with the first
@@ -79,14 +79,19 @@ class TrainingRun:
 
     @property
     def last_loss(self) -> float:
-        """Mean loss of the last steps in nats; NaN where fewer than ``MEAN_OF`` were made."""
-        last = self.losses[-MEAN_OF:]
-        return sum(last) / MEAN_OF if len(last) == MEAN_OF else math.nan
+        """See ``last_loss``."""
+        return last_loss(self.losses)
 
     @property
     def fall(self) -> float:
         """How far the last loss is below the first, as a share of the first; NaN without either."""
         return 1 - self.last_loss / self.losses[0] if self.losses else math.nan
+
+
+def last_loss(losses: Sequence[float]) -> float:
+    """Mean of the last losses in nats; NaN where there are fewer than ``MEAN_OF``."""
+    last = losses[-MEAN_OF:]
+    return sum(last) / MEAN_OF if len(last) == MEAN_OF else math.nan
 
 
 def described(error: Exception) -> str:

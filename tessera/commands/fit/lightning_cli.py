@@ -24,7 +24,7 @@ from tessera.commands.fit.measurement import Measurement, json_problems, tell
 from tessera.commands.fit.named_configs import config_names
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
-from tessera.commands.fit.predict import game_loader, print_predictions
+from tessera.commands.fit.predict import given_games, print_predictions
 from tessera.commands.fit.run_settings import run_problems
 from tessera.commands.fit.trainer_settings import spent_limits
 from tessera.commands.one_line import one_line
@@ -339,11 +339,12 @@ class TesseraCLI(LightningCLI):
 
     def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
+        settings = self.datamodule.settings
         try:
-            loader = game_loader(self._setting("games"), self.datamodule.settings)
+            games = given_games(self._setting("games"), settings)
         except ValueError as error:
             raise SettingsError(str(error)) from error
-        print_predictions(self.trainer, model, loader, ckpt_path)
+        print_predictions(self.trainer, model, games, settings, ckpt_path)
 
 
 def _rank() -> int:

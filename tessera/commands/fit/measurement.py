@@ -8,9 +8,7 @@ from pathlib import Path
 
 from tessera.commands.json_file import file_problems, json_text, write_json
 from tessera.commands.table import ABSENT, table
-from tessera.training.metrics import CAPTURE_GROUPS, PLY_GROUPS, group_names, metric_names
-
-_GROUPS = (("captures", CAPTURE_GROUPS), ("ply", PLY_GROUPS))
+from tessera.training.metrics import GROUPS, group_names, metric_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +30,8 @@ class Measurement:
     def lines(self) -> list[str]:
         """A row for each metric: over all tokens, by captured stones, and by ply."""
         heads, suffixes = ["all"], [""]
-        for name, bounds in _GROUPS:
-            groups = group_names(bounds)
+        for name in ("captures", "ply"):
+            groups = group_names(GROUPS[name])
             suffixes += [f"_by_{name}/{group}" for group in groups]
             first, *others = (x.replace("-", "–").replace("_or_more", "+") for x in groups)
             heads += [f"{name} {first}", *others]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -12,6 +11,7 @@ import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from tessera.commands.ending import say
 from tessera.commands.fit.named_configs import with_config_files
 from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, check_settings_text
 from tessera.commands.one_line import one_line
@@ -51,8 +51,7 @@ class TesseraParser(LightningArgumentParser):
         """
         if not self.exit_on_error:
             super().error(message, ex)
-        print(f"tessera: {one_line(in_one_line(message, self._names()))}", file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(say(one_line(in_one_line(message, self._names())), 2))
 
     def _names(self) -> list[str]:
         """All settings, of all commands."""

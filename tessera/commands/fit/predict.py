@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from tessera.data import StreamSettings
 from tessera.play.games import NamedGame, read_games
@@ -18,24 +18,8 @@ from tessera.training.checkpointing import DivergedError
 from tessera.vocabulary import Vocabulary
 
 
-class GameTokens(Dataset[tuple[Tensor, int | None]]):
-    """Games as the module's ``predict_step`` wants them: tokens (1, L) and the context."""
-
-    def __init__(self, games: list[NamedGame], board_size: int, context: int | None) -> None:
-        self.games, self.vocabulary, self.context = games, Vocabulary(board_size), context
-
-    def __len__(self) -> int:
-        return len(self.games)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int | None]:
-        tokens = [self.vocabulary.eos_token, *self.games[index].moves]
-        return torch.tensor([tokens]), self.context
-
-
-def game_loader(
-    paths: Sequence[str], settings: StreamSettings
-) -> DataLoader[tuple[Tensor, int | None]]:
-    """All games of the files, one a batch; what is odd about one is said.
+def given_games(paths: Sequence[str], settings: StreamSettings) -> list[NamedGame]:
+    """All games of the files; what is odd about one is said.
 
     Args:
         paths: see ``read_games``.
@@ -49,8 +33,7 @@ def game_loader(
     games, warnings = read_games(paths, settings.board_size, settings.rules)
     for warning in warnings:
         print(f"tessera: warning: {warning}", file=sys.stderr)
-    tokens = GameTokens(games, settings.board_size, settings.context)
-    return DataLoader(tokens, batch_size=None)
+    return games
 
 
 def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterator[str]:
@@ -85,6 +68,9 @@ def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterat
 class _Printer(Callback):
     """Prints each game's lines as soon as they are known."""
 
+    def __init__(self, games: list[NamedGame], vocabulary: Vocabulary) -> None:
+        self.games, self.vocabulary = games, vocabulary
+
     def on_predict_batch_end(
         self,
         trainer: Trainer,
@@ -94,18 +80,22 @@ class _Printer(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        loader: Any = trainer.predict_dataloaders
-        games: GameTokens = loader.dataset
-        for line in lines_of(games.games[batch_idx], outputs.float().cpu(), games.vocabulary):
+        for line in lines_of(self.games[batch_idx], outputs.float().cpu(), self.vocabulary):
             print(line)
 
 
 def print_predictions(
     trainer: Trainer,
     module: LightningModule,
-    loader: DataLoader[tuple[Tensor, int | None]],
+    games: list[NamedGame],
+    settings: StreamSettings,
     ckpt_path: str,
 ) -> None:
     """Print the lines of all games."""
-    trainer.callbacks.append(_Printer())  # type: ignore[attr-defined]
+    vocabulary = Vocabulary(settings.board_size)
+    tokens = (torch.tensor([[vocabulary.eos_token, *game.moves]]) for game in games)
+    # As the module's ``predict_step`` wants them, one game a batch.
+    batches: Any = [(some, settings.context) for some in tokens]
+    loader = DataLoader(batches, batch_size=None)
+    trainer.callbacks.append(_Printer(games, vocabulary))  # type: ignore[attr-defined]
     trainer.predict(module, loader, return_predictions=False, ckpt_path=ckpt_path)
