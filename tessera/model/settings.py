@@ -50,7 +50,7 @@ class ModelSettings:
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         embedding: table.
         mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
-            repeats over the layers.
+            repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
@@ -97,6 +97,9 @@ class ModelSettings:
         problems = size_problems(**{name: getattr(self, name) for name in _SIZES})
         if isinstance(self.mixer, list) and not self.mixer:
             problems.append("mixer must name a mixer, got [].")
+        elif not problems and len(self.mixers()) > self.n_layers:
+            told = f"{len(self.mixers())} for n_layers={self.n_layers}"
+            problems.append(f"mixer must name no more mixers than there are layers, got {told}.")
         for kind, name in self._chosen():
             known = part_names(kind)
             if name not in known and not is_class_path(name):
