@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from itertools import cycle, islice
 from typing import Any
 
@@ -183,10 +183,6 @@ class ModelSettings:
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain dicts, lists and primitives; ``ModelSettings(**…)`` takes it back."""
         return asdict(self)
-
-    def with_layers(self, n_layers: int) -> ModelSettings:
-        """The same with another number of layers."""
-        return replace(self, n_layers=n_layers)
 
     def _count(self, kind: str, name: str) -> int:
         part = self.part(kind, name)
