@@ -156,7 +156,8 @@ class GameModel(nn.Module):
     def step(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Logits (B, V) after one more token in each game, and the new state.
 
-        Equal to ``forward`` on the whole game, at a cost that does not grow with the game.
+        Equal to ``forward`` on the whole game, at the cost of one token: with attention it grows
+        with the game, with state spaces it does not.
 
         Args:
             tokens: (B,) int64. PAD leaves the state of its game as it was.

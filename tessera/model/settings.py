@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from itertools import cycle, islice
 from typing import Any
 
@@ -50,7 +50,7 @@ class ModelSettings:
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         embedding: table.
         mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
-            repeats over the layers.
+            repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
@@ -97,6 +97,9 @@ class ModelSettings:
         problems = size_problems(**{name: getattr(self, name) for name in _SIZES})
         if isinstance(self.mixer, list) and not self.mixer:
             problems.append("mixer must name a mixer, got [].")
+        elif not problems and len(self.mixers()) > self.n_layers:
+            told = f"{len(self.mixers())} for n_layers={self.n_layers}"
+            problems.append(f"mixer must name no more mixers than there are layers, got {told}.")
         for kind, name in self._chosen():
             known = part_names(kind)
             if name not in known and not is_class_path(name):
@@ -180,10 +183,6 @@ class ModelSettings:
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain dicts, lists and primitives; ``ModelSettings(**…)`` takes it back."""
         return asdict(self)
-
-    def with_layers(self, n_layers: int) -> ModelSettings:
-        """The same with another number of layers."""
-        return replace(self, n_layers=n_layers)
 
     def _count(self, kind: str, name: str) -> int:
         part = self.part(kind, name)

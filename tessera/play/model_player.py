@@ -62,6 +62,7 @@ class ModelPlayer:
         # What is read next, and where it begins a game.
         self._tokens = torch.empty(0, dtype=torch.int64)
         self._is_new = torch.empty(0, dtype=torch.bool)
+        self._room = (0, 0)  # games at once, and tokens of the longest, that the state is made for
 
     @property
     def device(self) -> torch.device:
@@ -70,10 +71,11 @@ class ModelPlayer:
 
     def begin(self, engine: GPUGoEngine) -> None:
         """Forget all games; see ``Player``."""
-        if self._tokens.shape != engine.turn.shape:
-            # The longest game's moves, and the token before them.
-            moves = engine.max_moves + 1
-            self.state = self.model.init_state(engine.batch_size, max_moves=moves)
+        # The longest game's moves, and the token before them.
+        room = (engine.batch_size, engine.max_moves + 1)
+        if room != self._room:
+            self._room = room
+            self.state = self.model.init_state(room[0], max_moves=room[1])
             self._tokens = torch.empty_like(engine.turn)
             self._is_new = torch.empty_like(engine.turn, dtype=torch.bool)
         # In place, because a graph holds the addresses.

@@ -12,7 +12,7 @@ import torch
 from tessera.data import MixedStream, SelfPlayStream, StreamSettings
 from tessera.data.selfplay_stream import GameStream
 from tessera.go import GameLoop, GameRecord, GPUGoEngine, Rules, kept_tables
-from tessera.model import MambaModel
+from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.vocabulary import Vocabulary
 
@@ -204,3 +204,11 @@ def test_a_mixed_batch_holds_both_and_pad_fills_up_the_shorter(context: int | No
         assert (batch.targets[rows, length:] == WORDS.pad_token).all()
         assert not batch.entropies[rows, length:].any()
         assert torch.equal(batch.results[rows], alone.results)
+
+
+def test_a_player_makes_room_for_longer_games() -> None:
+    player = ModelPlayer(GameModel(ModelSettings(12, 8, mixer="attention")))
+    for max_moves in (3, 9):
+        rules = Rules(max_moves=max_moves)
+        record = GameLoop(player, 4, board_size=3, rules=rules).play(torch.arange(4))
+        assert record.lengths.max() == max_moves

@@ -17,7 +17,7 @@ from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, ch
 from tessera.commands.one_line import one_line
 from tessera.training.earlier import upgraded_settings
 
-_MODE = "tessera"  # jsonargparse's name for a way to read values and files
+MODE = "tessera"  # jsonargparse's name for a way to read values and files
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -32,15 +32,23 @@ class TesseraParser(LightningArgumentParser):
     """Ends with one line and exit code 2 for a mistake of the user's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"parser_mode": _MODE, **kwargs}, allow_abbrev=False)
+        super().__init__(*args, **{"parser_mode": MODE, **kwargs}, allow_abbrev=False)
 
     def parse_args(self, args: Sequence[str], **kwargs: Any) -> Namespace:  # type: ignore[override]
         """As jsonargparse, but a configuration may be given by its name."""
         return super().parse_args(with_config_files(args), **kwargs)
 
     def validate(self, namespace: Namespace, skip_unset: bool = True, **kwargs: Any) -> None:
-        """As jsonargparse, but null is a value: only what may be null can be set to null."""
+        """As jsonargparse, but null is a value: only what may be null can be set to null.
+
+        Raises:
+            TypeError: if so, or if a section or a part within one is no settings by name.
+        """
         super().validate(namespace, False, **kwargs)
+        for name in self.groups or {}:
+            value = namespace.get(name, Namespace())
+            if not isinstance(value, Namespace):
+                raise TypeError(f'Parser key "{name}": Expected a dict. Got value: {value}')
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the mistake in the words of the YAML file, and exit.
@@ -157,4 +165,4 @@ def _load(text: str) -> Any:
 
 
 _load_yaml = get_loader("yaml")
-set_loader(_MODE, _load, (yaml.YAMLError,))
+set_loader(MODE, _load, (yaml.YAMLError,))

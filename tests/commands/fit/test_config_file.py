@@ -113,6 +113,8 @@ def test_a_fault_of_a_file_is_a_line(name: str, folder: Path, capfd: pytest.Capt
         ("data: {seed: .nan}", "data.seed must be a whole number, got nan."),
         ("trainer: {max_steps: 1e400}", "trainer.max_steps must be a whole number, got inf."),
         ("model: {lr: null}", "model.lr must be a number, got null."),
+        ("model: {mamba: null}", "model.mamba must be settings by name, got null."),
+        ("model: {mamba: [1], d_state: 4}", "model.mamba must be settings by name, got [1]."),
         ("monitor: {on_high: null}", "monitor.on_high must be one of warn, checkpoint, stop, got"),
         ("seed_everything: [1]\ndata: {}", "seed_everything must be true or false, a whole number"),
         ("run_name: {a: 1}", "run_name must be text or null, got {'a': 1}."),
@@ -192,6 +194,25 @@ def test_aliases_merges_dates_and_a_byte_order_mark_are_read(
     assert (shown["model"]["d_model"], shown["model"]["mamba2"]["d_state"]) == (8, 4)
     assert (shown["data"]["seed"], shown["data"]["batch_size"], shown["cpu_threads"]) == (10, 3, 3)
     assert shown["run_name"] == "2020-99-99"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "d_states"),
+    [
+        (["--model.d_state", "4"], (4, 4)),
+        (["--model.d_state=4", "--model.mixer", "mamba2"], (16, 4)),
+        (["--model.d_state", "4", "--model.mamba.d_state", "5"], (5, 4)),
+        (["--model", "z.yaml"], (4, 4)),
+        (["--model={mixer: mamba2, d_state: 4}", "--model.d_model", "8"], (16, 4)),
+    ],
+)
+def test_names_of_before_the_parts_are_read(
+    folder: Path, capsys: pytest.CaptureFixture, arguments: list[str], d_states: tuple[int, int]
+) -> None:
+    Path("z.yaml").write_text("d_state: 4")
+    assert tessera("fit", *arguments, "--print_config") == 0
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert (model["mamba"]["d_state"], model["mamba2"]["d_state"]) == d_states
 
 
 def test_sections_are_those_of_the_command_line(capsys: pytest.CaptureFixture) -> None:
