@@ -81,6 +81,10 @@ def test_a_capture_sees_prefill_step_and_the_window(lively) -> None:
         assert torch.equal(capture.states[0], state.layers[0].ssm)
         model.predict_next(tokens[:1])
         assert len(capture.states[0]) == 1
+        state = model.init_state(2)
+        model.step_in_place(tokens[:, 0], state, torch.zeros(2, dtype=torch.bool))
+        assert torch.equal(capture.states[0], state.layers[0].ssm)
+        assert capture.states[0].any()
 
 
 def test_a_capture_needs_a_mixer() -> None:

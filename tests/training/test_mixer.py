@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from tessera.data import GameDataModule
 from tessera.training.resume import conflicts, settings_of
 from tests.runs import fit, tessera
 
@@ -83,3 +85,27 @@ def test_a_checkpoint_of_mamba2_is_measured_and_predicts(
     plies = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(plies) == 3
     assert all(sum(ply["probabilities"].values()) == pytest.approx(1, abs=1e-4) for ply in plies)
+
+
+FREE = {
+    "batch_size": 8,
+    "context": None,
+    "games_per_chunk": 64,
+    "windows_per_game": 2,
+    "val_batches": 3,
+    "test_batches": 3,
+    "backend": "torch",
+    "selfplay_share": 0.5,
+    "selfplay_temperature": 2.0,
+}
+
+
+@pytest.mark.parametrize("name", inspect.signature(GameDataModule).parameters)
+def test_a_run_goes_on_with_other_data_settings_only_if_no_game_depends_on_them(name: str) -> None:
+    games = {
+        key: value.default for key, value in inspect.signature(GameDataModule).parameters.items()
+    }
+    checkpoint = {"hyper_parameters": {"d_model": 8}, "datamodule_hyper_parameters": games}
+    wanted = {**settings_of(checkpoint), f"data.{name}": FREE.get(name, "another")}
+    found = conflicts(Path("a.ckpt"), checkpoint, wanted, is_fit=True)
+    assert [line.split()[0] for line in found] == ([] if name in FREE else [f"data.{name}"])
