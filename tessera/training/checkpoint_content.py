@@ -15,6 +15,7 @@ import torch
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
 from tessera.model.settings import made_of
+from tessera.setting_errors import SettingError, under
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpoint_parts import ContentError, check_dense, check_weights, named, shown
 from tessera.training.checkpoint_progress import check_progress
@@ -56,8 +57,9 @@ def check_content(
         module = _module_of(checkpoint, named)
         check_weights("state_dict", checkpoint["state_dict"], module.state_dict())
         check_progress(checkpoint, module, is_fit)
-    except ContentError as error:
-        raise CheckpointError(f"{path} cannot be used: {error}.") from error
+    except (ContentError, SettingError) as error:
+        told = str(error).splitlines()[0].rstrip(".")
+        raise CheckpointError(f"{path} cannot be used: {told}.") from error
 
 
 def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> TesseraModule:
@@ -72,18 +74,17 @@ def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> Tessera
     for own in model.own_parts():
         if own not in named:
             raise ContentError(f"its {own} is used only if the command line or a file names it")
-    try:
+    with under("model"):
         model.check()
-    except ValueError as error:
-        raise ContentError(f"model.{str(error).splitlines()[0].rstrip('.')}") from error
     _check_sizes(model, checkpoint.get("state_dict"))
     try:
         # On which machine the run was is none of the checkpoint's concern.
-        GameDataModule(**{**games, "backend": "auto"})
-        with torch.device("meta"):
+        with under("data"):
+            GameDataModule(**{**games, "backend": "auto"})
+        with under("model"), torch.device("meta"):
             module = TesseraModule(**_on_any_machine(settings))
-    except (ValueError, OverflowError, RuntimeError) as error:
-        raise ContentError(str(error).splitlines()[0].rstrip(".")) from error
+    except (OverflowError, RuntimeError) as error:
+        raise ContentError(str(error)) from error
     tokens = module.model.vocab_size
     board_size = games.get("board_size", board_size_of(tokens))
     wanted = num_tokens(board_size)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tessera.model import ModelSettings
 from tessera.model.settings import made_of
+from tessera.setting_errors import Problem
 from tessera.vocabulary import board_size_of
 
 # What a run that goes on may change of its data: no game that was played depends on it.
@@ -48,8 +49,8 @@ def model_of(checkpoint: Mapping[str, Any]) -> ModelSettings:
 
 def conflicts(
     path: Path, checkpoint: Mapping[str, Any], wanted: Mapping[str, Any], is_fit: bool
-) -> list[str]:
-    """One line for every setting that cannot differ from the checkpoint's.
+) -> list[Problem]:
+    """A problem for every setting that cannot differ from the checkpoint's.
 
     Args:
         path: the checkpoint's file, for the message.
@@ -63,7 +64,7 @@ def conflicts(
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]
     return [
-        f"{name} must be {_text(had[name])} to go on from {path}, got {_text(wanted[name])}."
+        Problem(name, _text(wanted[name]), f"be {_text(had[name])} to go on from {path}")
         for name in dict.fromkeys(fixed)
         if name in had and wanted[name] != had[name]
     ]
