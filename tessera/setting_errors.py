@@ -14,25 +14,18 @@ from typing import Any
 
 # Raises SettingError, calling the value by the name, unless it is allowed.
 Check = Callable[[str, Any], object]
+Test = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One setting that is refused; its ``str()`` is a line.
-
-    Args:
-        name: of the setting.
-        value: that it has, as it is to be read.
-        must: what is allowed, as ``be at least 1``; a ``~`` in it begins another setting's name.
-        form: of the line.
-        section: what all names in the line begin with.
-    """
+    """One setting that is refused; its ``str()`` is a line."""
 
     name: str
-    value: Any
-    must: str
+    value: Any  # as it is to be read
+    must: str  # what is allowed, such as "be at least 1"; a ~ in it begins another setting's name
     form: str = "{name} must {must}, got {value}."
-    section: str = ""
+    section: str = ""  # what all names in the line begin with
 
     def __str__(self) -> str:
         name, must = self.section + self.name, self.must.replace("~", self.section)
@@ -40,7 +33,10 @@ class Problem:
 
 
 class SettingError(ValueError):
-    """Settings that are refused; its ``args`` are the problems, its ``str()`` a line for each."""
+    """Settings that are refused; its ``args`` are the problems, its ``str()`` a line for each.
+
+    The command line, which refuses more than settings, adds lines of its own.
+    """
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
@@ -66,20 +62,32 @@ def noted(problems: list[Problem]) -> Iterator[None]:
 
 
 def problems_of(record: object, checks: Mapping[str, Check]) -> list[Problem]:
-    """What is wrong with those attributes of a record that have a check."""
+    """What is wrong with those attributes of a record that have a check; one it lacks is None."""
     problems: list[Problem] = []
     for name, check in checks.items():
         with noted(problems):
-            check(name, getattr(record, name))
+            check(name, getattr(record, name, None))
     return problems
 
 
-def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """The value as an int; numpy's whole numbers are taken, bools and 2.0 are not.
+def described(value: Any) -> str:
+    """A value in a message, in one line: of a tensor its shape and dtype."""
+    if hasattr(value, "layout"):  # a tensor; torch need not be there to be asked
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    is_plain = value is None or isinstance(value, (bool, int, float, str))
+    return repr(value) if is_plain else type(value).__name__
 
-    Raises:
-        SettingError: calling the value ``name``, if it is none from ``least`` to ``most``.
-    """
+
+def as_int(value: Any) -> int | None:
+    """A whole number of any type, numpy's too, as an int; None for bools and everything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """The value as an int, if it is in the range; numpy's are taken, bools and 2.0 are not."""
     number = as_int(value)
     if number is None:
         raise SettingError(Problem(name, described(value), "be a whole number"))
@@ -95,7 +103,7 @@ def whole(least: int | None = None, most: int | None = None) -> Check:
     return lambda name, value: whole_number(name, value, least, most)
 
 
-def number(allowed: str, is_in_range: Callable[[float], bool]) -> Check:
+def number(allowed: str, is_in_range: Test) -> Check:
     """Allows numbers in a range, which is ``allowed`` in words; bools are none."""
     kinds = (int, float)
     return fits(allowed, lambda x: isinstance(x, kinds) and type(x) is not bool and is_in_range(x))
@@ -111,29 +119,11 @@ def or_none(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
-def fits(
-    allowed: str, is_fine: Callable[[Any], bool], shown: Callable[[Any], str] | None = None
-) -> Check:
+def fits(allowed: str, is_fine: Test, shown: Callable[[Any], str] = described) -> Check:
     """Allows what ``is_fine`` says, which is ``allowed`` in words; ``shown`` is a wrong value."""
 
     def check(name: str, value: Any) -> None:
         if not is_fine(value):
-            raise SettingError(Problem(name, (shown or described)(value), f"be {allowed}"))
+            raise SettingError(Problem(name, shown(value), f"be {allowed}"))
 
     return check
-
-
-def as_int(value: Any) -> int | None:
-    """A whole number of any type, numpy's too, as an int; None for bools and everything else."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
-
-
-def described(value: Any) -> str:
-    """A value in a message, in one line: of a tensor its shape and dtype."""
-    if hasattr(value, "layout"):  # a tensor; torch need not be there to be asked
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    is_plain = value is None or isinstance(value, (bool, int, float, str))
-    return repr(value) if is_plain else type(value).__name__

@@ -117,7 +117,9 @@ class GameDataModule(LightningDataModule):
             }
             given = {name: value for name, value in own.items() if value is not None}
             game_rules = dataclasses.replace(resolve_rules(rules), **given)
-        problems += problems_of(self.hparams, _ALLOWED)
+        self.val_batches, self.test_batches = val_batches, test_batches
+        self.selfplay_share, self.selfplay_temperature = selfplay_share, selfplay_temperature
+        problems += problems_of(self, _ALLOWED)
         # Before there is a device, one batch stands for a number that its memory decides.
         self._games_follow_memory = games_per_chunk is None
         with noted(problems):
@@ -134,8 +136,6 @@ class GameDataModule(LightningDataModule):
             )
         if problems:
             raise SettingError(*problems)
-        self.val_batches, self.test_batches = val_batches, test_batches
-        self.selfplay_share, self.selfplay_temperature = selfplay_share, selfplay_temperature
         self.batches_trained = 0
         self._train_stream: GameStream | MixedStream | None = None
         self._selfplay: SelfPlayStream | None = None

@@ -17,9 +17,7 @@ _ALLOWED = {
     "ko": one_of(*get_args(Ko)),
     "capture": one_of(*get_args(Capture)),
     "suicide": fits("true or false", lambda value: isinstance(value, bool)),
-    "komi": number(
-        f"a number from -{_MOST_KOMI} to {_MOST_KOMI}", lambda komi: abs(komi) <= _MOST_KOMI
-    ),
+    "komi": number(f"a number from -{_MOST_KOMI} to {_MOST_KOMI}", lambda x: abs(x) <= _MOST_KOMI),
     "max_moves": or_none(whole(1, _MOST_PLIES)),
 }
 

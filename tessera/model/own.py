@@ -58,7 +58,7 @@ class OwnPart:
         try:
             inspect.signature(found).bind(*sizes, **self.arguments)
         except TypeError as error:
-            raise self._refused(f"arguments of {self.class_path}: {error}.") from error
+            raise self._error(f"arguments of {self.class_path}: {error}.") from error
         device = torch.get_default_device()
         is_described = device.type == "meta"
         # Not every class can be built without memory, so none has to.
@@ -87,21 +87,20 @@ class OwnPart:
             imported = importlib.import_module(module)
         except ModuleNotFoundError as error:
             asks = f"is {error.name} installed, or its folder in PYTHONPATH?"
-            raise self._refused(f"{path} cannot be imported: {asks}") from error
+            raise self._error(f"{path} cannot be imported: {asks}") from error
         except (Exception, SystemExit) as error:
-            raise self._refused(*_lines(module, error)) from error
+            raise self._error(*_lines(module, error)) from error
         found = getattr(imported, name, None)
         if found is None:
             others = [key for key, value in vars(imported).items() if _is_a(value, kind)]
             close = difflib.get_close_matches(name, others, 1)
             hint = f" Did you mean {module}.{close[0]}?" if close else ""
-            raise self._refused(f"{module} has no {name}.{hint}")
+            raise self._error(f"{module} has no {name}.{hint}")
         if not _is_a(found, kind):
-            base = f"tessera.model.{kind.__name__}"
-            raise self._refused(f"{path} must be a class derived from {base}.")
+            raise self._error(f"{path} must be a class derived from tessera.model.{kind.__name__}.")
         if inspect.isabstract(found):
             missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-            raise self._refused(f"{path} must define {missing}.")
+            raise self._error(f"{path} must define {missing}.")
         return found
 
     @contextmanager
@@ -112,9 +111,9 @@ class OwnPart:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except (Exception, SystemExit) as error:
-            raise self._refused(*_lines(self.class_path, error)) from error
+            raise self._error(*_lines(self.class_path, error)) from error
 
-    def _refused(self, *lines: str) -> SettingError:
+    def _error(self, *lines: str) -> SettingError:
         form = "{name}: {value}"
         return SettingError(*(Problem(self.part, line, "be of use", form) for line in lines))
 

@@ -89,6 +89,11 @@ class ModelSettings:
             if isinstance(part.default, PartSettings) and not isinstance(value, PartSettings):
                 object.__setattr__(self, part.name, type(part.default)(**dict(value)))
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> ModelSettings:
+        """Those among some settings that are a model's; the others are left out."""
+        return cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
+
     def check(self) -> None:
         """Look at what can be known before anything is built.
 
@@ -207,12 +212,6 @@ class ModelSettings:
         if self.feed_forward != "none":
             yield "feed_forward", self.feed_forward
         yield "head", self.head
-
-
-def made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some settings that are ``ModelSettings``'."""
-    names = {f.name for f in fields(ModelSettings)}
-    return {name: value for name, value in settings.items() if name in names}
 
 
 def part_names(kind: str) -> list[str]:

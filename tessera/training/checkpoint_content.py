@@ -14,13 +14,11 @@ import torch
 
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
 from tessera.setting_errors import SettingError, under
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpoint_parts import ContentError, check_dense, check_weights, named, shown
 from tessera.training.checkpoint_progress import check_progress
 from tessera.training.module import TesseraModule
-from tessera.training.resume import model_of
 from tessera.vocabulary import MIN_BOARD_SIZE, board_size_of, num_tokens
 
 _WORDS = {
@@ -70,7 +68,7 @@ def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> Tessera
     _check_settings("hyper_parameters", settings, "model", schedule | _hints(ModelSettings))
     of_data = _hints(GameDataModule.__init__)
     _check_settings("datamodule_hyper_parameters", games, "data", of_data)
-    model = model_of(checkpoint)
+    model = ModelSettings.of(settings)
     for own in model.own_parts():
         if own not in named:
             raise ContentError(f"its {own} is used only if the command line or a file names it")
@@ -83,8 +81,8 @@ def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> Tessera
             GameDataModule(**{**games, "backend": "auto"})
         with under("model"), torch.device("meta"):
             module = TesseraModule(**_on_any_machine(settings))
-    except (OverflowError, RuntimeError) as error:
-        raise ContentError(str(error)) from error
+    except (ValueError, OverflowError, RuntimeError) as error:
+        raise error if isinstance(error, SettingError) else ContentError(str(error)) from error
     tokens = module.model.vocab_size
     board_size = games.get("board_size", board_size_of(tokens))
     wanted = num_tokens(board_size)
@@ -103,7 +101,7 @@ def _hints(of: Any) -> dict[str, Any]:
 
 def _on_any_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same with every choice of code left to the machine."""
-    parts = ModelSettings(**made_of(settings)).parts()
+    parts = ModelSettings.of(settings).parts()
     codes = {
         name: {**settings.get(name, {}), "scan": "auto"}
         for name, part in parts.items()

@@ -61,15 +61,9 @@ class TesseraModule(LightningModule):
     ) -> None:
         super().__init__()
         settings = ModelSettings(**model)
-        schedule = {
-            "lr": lr,
-            "warmup_steps": warmup_steps,
-            "decay_steps": decay_steps,
-            "min_lr_ratio": min_lr_ratio,
-            "weight_decay": weight_decay,
-            "compile": compile,
-        }
-        self.save_hyperparameters({**schedule, **settings.as_dict()})
+        schedule = {"lr": lr, "warmup_steps": warmup_steps, "decay_steps": decay_steps}
+        schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay, "compile": compile}
+        self.save_hyperparameters(schedule | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
             self.model = GameModel(settings)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
 from tessera.setting_errors import Problem
 from tessera.vocabulary import board_size_of
 
@@ -42,11 +41,6 @@ def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def model_of(checkpoint: Mapping[str, Any]) -> ModelSettings:
-    """What the checkpoint's model is made of."""
-    return ModelSettings(**made_of(checkpoint.get("hyper_parameters", {})))
-
-
 def conflicts(
     path: Path, checkpoint: Mapping[str, Any], wanted: Mapping[str, Any], is_fit: bool
 ) -> list[Problem]:
@@ -58,8 +52,8 @@ def conflicts(
         wanted: the settings asked for, by the names of the command line.
         is_fit: whether training goes on; a measurement may be made on other games.
     """
-    had = settings_of(checkpoint)
-    fixed = ["data.board_size", *(f"model.{name}" for name in model_of(checkpoint).fixed())]
+    had, model = settings_of(checkpoint), ModelSettings.of(checkpoint.get("hyper_parameters", {}))
+    fixed = ["data.board_size", *(f"model.{name}" for name in model.fixed())]
     if is_fit:
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]

@@ -27,6 +27,7 @@ _KINDS = {
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
 }
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
+_ALLOWED = {name: or_none(whole(1, most)) for name, most in _MOST.items()}
 _LONGEST_S = 3_600
 _GAMES, _GAMES_ON_A_GPU = 256, 16_384  # of self-play, at once
 
@@ -93,8 +94,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     for size in arguments.board_size or ():
         with noted(problems):
             check_board_size("board_size", size)
-    allowed = {name: or_none(whole(1, most)) for name, most in _MOST.items() if name in arguments}
-    problems += problems_of(arguments, allowed)
+    problems += problems_of(arguments, _ALLOWED)
     if not 0 < arguments.seconds <= _LONGEST_S:
         must = f"be at most {_LONGEST_S}" if arguments.seconds > 0 else "be more than 0"
         problems.append(Problem("seconds", arguments.seconds, must))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tessera.commands.ending import say
-from tessera.commands.fit.lightning_cli import TesseraCLI, UsageError
+from tessera.commands.fit.lightning_cli import TesseraCLI
 from tessera.commands.one_line import one_line
 from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     quieten()
     try:
         TesseraCLI(argv)
-    except (UsageError, SettingError, CheckpointError, FolderError) as error:
+    except (SettingError, CheckpointError, FolderError) as error:
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
     except (DivergedError, OtherProcessError, SaveError) as error:
         return say(str(error), 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -15,7 +14,6 @@ from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.go.backend import resolve_backend
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.setting_errors import Problem, fits, noted, or_none, problems_of, under, whole
 from tessera.training.module import TesseraModule
@@ -34,9 +32,11 @@ _ALLOWED = {
 }
 _TOO_LARGE = 2**63
 
+Lines = Sequence[Problem | str]
 
-def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list[str]:
-    """One line for every setting that cannot be run.
+
+def run_problems(settings: Namespace, defaults: Namespace, command: str) -> Lines:
+    """A line for every setting that cannot be run.
 
     Args:
         settings: of the command, parsed.
@@ -45,26 +45,20 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
     """
     if problems := _unusable(settings):
         return problems
-    allowed = {name: check for name, check in _ALLOWED.items() if name in settings}
-    lines = [
-        *map(str, problems_of(settings, allowed)),
-        *trainer_problems(settings.trainer, command),
-    ]
+    problems = [*problems_of(settings, _ALLOWED), *trainer_problems(settings.trainer, command)]
+    rooms = {"data": GameDataModule, "monitor": TesseraMonitor, "defragmentation": Defragmentation}
     refused: list[Problem] = []
-    with noted(refused), under("data"):
-        GameDataModule(**settings.data)
-    has_data = not refused
-    with noted(refused), under("monitor"):
-        TesseraMonitor(**settings.monitor)
-    with noted(refused), under("defragmentation"):
-        Defragmentation(**settings.defragmentation)
+    for section, build in rooms.items():
+        with noted(refused), under(section):
+            build(**settings[section])
+    has_data = all(problem.section != "data." for problem in refused)
     of_model = _of_the_model(settings, defaults, command, has_data)
     # Of code that there is nowhere it need not be said that it is not here.
     of_device = _of_the_device(settings) if has_data and not of_model else []
-    return [str(line) for line in (*lines, *refused, *of_model, *of_device)]
+    return [*problems, *refused, *of_model, *of_device]
 
 
-def _unusable(settings: Namespace) -> list[str]:
+def _unusable(settings: Namespace) -> Lines:
     """Numbers and texts that nothing can be done with; they would break other checks."""
     problems = []
     for name, value in settings.items():  # of all sections, by their whole names
@@ -79,21 +73,18 @@ def _unusable(settings: Namespace) -> list[str]:
     return problems
 
 
-def _of_the_model(
-    settings: Namespace, defaults: Namespace, command: str, has_data: bool
-) -> Sequence[Problem | str]:
+def _of_the_model(settings: Namespace, defaults: Namespace, command: str, has_data: bool) -> Lines:
     """What the model refuses, and what has no room in the memory."""
     given = settings.model.as_dict()
     if not has_data:  # and so no vocabulary
         del given["vocab_size"]
-    model, device = ModelSettings(**made_of(given)), device_of(settings)
+    model, device = ModelSettings.of(given), device_of(settings)
     problems: list[Problem] = []
     with noted(problems), under("model"):
         model.check()
         # A model is built last, and without memory: of huge sizes not even that could be done.
         if has_data:
-            every, usual = _flat(settings), _flat(defaults)
-            if lines := memory_problems(every, usual, device, command):
+            if lines := memory_problems(settings, defaults, device, command):
                 return lines
             model.try_own(device)
         # Every round of the mixers is like the first, so no more than one and two blocks are built.
@@ -109,7 +100,7 @@ def _of_the_device(settings: Namespace) -> list[Problem]:
     device, problems = device_of(settings), list[Problem]()
     with noted(problems), under("data"):
         resolve_backend(settings.data.backend, device)
-    for name, part in ModelSettings(**made_of(settings.model.as_dict())).parts().items():
+    for name, part in ModelSettings.of(settings.model.as_dict()).parts().items():
         with noted(problems), under(f"model.{name}"):
             part.check_on(device)
     return problems
@@ -119,12 +110,3 @@ def device_of(settings: Namespace) -> torch.device:
     """The first device of a run."""
     is_gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda", 0) if is_gpu else torch.device("cpu")
-
-
-def _flat(settings: Namespace) -> dict[str, Any]:
-    """The settings of data and model by their whole names."""
-    return {
-        f"{part}.{name}": value
-        for part in ("data", "model")
-        for name, value in settings[part].items()
-    }
