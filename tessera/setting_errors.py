@@ -23,12 +23,15 @@ class Problem:
 
     name: str
     value: Any  # as it is to be read
-    must: str  # what is allowed, such as "be at least 1"; a ~ in it begins another setting's name
+    must: str  # what is allowed, such as "be at least 1"
+    other: str = ""  # the setting beside it that is named there
     form: str = "{name} must {must}, got {value}."
     section: str = ""  # what all names in the line begin with
 
     def __str__(self) -> str:
-        name, must = self.section + self.name, self.must.replace("~", self.section)
+        name, must = self.section + self.name, self.must
+        if self.other:
+            must = must.replace(self.other, self.section + self.other)
         return self.form.format(name=name, must=must, value=self.value)
 
 

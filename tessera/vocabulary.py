@@ -111,6 +111,5 @@ def check_board_size(name: str, value: Any) -> int:
     """The size as an int; SettingError, calling it ``name``, unless it is a whole one, 2 to 19."""
     size = as_int(value)
     if size is None or not MIN_BOARD_SIZE <= size <= MAX_BOARD_SIZE:
-        must = f"be {MIN_BOARD_SIZE} to {MAX_BOARD_SIZE}"
-        raise SettingError(Problem(name, repr(value), must))
+        raise SettingError(Problem(name, repr(value), f"be {MIN_BOARD_SIZE} to {MAX_BOARD_SIZE}"))
     return size

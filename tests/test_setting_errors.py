@@ -120,7 +120,7 @@ REFUSED: tuple[tuple[Callable[..., Any], dict[str, Any], list[Problem]], ...] = 
     (
         Schedule,
         {"copies_every": 2},
-        [Problem("copies_every", 2, "be 0 or at least ~copies_steps (=3)")],
+        [Problem("copies_every", 2, "be 0 or at least copies_steps (=3)", "copies_steps")],
     ),
     (TesseraMonitor, {"game_every": -1}, [Problem("game_every", -1, "be at least 0")]),
     (Defragmentation, {"every_n_steps": 0}, [Problem("every_n_steps", 0, "be at least 1")]),
@@ -154,10 +154,10 @@ def test_a_part_of_a_model_stands_under_its_own_name() -> None:
 
 
 def test_sections_are_put_from_within_and_others_are_named_with_them() -> None:
-    problem = Problem("context", 3, "be less than ~width")
+    problem = Problem("context", 3, "be less than width", "width")
     assert str(problem) == "context must be less than width, got 3."
     with pytest.raises(SettingError) as refused, under("model"), under("windows"):
-        raise SettingError(problem, Problem("why", "{x} ~ y", "be {}", "{name}: {value}"))
+        raise SettingError(problem, Problem("why", "{x} ~ y", "be {}", form="{name}: {value}"))
     assert str(refused.value).splitlines() == [
         "model.windows.context must be less than model.windows.width, got 3.",
         "model.windows.why: {x} ~ y",

@@ -108,14 +108,9 @@ class GameDataModule(LightningDataModule):
         self.save_hyperparameters()
         problems: list[Problem] = []
         game_rules = Rules()
+        own: dict[str, Any] = {"komi": komi, "ko": ko, "suicide": suicide, "max_moves": max_moves}
+        given = {name: value for name, value in own.items() if value is not None}
         with noted(problems):
-            own: dict[str, Any] = {
-                "komi": komi,
-                "ko": ko,
-                "suicide": suicide,
-                "max_moves": max_moves,
-            }
-            given = {name: value for name, value in own.items() if value is not None}
             game_rules = dataclasses.replace(resolve_rules(rules), **given)
         self.val_batches, self.test_batches = val_batches, test_batches
         self.selfplay_share, self.selfplay_temperature = selfplay_share, selfplay_temperature

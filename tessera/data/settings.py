@@ -67,12 +67,13 @@ class StreamSettings:
     def __post_init__(self) -> None:
         problems = problems_of(self, _ALLOWED)
         if self.context is None and self.windows_per_game not in (None, 1):
-            must = "be null or 1 where ~context is null (whole games)"
-            problems.append(Problem("windows_per_game", self.windows_per_game, must))
+            must = "be null or 1 where context is null (whole games)"
+            problems.append(Problem("windows_per_game", self.windows_per_game, must, "context"))
         if not problems and self.rows_per_chunk % self.batch_size:
             rows = f"games_per_chunk (={self.games_per_chunk}) times the windows of a game "
             rows += f"(={self.num_windows})"
-            problems.append(Problem(rows, self.batch_size, "be a multiple of ~batch_size"))
+            must = "be a multiple of batch_size"
+            problems.append(Problem(rows, self.batch_size, must, "batch_size"))
         if problems:
             raise SettingError(*problems)
 

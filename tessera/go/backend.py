@@ -37,5 +37,5 @@ def resolve_backend(backend: str, device: torch.device) -> str:
         return "torch" if obstacle or device.type != "cuda" else "triton"
     if obstacle:
         form = "{name} {value} needs {must}; use auto or torch."
-        raise SettingError(Problem("backend", backend, obstacle, form))
+        raise SettingError(Problem("backend", backend, obstacle, form=form))
     return backend

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.accelerator import triton_obstacle
-from tessera.setting_errors import Problem, SettingError
+from tessera.setting_errors import Problem, SettingError, fits
 
 ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
 
@@ -55,13 +55,12 @@ class Scan(nn.Module):
 
     def __init__(self, scan: ScanName = "auto") -> None:
         super().__init__()
-        if scan not in ("auto", *self.codes):
-            must = f"be {', '.join(('auto', *self.codes))}"
-            raise SettingError(Problem("scan", repr(scan), must))
+        names = ("auto", *self.codes)
+        fits(", ".join(names), lambda scan: scan in names)("scan", scan)
         if scan != "auto" and (missing := self.codes[scan].is_missing()):
             form = "{name} must {must}, got {value}"  # which may end in a command
-            told = f"{scan}: {missing}"
-            raise SettingError(Problem("scan", told, "be auto or torch here", form))
+            value, must = f"{scan}: {missing}", "be auto or torch here"
+            raise SettingError(Problem("scan", value, must, form=form))
         self.scan: ScanName = scan
 
     @classmethod

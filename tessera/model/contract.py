@@ -12,11 +12,12 @@ from tessera.accelerator import memory_problem
 from tessera.model.state import ModelState, StateTemplate
 from tessera.setting_errors import SettingError, described, number, problems_of
 
+size = number("a whole number of at least 1", lambda x: isinstance(x, int) and x >= 1)
+
 
 def check_sizes(**sizes: Any) -> None:
     """Raise SettingError with a problem for every size but whole numbers of at least 1."""
-    check = number("a whole number of at least 1", lambda x: isinstance(x, int) and x >= 1)
-    if problems := problems_of(SimpleNamespace(**sizes), dict.fromkeys(sizes, check)):
+    if problems := problems_of(SimpleNamespace(**sizes), dict.fromkeys(sizes, size)):
         raise SettingError(*problems)
 
 

@@ -220,7 +220,7 @@ class GameModel(nn.Module):
             context: tokens of each game in the window, its last ones; at least 1.
 
         Raises:
-            ValueError: as ``forward``; if ``context`` is not a whole number of at least 1.
+            ValueError: as ``forward``; a SettingError if ``context`` is not at least 1.
         """
         self._check_tokens(tokens, "batch", "length")
         check_sizes(context=context)

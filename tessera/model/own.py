@@ -115,7 +115,7 @@ class OwnPart:
 
     def _error(self, *lines: str) -> SettingError:
         form = "{name}: {value}"
-        return SettingError(*(Problem(self.part, line, "be of use", form) for line in lines))
+        return SettingError(*(Problem(self.part, line, "be of use", form=form) for line in lines))
 
 
 def _is_a(found: Any, kind: type[nn.Module]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tessera.model.contract import check_sizes
+from tessera.model.contract import size
 from tessera.model.embeddings import Embedding, TableSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
@@ -27,7 +27,7 @@ from tessera.model.parts import (
     MixerSettings,
     PartSettings,
 )
-from tessera.setting_errors import Problem, SettingError, noted, under
+from tessera.setting_errors import Problem, SettingError, problems_of, under
 
 # Each choice: the settings of the parts there are, and the class of which a user's own has to be.
 _KINDS: dict[str, tuple[type[PartSettings], type[nn.Module]]] = {
@@ -36,7 +36,7 @@ _KINDS: dict[str, tuple[type[PartSettings], type[nn.Module]]] = {
     "feed_forward": (FeedForwardSettings, FeedForward),
     "head": (HeadSettings, Head),
 }
-_SIZES = ("vocab_size", "d_model", "n_layers")
+_ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size}
 # Beside those of a part that are free: what a run that goes on may change.
 _FREE = ("vocab_size", "checkpoint_activations")
 
@@ -100,9 +100,7 @@ class ModelSettings:
         Raises:
             SettingError: with every size that is out of range and every part there is none of.
         """
-        problems: list[Problem] = []
-        with noted(problems):
-            check_sizes(**{name: getattr(self, name) for name in _SIZES})
+        problems = problems_of(self, _ALLOWED)
         if isinstance(self.mixer, list) and not self.mixer:
             problems.append(Problem("mixer", self.mixer, "name a mixer"))
         elif not problems and len(self.mixers()) > self.n_layers:

@@ -34,8 +34,8 @@ class Schedule:
     def __post_init__(self) -> None:
         problems = problems_of(self, _ALLOWED)
         if 0 < self.copies_every < self.copies_steps:
-            must = f"be 0 or at least ~copies_steps (={self.copies_steps})"
-            problems.append(Problem("copies_every", self.copies_every, must))
+            must = f"be 0 or at least copies_steps (={self.copies_steps})"
+            problems.append(Problem("copies_every", self.copies_every, must, "copies_steps"))
         if problems:
             raise SettingError(*problems)
 

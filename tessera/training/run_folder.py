@@ -59,8 +59,9 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            must = "be letters, digits, . - and _"
-            raise SettingError(Problem("run_name", repr(self.name), must))
+            raise SettingError(
+                Problem("run_name", repr(self.name), "be letters, digits, . - and _")
+            )
         if (length := len(os.fsencode(self.name))) > _LONGEST:
             raise SettingError(Problem("run_name", length, f"be at most {_LONGEST} bytes long"))
 

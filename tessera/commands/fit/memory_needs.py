@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -57,7 +56,7 @@ def memory_problems(
         blamed = [
             name
             for name in need.names
-            if need.num_bytes(_changed(settings, name, defaults[name])) <= there
+            if need.num_bytes(settings.clone().update(defaults[name], name)) <= there
         ] or [name for name in need.names if settings[name] != defaults[name]]
         if named.issuperset(blamed):  # of which it was said already
             continue
@@ -90,13 +89,6 @@ def _needs(command: str, settings: Namespace) -> list[_Need]:
 def _model(s: Namespace) -> ModelSettings:
     """What the model is made of."""
     return ModelSettings.of(s.model.as_dict())
-
-
-def _changed(s: Namespace, name: str, value: Any) -> Namespace:
-    """The same with another value of one setting."""
-    s = s.clone()
-    s[name] = value
-    return s
 
 
 def _of_parts(s: Namespace) -> list[str]:

@@ -80,18 +80,21 @@ def _of_the_model(settings: Namespace, defaults: Namespace, command: str, has_da
         del given["vocab_size"]
     model, device = ModelSettings.of(given), device_of(settings)
     problems: list[Problem] = []
-    with noted(problems), under("model"):
-        model.check()
-        # A model is built last, and without memory: of huge sizes not even that could be done.
-        if has_data:
-            if lines := memory_problems(settings, defaults, device, command):
-                return lines
-            model.try_own(device)
-        # Every round of the mixers is like the first, so no more than one and two blocks are built.
-        num_kinds = 1 if isinstance(model.mixer, str) else len(model.mixer)
-        smaller = {**given, "n_layers": min(max(2, num_kinds), model.n_layers)}
-        with torch.device("meta"):
-            TesseraModule(**smaller)
+    try:
+        with noted(problems), under("model"):
+            model.check()
+            # A model is built last, and without memory: of huge sizes not even that could be done.
+            if has_data:
+                if lines := memory_problems(settings, defaults, device, command):
+                    return lines
+                model.try_own(device)
+            # Every round of the mixers is like the first: one of them, and two blocks, are enough.
+            num_kinds = 1 if isinstance(model.mixer, str) else len(model.mixer)
+            smaller = {**given, "n_layers": min(max(2, num_kinds), model.n_layers)}
+            with torch.device("meta"):
+                TesseraModule(**smaller)
+    except ValueError as error:  # of a part of the user's own, in words of its own
+        return [f"model: {line}" for line in str(error).splitlines()]
     return problems
 
 
