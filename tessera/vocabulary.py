@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import Any
+
+from tessera.setting_errors import Problem, SettingError, as_int
 
 MIN_BOARD_SIZE = 2
 MAX_BOARD_SIZE = 19
@@ -35,7 +36,7 @@ class Vocabulary:
     board_size: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "board_size", check_board_size(self.board_size))
+        object.__setattr__(self, "board_size", check_board_size("board_size", self.board_size))
 
     @property
     def num_points(self) -> int:
@@ -106,19 +107,9 @@ def board_size_of(tokens: int) -> int:
     return math.isqrt(max(0, tokens - num_tokens(0)))
 
 
-def check_board_size(board_size: int, name: str = "board_size") -> int:
-    """The size as an int; ValueError, calling it ``name``, unless it is whole and from 2 to 19."""
-    size = as_int(board_size)
+def check_board_size(name: str, value: Any) -> int:
+    """The size as an int; SettingError, calling it ``name``, unless it is a whole one, 2 to 19."""
+    size = as_int(value)
     if size is None or not MIN_BOARD_SIZE <= size <= MAX_BOARD_SIZE:
-        raise ValueError(
-            f"{name} must be {MIN_BOARD_SIZE} to {MAX_BOARD_SIZE}, got {board_size!r}."
-        )
+        raise SettingError(Problem(name, repr(value), f"be {MIN_BOARD_SIZE} to {MAX_BOARD_SIZE}"))
     return size
-
-
-def as_int(value: Any) -> int | None:
-    """A whole number of any type, numpy's too, as an int; None for bools and everything else."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None

@@ -18,16 +18,26 @@ else:
 
 # What each room may import of the others. Whatever stands on top may import everything below it.
 ALLOWED: dict[str, set[str]] = {
-    "vocabulary": set(),
+    "setting_errors": set(),
+    "vocabulary": {"setting_errors"},
     "accelerator": set(),
     "stopwatch": set(),
     "transfers": {"stopwatch"},
-    "go": {"vocabulary", "accelerator", "transfers"},
-    "model": {"vocabulary", "accelerator", "transfers"},
-    "data": {"accelerator", "vocabulary", "transfers", "go"},
-    "monitor": {"accelerator", "vocabulary", "stopwatch", "transfers", "go", "model"},
+    "go": {"vocabulary", "setting_errors", "accelerator", "transfers"},
+    "model": {"vocabulary", "setting_errors", "accelerator", "transfers"},
+    "data": {"accelerator", "setting_errors", "vocabulary", "transfers", "go"},
+    "monitor": {
+        "accelerator",
+        "setting_errors",
+        "vocabulary",
+        "stopwatch",
+        "transfers",
+        "go",
+        "model",
+    },
     "training": {
         "accelerator",
+        "setting_errors",
         "vocabulary",
         "transfers",
         "signals",
@@ -37,9 +47,10 @@ ALLOWED: dict[str, set[str]] = {
         "play",
         "monitor",
     },
-    "play": {"accelerator", "vocabulary", "transfers", "go", "model", "data"},
+    "play": {"accelerator", "setting_errors", "vocabulary", "transfers", "go", "model", "data"},
     "commands": {
         "accelerator",
+        "setting_errors",
         "vocabulary",
         "transfers",
         "signals",

@@ -17,8 +17,17 @@ from tessera.data.chunk_size import games_that_fit, whole_batches
 from tessera.data.selfplay_stream import MixedStream, SelfPlayStream, Weights
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
-from tessera.go import RULES, Player, Rules
+from tessera.go import Player, Rules
+from tessera.go.rules import resolve_rules
+from tessera.setting_errors import Problem, SettingError, noted, number, problems_of, whole
 from tessera.vocabulary import MAX_CONTEXT
+
+_ALLOWED = {
+    "val_batches": whole(1),
+    "test_batches": whole(1),
+    "selfplay_share": number("0 to 1", lambda share: 0 <= share <= 1),
+    "selfplay_temperature": number("more than 0", lambda temperature: temperature > 0),
+}
 
 
 class Learner(Protocol):
@@ -72,7 +81,7 @@ class GameDataModule(LightningDataModule):
         selfplay_temperature: divides the logits in those games; below 1 likely moves are likelier.
 
     Raises:
-        ValueError: one line for every argument that is out of range.
+        SettingError: with a problem for every argument that is out of range.
     """
 
     def __init__(
@@ -97,21 +106,18 @@ class GameDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        problems: list[str] = []
-        overrides = {"komi": komi, "ko": ko, "suicide": suicide, "max_moves": max_moves}
-        game_rules = _resolve(rules, overrides, problems)
-        for name, value in (("val_batches", val_batches), ("test_batches", test_batches)):
-            if value < 1:
-                problems.append(f"data.{name} must be at least 1, got {value}.")
-        if not 0 <= selfplay_share <= 1:
-            problems.append(f"data.selfplay_share must be 0 to 1, got {selfplay_share}.")
-        if not selfplay_temperature > 0:
-            problems.append(
-                f"data.selfplay_temperature must be more than 0, got {selfplay_temperature}."
-            )
+        problems: list[Problem] = []
+        game_rules = Rules()
+        own: dict[str, Any] = {"komi": komi, "ko": ko, "suicide": suicide, "max_moves": max_moves}
+        given = {name: value for name, value in own.items() if value is not None}
+        with noted(problems):
+            game_rules = dataclasses.replace(resolve_rules(rules), **given)
+        self.val_batches, self.test_batches = val_batches, test_batches
+        self.selfplay_share, self.selfplay_temperature = selfplay_share, selfplay_temperature
+        problems += problems_of(self, _ALLOWED)
         # Before there is a device, one batch stands for a number that its memory decides.
         self._games_follow_memory = games_per_chunk is None
-        try:
+        with noted(problems):
             self.settings = StreamSettings(
                 board_size=board_size,
                 rules=game_rules,
@@ -123,12 +129,8 @@ class GameDataModule(LightningDataModule):
                 seed=seed,
                 backend=backend,
             )
-        except ValueError as error:
-            problems.append(str(error))
         if problems:
-            raise ValueError("\n".join(problems))
-        self.val_batches, self.test_batches = val_batches, test_batches
-        self.selfplay_share, self.selfplay_temperature = selfplay_share, selfplay_temperature
+            raise SettingError(*problems)
         self.batches_trained = 0
         self._train_stream: GameStream | MixedStream | None = None
         self._selfplay: SelfPlayStream | None = None
@@ -237,7 +239,8 @@ class GameDataModule(LightningDataModule):
     def _selfplay_stream(self, settings: StreamSettings) -> SelfPlayStream:
         trainer, learner = self.trainer, self._learner()
         if trainer is None or learner is None:
-            raise ValueError("data.selfplay_share must be 0 without a trainer and its model.")
+            must = "be 0 without a trainer and its model"
+            raise SettingError(Problem("selfplay_share", self.selfplay_share, must))
         dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
         stream = SelfPlayStream(
             learner.model,
@@ -268,16 +271,3 @@ class GameDataModule(LightningDataModule):
 def _loader(stream: GameStream | MixedStream) -> DataLoader[GameBatch]:
     """A loader that hands over the stream's batches as they are, in this process."""
     return DataLoader(stream, batch_size=None, num_workers=0)
-
-
-def _resolve(rules: str, overrides: dict[str, Any], problems: list[str]) -> Rules:
-    """The preset with the given settings instead of its own; adds what is wrong to ``problems``."""
-    if rules not in RULES:
-        problems.append(f"data.rules must be one of {', '.join(RULES)}, got {rules}.")
-        return Rules()
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        return dataclasses.replace(RULES[rules], **given)
-    except ValueError as error:
-        problems.append(str(error).replace("rules.", "data."))
-        return Rules()

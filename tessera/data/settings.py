@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tessera.data.batch import BYTES_PER_POSITION
 from tessera.go import PLAYERS, Rules
-from tessera.go.contract import described, whole_number
 from tessera.go.record import BYTES_PER_PLY
+from tessera.setting_errors import Problem, SettingError, fits, one_of, or_none, problems_of, whole
 from tessera.vocabulary import MAX_CONTEXT, check_board_size
 
 # Mean length of the built-in players' games over n²: 1.33 on 9×9, 1.22 on 19×19.
@@ -18,6 +16,18 @@ _PLIES_PER_POINT = 1.25
 # Bytes: of a ply in a record and in the tables made of it; of a position in a window, with the
 # number that says where it is cut from.
 _PER_PLY, _PER_POSITION = BYTES_PER_PLY + BYTES_PER_POSITION, BYTES_PER_POSITION + 8
+
+_ALLOWED = {
+    "board_size": check_board_size,
+    "rules": fits("a Rules record", lambda rules: isinstance(rules, Rules)),
+    "player": one_of(*PLAYERS),
+    "backend": one_of("auto", "torch", "triton", words="auto, torch or triton"),
+    "batch_size": whole(1),
+    "games_per_chunk": whole(1),
+    "context": or_none(whole(1)),
+    "windows_per_game": or_none(whole(1)),
+    "seed": whole(),
+}
 
 
 def usual_windows(board_size: int, context: int | None) -> int:
@@ -41,7 +51,7 @@ class StreamSettings:
         backend: as for GPUGoEngine.
 
     Raises:
-        ValueError: one line for every argument that is out of range, called ``data.…`` as in YAML.
+        SettingError: with a problem for every argument that is out of range.
     """
 
     board_size: int = 19
@@ -55,41 +65,17 @@ class StreamSettings:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        problems: list[str] = []
-
-        def check(function: Callable[..., Any], *arguments: Any) -> None:
-            try:
-                function(*arguments)
-            except ValueError as error:
-                problems.append(str(error))
-
-        check(check_board_size, self.board_size, "data.board_size")
-        rules: Any = self.rules
-        if not isinstance(rules, Rules):
-            problems.append(f"data.rules must be a Rules record, got {described(rules)}.")
-        if self.player not in tuple(PLAYERS):
-            allowed = ", ".join(PLAYERS)
-            problems.append(f"data.player must be one of {allowed}, got {self.player}.")
-        if self.backend not in ("auto", "torch", "triton"):
-            problems.append(f"data.backend must be auto, torch or triton, got {self.backend}.")
-        for name in ("batch_size", "games_per_chunk", "context", "windows_per_game"):
-            value = getattr(self, name)
-            if value is not None or name in ("batch_size", "games_per_chunk"):
-                check(whole_number, f"data.{name}", value, 1)
-        check(whole_number, "data.seed", self.seed)
+        problems = problems_of(self, _ALLOWED)
         if self.context is None and self.windows_per_game not in (None, 1):
-            problems.append(
-                "data.windows_per_game must be null or 1 where data.context is null (whole games), "
-                f"got {self.windows_per_game}."
-            )
+            must = "be null or 1 where context is null (whole games)"
+            problems.append(Problem("windows_per_game", self.windows_per_game, must, "context"))
         if not problems and self.rows_per_chunk % self.batch_size:
-            problems.append(
-                f"data.games_per_chunk (={self.games_per_chunk}) times the windows of a game "
-                f"(={self.num_windows}) must be a multiple of data.batch_size, "
-                f"got {self.batch_size}."
-            )
+            rows = f"games_per_chunk (={self.games_per_chunk}) times the windows of a game "
+            rows += f"(={self.num_windows})"
+            must = "be a multiple of batch_size"
+            problems.append(Problem(rows, self.batch_size, must, "batch_size"))
         if problems:
-            raise ValueError("\n".join(problems))
+            raise SettingError(*problems)
 
     @property
     def num_windows(self) -> int:

@@ -14,7 +14,7 @@ from tessera.data.chunk_size import chunk_problem
 from tessera.data.settings import StreamSettings
 from tessera.go import play_games
 from tessera.go.backend import check_device
-from tessera.go.contract import whole_number
+from tessera.setting_errors import fits, whole_number
 from tessera.transfers import owned
 
 # The first game of each use. They are so far apart that no run gets from one into another.
@@ -46,7 +46,7 @@ class GameStream(IterableDataset[GameBatch]):
             loader may take batches that are never trained on.
 
     Raises:
-        ValueError: if a rank or a count is no whole number in its range, or there is no such
+        SettingError: if a rank or a count is no whole number in its range, or there is no such
             device.
         MemoryError: while iterating, if a chunk does not fit on the device.
     """
@@ -66,8 +66,7 @@ class GameStream(IterableDataset[GameBatch]):
         super().__init__()
         world_size = whole_number("world_size", world_size, 1)
         rank = whole_number("rank", rank)
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}.")
+        fits(f"0 to {world_size - 1}", lambda rank: 0 <= rank < world_size)("rank", rank)
         first_number = whole_number("first_number", first_number)
         start_batch = whole_number("start_batch", start_batch, 0)
         if num_batches is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tessera.accelerator import triton_obstacle
+from tessera.setting_errors import Problem, SettingError, one_of
 
 BACKENDS = ("auto", "torch", "triton")
 
@@ -27,14 +28,14 @@ def resolve_backend(backend: str, device: torch.device) -> str:
     """Which of "torch" and "triton"; "auto" takes Triton on every CUDA device that it supports.
 
     Raises:
-        ValueError: if there is no such backend, or Triton cannot run on this device. Its
+        SettingError: if there is no such backend, or Triton cannot run on this device. Its
             interpreter, which its own switch TRITON_INTERPRET=1 turns on, runs on the CPU.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}.")
+    one_of(*BACKENDS)("backend", backend)
     obstacle = "" if backend == "torch" else triton_obstacle(device)
     if backend == "auto":
         return "torch" if obstacle or device.type != "cuda" else "triton"
     if obstacle:
-        raise ValueError(f"backend triton needs {obstacle}; use auto or torch.")
+        form = "{name} {value} needs {must}; use auto or torch."
+        raise SettingError(Problem("backend", backend, obstacle, form=form))
     return backend

@@ -11,30 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessera.vocabulary import as_int
+from tessera.setting_errors import described
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """The value as an int; numpy's whole numbers are taken, bools and 2.0 are not.
-
-    Raises:
-        ValueError: calling the value ``name``, if it is no whole number from ``least`` to ``most``.
-    """
-    number = as_int(value)
-    if number is None:
-        raise ValueError(f"{name} must be a whole number, got {described(value)}.")
-    if least is not None and number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}.")
-    if most is not None and number > most:
-        raise ValueError(f"{name} must be at most {most}, got {number}.")
-    return number
-
-
-def is_number(value: Any) -> bool:
-    """Whether the value is an int or a float, and no bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def whole_numbers(
@@ -77,12 +56,3 @@ def _fits(shape: torch.Size, allowed: tuple[int | None, ...]) -> bool:
     return len(shape) == len(allowed) and all(
         length in (found, None) for found, length in zip(shape, allowed, strict=True)
     )
-
-
-def described(value: Any) -> str:
-    """A value in a message, in one line: of a tensor its shape and dtype."""
-    if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value)
-    return type(value).__name__

@@ -18,10 +18,11 @@ from torch import Tensor
 from tessera.accelerator import memory_problem
 from tessera.go import bitboard, scoring
 from tessera.go.backend import check_device, resolve_backend
-from tessera.go.contract import chosen_games, whole_number, whole_numbers
+from tessera.go.contract import chosen_games, whole_numbers
 from tessera.go.position import Position, Removed, all_in_atari, no_suicide, place
 from tessera.go.rules import Rules, resolve_rules
 from tessera.go.superko import Superko
+from tessera.setting_errors import whole_number
 from tessera.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

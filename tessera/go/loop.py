@@ -13,12 +13,13 @@ from torch import Tensor
 
 from tessera.accelerator import memory_problem
 from tessera.go.backend import check_device
-from tessera.go.contract import whole_number, whole_numbers
+from tessera.go.contract import whole_numbers
 from tessera.go.engine import GPUGoEngine
 from tessera.go.players import Player
 from tessera.go.randomness import MOVE, random_words
 from tessera.go.record import GameRecord, Table, bytes_per_ply, kept_tables
 from tessera.go.rules import Rules, resolve_rules
+from tessera.setting_errors import whole_number
 from tessera.transfers import to_host
 from tessera.vocabulary import check_board_size
 
@@ -77,7 +78,7 @@ class GameLoop:
             raise ValueError(f"num_games and num_slots must be at least 1, got {slots}.")
         self.player, self.seed = player, whole_number("seed", seed)
         self.drops_finished = drops_finished
-        size, rules = check_board_size(board_size), resolve_rules(rules)
+        size, rules = check_board_size("board_size", board_size), resolve_rules(rules)
         device = check_device(device)
         self._described = kept_tables() if tables is None else dict(tables)
         num_bytes = num_games * rules.move_limit(size) * bytes_per_ply(self._described, size)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from tessera.accelerator import memory_problem
 from tessera.go.backend import check_device, resolve_backend
-from tessera.go.contract import whole_number, whole_numbers
+from tessera.go.contract import whole_numbers
 from tessera.go.loop import GameLoop
 from tessera.go.players import get_player
 from tessera.go.record import GameRecord, bytes_per_ply, kept_tables
 from tessera.go.rules import Rules, resolve_rules
+from tessera.setting_errors import whole_number
 from tessera.vocabulary import check_board_size
 
 _GAMES_AT_ONCE = 4096  # enough to make torch's cost per call small; more falls out of the cache
@@ -59,7 +60,7 @@ def play_games(
         MemoryError: if the device has less memory than the record of so many games takes.
     """
     get_player(player)
-    board_size = check_board_size(board_size)
+    board_size = check_board_size("board_size", board_size)
     rules = resolve_rules(rules)
     seed = whole_number("seed", seed)
     device = check_device(device)

@@ -20,6 +20,7 @@ from tessera.go.bitboard import count_points, neighbours, nth_point, unpack
 from tessera.go.engine import GPUGoEngine
 from tessera.go.randomness import below
 from tessera.go.shapes import border, hane_and_cuts, moved, surroundings, true_eyes, two_of_four
+from tessera.setting_errors import one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +191,9 @@ def get_player(name: str) -> ExactPlayer:
     """The built-in player of that name.
 
     Raises:
-        ValueError: if there is none.
+        SettingError: if there is none.
     """
-    if not isinstance(name, str) or name not in PLAYERS:
-        raise ValueError(f"player must be one of {', '.join(PLAYERS)}, got {name}.")
+    one_of(*PLAYERS)("player", name)
     return PLAYERS[name]
 
 

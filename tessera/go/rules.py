@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tessera.go.contract import described, is_number, whole_number
+from tessera.setting_errors import SettingError, fits, number, one_of, or_none, problems_of, whole
 
 _MOST_KOMI = 1e30  # a score, which is float32, is still a number
 _MOST_PLIES = 1_000_000_000  # the kernels count them in 32 bits
 
 Ko = Literal["simple", "positional", "situational"]
 Capture = Literal["chains", "single"]
+
+_ALLOWED = {
+    "ko": one_of(*get_args(Ko)),
+    "capture": one_of(*get_args(Capture)),
+    "suicide": fits("true or false", lambda value: isinstance(value, bool)),
+    "komi": number(f"a number from -{_MOST_KOMI} to {_MOST_KOMI}", lambda x: abs(x) <= _MOST_KOMI),
+    "max_moves": or_none(whole(1, _MOST_PLIES)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ class Rules:
         max_moves: plies after which a game is over, at most a billion; None stands for 2·n².
 
     Raises:
-        ValueError: for an argument outside what is said here.
+        SettingError: with a problem for every argument outside what is said here.
 
     Source: Tromp-Taylor rules; superko names as at Sensei's Library.
     """
@@ -43,21 +51,8 @@ class Rules:
     max_moves: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("ko", self.ko, get_args(Ko)),
-            ("capture", self.capture, get_args(Capture)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"rules.{name} must be one of {', '.join(allowed)}, got {value}.")
-        if not isinstance(self.suicide, bool):
-            raise ValueError(f"rules.suicide must be true or false, got {described(self.suicide)}.")
-        if not is_number(self.komi) or not abs(self.komi) <= _MOST_KOMI:
-            raise ValueError(
-                f"rules.komi must be a number from -{_MOST_KOMI} to {_MOST_KOMI}, "
-                f"got {described(self.komi)}."
-            )
-        if self.max_moves is not None:
-            whole_number("rules.max_moves", self.max_moves, 1, _MOST_PLIES)
+        if problems := problems_of(self, _ALLOWED):
+            raise SettingError(*problems)
 
     def move_limit(self, board_size: int) -> int:
         """Plies after which a game on this board size is over."""
@@ -85,10 +80,9 @@ def resolve_rules(rules: str | Rules) -> Rules:
     """The record behind a preset's name; a record is returned as it is.
 
     Raises:
-        ValueError: if there is no preset of that name.
+        SettingError: if there is no preset of that name.
     """
     if isinstance(rules, Rules):
         return rules
-    if not isinstance(rules, str) or rules not in RULES:
-        raise ValueError(f"rules must be one of {', '.join(RULES)}, got {rules}.")
+    one_of(*RULES)("rules", rules)
     return RULES[rules]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.accelerator import triton_obstacle
+from tessera.setting_errors import Problem, SettingError, fits
 
 ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
 
@@ -47,17 +48,19 @@ class Scan(nn.Module):
         codes: by name, the best first, the plain form last.
 
     Raises:
-        ValueError: if ``scan`` is none of these, or its package is not installed.
+        SettingError: if ``scan`` is none of these, or its package is not installed.
     """
 
     codes: ClassVar[Mapping[ScanName, Code]]
 
     def __init__(self, scan: ScanName = "auto") -> None:
         super().__init__()
-        if scan not in ("auto", *self.codes):
-            raise ValueError(f"scan must be {', '.join(('auto', *self.codes))}, got {scan!r}.")
+        names = ("auto", *self.codes)
+        fits(", ".join(names), lambda scan: scan in names)("scan", scan)
         if scan != "auto" and (missing := self.codes[scan].is_missing()):
-            raise ValueError(f"scan must be auto or torch here, got {scan}: {missing}")
+            form = "{name} must {must}, got {value}"  # which may end in a command
+            value, must = f"{scan}: {missing}", "be auto or torch here"
+            raise SettingError(Problem("scan", value, must, form=form))
         self.scan: ScanName = scan
 
     @classmethod
@@ -65,11 +68,12 @@ class Scan(nn.Module):
         """Which code runs on this device, and why.
 
         Raises:
-            ValueError: if the kernel that was asked for cannot run there.
+            SettingError: if the kernel that was asked for cannot run there.
         """
         if scan != "auto":
             if obstacle := cls.codes[scan].obstacle(device):
-                raise ValueError(f"scan must be auto or torch on {device}, got {scan}: {obstacle}.")
+                must = f"be auto or torch on {device}"
+                raise SettingError(Problem("scan", f"{scan}: {obstacle}", must))
             return scan, "as asked"
         if device.type != "cuda":
             return "torch", "the kernels need a CUDA device"
@@ -84,7 +88,7 @@ class Scan(nn.Module):
         """Which code runs on this tensor.
 
         Raises:
-            ValueError: if the kernel that was asked for cannot run where the tensor is.
+            SettingError: if the kernel that was asked for cannot run where the tensor is.
         """
         return _choose(type(self), self.scan, x.device)
 
@@ -92,7 +96,7 @@ class Scan(nn.Module):
         """The output and last state of the scan's plain form, with its arguments.
 
         Raises:
-            ValueError: if the kernel that was asked for cannot run where the tensors are.
+            SettingError: if the kernel that was asked for cannot run where the tensors are.
         """
         return self.codes[self.choose(x)].run(x, *others, **more)
 

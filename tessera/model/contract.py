@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -9,15 +10,15 @@ from torch import Tensor
 
 from tessera.accelerator import memory_problem
 from tessera.model.state import ModelState, StateTemplate
+from tessera.setting_errors import SettingError, described, number, problems_of
+
+size = number("a whole number of at least 1", lambda x: isinstance(x, int) and x >= 1)
 
 
-def size_problems(**sizes: Any) -> list[str]:
-    """One sentence for every size that is not a whole number of at least 1."""
-    return [
-        f"{name} must be a whole number of at least 1, got {size!r}."
-        for name, size in sizes.items()
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1
-    ]
+def check_sizes(**sizes: Any) -> None:
+    """Raise SettingError with a problem for every size but whole numbers of at least 1."""
+    if problems := problems_of(SimpleNamespace(**sizes), dict.fromkeys(sizes, size)):
+        raise SettingError(*problems)
 
 
 def check_tokens(tokens: Any, axes: tuple[str, ...], vocab_size: int, device: torch.device) -> None:
@@ -30,7 +31,7 @@ def check_tokens(tokens: Any, axes: tuple[str, ...], vocab_size: int, device: to
     is_fine = isinstance(tokens, Tensor) and tokens.dtype in dtypes and tokens.numel() > 0
     if not is_fine or tokens.dim() != len(axes):
         raise ValueError(
-            f"tokens must be ({', '.join(axes)}) int64 and not empty, got {_looks(tokens)}."
+            f"tokens must be ({', '.join(axes)}) int64 and not empty, got {described(tokens)}."
         )
     _check_place("tokens", tokens, device)
     _check_values("tokens", tokens, vocab_size)
@@ -44,7 +45,7 @@ def check_targets(targets: Any, tokens: Tensor, vocab_size: int) -> None:
     is_tensor = isinstance(targets, Tensor)
     if not is_tensor or targets.shape != tokens.shape or targets.dtype != torch.int64:
         raise ValueError(
-            f"targets must be {tuple(tokens.shape)} int64, like tokens, got {_looks(targets)}."
+            f"targets must be {tuple(tokens.shape)} int64, like tokens, got {described(targets)}."
         )
     _check_place("targets", targets, tokens.device)
     _check_values("targets", targets, vocab_size)
@@ -59,7 +60,7 @@ def check_state(state: Any, tokens: Tensor, template: StateTemplate) -> None:
         template: of the model's states.
     """
     if not isinstance(state, ModelState):
-        raise ValueError(f"state must be a ModelState, got {_looks(state)}.")
+        raise ValueError(f"state must be a ModelState, got {described(state)}.")
     if not template.fits(state):
         raise ValueError("state must be of a model with the same mixer, sizes and n_layers.")
     if state.batch_size != len(tokens):
@@ -70,9 +71,8 @@ def check_state(state: Any, tokens: Tensor, template: StateTemplate) -> None:
 
 
 def check_batch_size(batch_size: Any, bytes_per_game: int, device: torch.device | str) -> None:
-    """Raise ValueError or MemoryError unless the state of so many games can be made there."""
-    if problems := size_problems(batch_size=batch_size):
-        raise ValueError(problems[0])
+    """Raise SettingError or MemoryError unless the state of so many games can be made there."""
+    check_sizes(batch_size=batch_size)
     if problem := memory_problem(batch_size * bytes_per_game, torch.device(device)):
         raise MemoryError(f"out of memory: batch_size (={batch_size}) games need {problem}.")
 
@@ -80,7 +80,7 @@ def check_batch_size(batch_size: Any, bytes_per_game: int, device: torch.device 
 def check_mask(name: str, mask: Any, batch_size: int, device: torch.device) -> None:
     """Raise ValueError unless ``mask`` is (B,) bool on the device."""
     if not isinstance(mask, Tensor) or mask.shape != (batch_size,) or mask.dtype != torch.bool:
-        raise ValueError(f"{name} must be ({batch_size},) bool, got {_looks(mask)}.")
+        raise ValueError(f"{name} must be ({batch_size},) bool, got {described(mask)}.")
     _check_place(name, mask, device)
 
 
@@ -97,9 +97,3 @@ def _check_values(name: str, tokens: Tensor, vocab_size: int) -> None:
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{name} must be 0 to {vocab_size - 1}, got {wrong}.")
-
-
-def _looks(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    return type(value).__name__

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.model.contract import size_problems
+from tessera.model.contract import check_sizes
 from tessera.model.parts import FeedForwardSettings
 
 
@@ -30,13 +30,12 @@ class DenseFeedForward(FeedForward):
         expand: hidden units per unit of ``d_model``.
 
     Raises:
-        ValueError: if a size is not a whole number of at least 1.
+        SettingError: if a size is not a whole number of at least 1.
     """
 
     def __init__(self, d_model: int, expand: int = 4) -> None:
         super().__init__()
-        if problems := size_problems(d_model=d_model, expand=expand):
-            raise ValueError("\n".join(problems))
+        check_sizes(d_model=d_model, expand=expand)
         self.up = nn.Linear(d_model, expand * d_model, bias=False)
         self.down = nn.Linear(expand * d_model, d_model, bias=False)
 

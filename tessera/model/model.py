@@ -17,15 +17,16 @@ from tessera.model.block import Blocks, Seen
 from tessera.model.contract import (
     check_batch_size,
     check_mask,
+    check_sizes,
     check_state,
     check_targets,
     check_tokens,
-    size_problems,
 )
 from tessera.model.embeddings import Embedding
 from tessera.model.heads import Head
 from tessera.model.settings import ModelSettings
 from tessera.model.state import ModelState, StateTemplate, Watched
+from tessera.setting_errors import Problem, SettingError
 from tessera.vocabulary import MAX_CONTEXT
 
 
@@ -44,7 +45,7 @@ class GameModel(nn.Module):
         watched: where what a watcher may see passes, see ``MambaStateCapture``.
 
     Raises:
-        ValueError: naming every setting that is out of range, its value and what is allowed.
+        SettingError: with a problem for every setting that is out of range.
     """
 
     def __init__(self, settings: ModelSettings, pad_token: int | None = None) -> None:
@@ -53,7 +54,7 @@ class GameModel(nn.Module):
         vocab_size, d_model = settings.vocab_size, settings.d_model
         pad = vocab_size - 2 if pad_token is None else pad_token
         if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < vocab_size:
-            raise ValueError(f"pad_token must be 0 to {vocab_size - 1}, got {pad}.")
+            raise SettingError(Problem("pad_token", pad, f"be 0 to {vocab_size - 1}"))
         self.settings = settings
         self.vocab_size, self.d_model, self.pad_token = vocab_size, d_model, pad
         build = settings.build
@@ -219,11 +220,10 @@ class GameModel(nn.Module):
             context: tokens of each game in the window, its last ones; at least 1.
 
         Raises:
-            ValueError: as ``forward``; if ``context`` is not a whole number of at least 1.
+            ValueError: as ``forward``; a SettingError if ``context`` is not at least 1.
         """
         self._check_tokens(tokens, "batch", "length")
-        if problems := size_problems(context=context):
-            raise ValueError(problems[0])
+        check_sizes(context=context)
         order = torch.argsort(tokens != self.pad_token, dim=1, stable=True)
         window = tokens.gather(1, order)[:, -context:]
         hidden_BLH, seen = self.blocks.mix(self.embedding(window), window == self.pad_token)
@@ -262,7 +262,7 @@ class MambaModel(GameModel):
         mixer: ``mamba`` or ``mamba2``, whose channels share their step sizes and decay by heads.
 
     Raises:
-        ValueError: naming every argument that is out of range, its value and what is allowed.
+        SettingError: with a problem for every argument that is out of range.
     """
 
     def __init__(
@@ -280,11 +280,9 @@ class MambaModel(GameModel):
     ) -> None:
         own: dict[str, Any] = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "scan": scan}
         sizes = {"vocab_size": vocab_size, "d_model": d_model, "n_layers": n_layers}
-        problems = size_problems(**sizes, d_state=d_state, d_conv=d_conv, expand=expand)
+        check_sizes(**sizes, d_state=d_state, d_conv=d_conv, expand=expand)
         if mixer not in ("mamba", "mamba2"):
-            problems.append(f"mixer must be mamba or mamba2, got {mixer}.")
-        if problems:
-            raise ValueError("\n".join(problems))
+            raise SettingError(Problem("mixer", mixer, "be mamba or mamba2"))
         parts: dict[str, Any] = {**sizes, "mixer": mixer, mixer: own}
         settings = ModelSettings(**parts, checkpoint_activations=checkpoint_activations)
         super().__init__(settings, pad_token)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from tessera.model.trial import try_part
+from tessera.setting_errors import Problem, SettingError
 
 # Where what a user's code raises may come to light, though it began in a line of the user's.
 _NOT_THEIRS = (
@@ -35,11 +36,13 @@ class OwnPart:
     """A part of a user's own; nothing is imported before it is built.
 
     Args:
+        part: embedding, mixer, feed_forward or head: the setting that names it.
         class_path: package, module and class.
         kind: the class that it has to be one of.
         arguments: of the class, beside the sizes that every part of its kind is given.
     """
 
+    part: str
     class_path: str
     kind: type[nn.Module]
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -48,19 +51,19 @@ class OwnPart:
         """The part.
 
         Raises:
-            ValueError: a line, if there is no such class, if it refuses its arguments, or for
-                whatever its code raises.
+            SettingError: if there is no such class, if it refuses its arguments, or for whatever
+                its code raises.
         """
         found = self._found()
         try:
             inspect.signature(found).bind(*sizes, **self.arguments)
         except TypeError as error:
-            raise ValueError(f"arguments of {self.class_path}: {error}.") from error
+            raise self._error(f"arguments of {self.class_path}: {error}.") from error
         device = torch.get_default_device()
         is_described = device.type == "meta"
         # Not every class can be built without memory, so none has to.
         with (
-            _told_in_a_line(self.class_path),
+            self._told(),
             torch.random.fork_rng(devices=[], enabled=is_described),
             torch.device("cpu" if is_described else device),
         ):
@@ -70,11 +73,11 @@ class OwnPart:
         """Build one and ask it for everything that a model asks, on a few positions.
 
         Raises:
-            ValueError: a line, as ``build``, or that says what it has to answer.
+            SettingError: as ``build``, or with what it has to answer.
         """
         with torch.random.fork_rng(devices=[]):
             part = self.build(*sizes)
-            with _told_in_a_line(self.class_path):
+            with self._told():
                 try_part(part.to(device), device, *sizes)
 
     def _found(self) -> type[nn.Module]:
@@ -84,45 +87,48 @@ class OwnPart:
             imported = importlib.import_module(module)
         except ModuleNotFoundError as error:
             asks = f"is {error.name} installed, or its folder in PYTHONPATH?"
-            raise ValueError(f"{path} cannot be imported: {asks}") from error
+            raise self._error(f"{path} cannot be imported: {asks}") from error
         except (Exception, SystemExit) as error:
-            raise _told(module, error) from error
+            raise self._error(*_lines(module, error)) from error
         found = getattr(imported, name, None)
         if found is None:
             others = [key for key, value in vars(imported).items() if _is_a(value, kind)]
             close = difflib.get_close_matches(name, others, 1)
             hint = f" Did you mean {module}.{close[0]}?" if close else ""
-            raise ValueError(f"{module} has no {name}.{hint}")
+            raise self._error(f"{module} has no {name}.{hint}")
         if not _is_a(found, kind):
-            raise ValueError(f"{path} must be a class derived from tessera.model.{kind.__name__}.")
+            raise self._error(f"{path} must be a class derived from tessera.model.{kind.__name__}.")
         if inspect.isabstract(found):
             missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-            raise ValueError(f"{path} must define {missing}.")
+            raise self._error(f"{path} must define {missing}.")
         return found
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Let whatever a user's code raises be a SettingError, but for want of memory."""
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._error(*_lines(self.class_path, error)) from error
+
+    def _error(self, *lines: str) -> SettingError:
+        form = "{name}: {value}"
+        return SettingError(*(Problem(self.part, line, "be of use", form=form) for line in lines))
 
 
 def _is_a(found: Any, kind: type[nn.Module]) -> bool:
     return isinstance(found, type) and issubclass(found, kind)
 
 
-@contextmanager
-def _told_in_a_line(name: str) -> Iterator[None]:
-    """Let whatever a user's code raises be a ValueError, but for want of memory."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise _told(name, error) from error
-
-
-def _told(name: str, error: BaseException) -> ValueError:
+def _lines(name: str, error: BaseException) -> list[str]:
     """What was raised, and in which line of whose code; of a ValueError its own lines."""
     text = str(error)
     if isinstance(error, ValueError) and text:
-        return ValueError("\n".join(f"{name}: {line}" for line in text.splitlines()))
+        return [f"{name}: {line}" for line in text.splitlines()]
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
     where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
     said = f": {' '.join(text.split()).rstrip('.')}" if text else ""
-    return ValueError(f"{name} raised {type(error).__name__}{said}{where}.")
+    return [f"{name} raised {type(error).__name__}{said}{where}."]

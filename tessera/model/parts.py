@@ -14,9 +14,9 @@ from torch import nn
 class PartSettings:
     """A part's settings: a frozen dataclass of primitives, whose docstring says what each is.
 
-    ``build`` makes the part of the sizes that its kind is given, and raises ValueError with a line
-    for every setting that is out of range; ``num_parameters`` states, of the same sizes, how many
-    parameters it will have, by arithmetic, however many that are.
+    ``build`` makes the part of the sizes that its kind is given, and raises SettingError with a
+    problem for every setting that is out of range; ``num_parameters`` states, of the same sizes,
+    how many parameters it will have, by arithmetic, however many that are.
 
     Attributes:
         free: names of settings that may differ when a checkpoint is loaded or a run goes on,
@@ -26,7 +26,7 @@ class PartSettings:
     free: ClassVar[tuple[str, ...]] = ()
 
     def check_on(self, device: torch.device) -> None:
-        """Raise ValueError if the code that was asked for cannot run on this device."""
+        """Raise SettingError if the code that was asked for cannot run on this device."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from itertools import cycle, islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tessera.model.contract import size_problems
+from tessera.model.contract import size
 from tessera.model.embeddings import Embedding, TableSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
@@ -27,6 +27,7 @@ from tessera.model.parts import (
     MixerSettings,
     PartSettings,
 )
+from tessera.setting_errors import Problem, SettingError, problems_of, under
 
 # Each choice: the settings of the parts there are, and the class of which a user's own has to be.
 _KINDS: dict[str, tuple[type[PartSettings], type[nn.Module]]] = {
@@ -35,7 +36,7 @@ _KINDS: dict[str, tuple[type[PartSettings], type[nn.Module]]] = {
     "feed_forward": (FeedForwardSettings, FeedForward),
     "head": (HeadSettings, Head),
 }
-_SIZES = ("vocab_size", "d_model", "n_layers")
+_ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size}
 # Beside those of a part that are free: what a run that goes on may change.
 _FREE = ("vocab_size", "checkpoint_activations")
 
@@ -88,30 +89,35 @@ class ModelSettings:
             if isinstance(part.default, PartSettings) and not isinstance(value, PartSettings):
                 object.__setattr__(self, part.name, type(part.default)(**dict(value)))
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> ModelSettings:
+        """Those among some settings that are a model's; the others are left out."""
+        return cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
+
     def check(self) -> None:
         """Look at what can be known before anything is built.
 
         Raises:
-            ValueError: a line for every size that is out of range and every part there is none of.
+            SettingError: with every size that is out of range and every part there is none of.
         """
-        problems = size_problems(**{name: getattr(self, name) for name in _SIZES})
+        problems = problems_of(self, _ALLOWED)
         if isinstance(self.mixer, list) and not self.mixer:
-            problems.append("mixer must name a mixer, got [].")
+            problems.append(Problem("mixer", self.mixer, "name a mixer"))
         elif not problems and len(self.mixers()) > self.n_layers:
             told = f"{len(self.mixers())} for n_layers={self.n_layers}"
-            problems.append(f"mixer must name no more mixers than there are layers, got {told}.")
+            problems.append(Problem("mixer", told, "name no more mixers than there are layers"))
         for kind, name in self._chosen():
             known = part_names(kind)
             if name not in known and not is_class_path(name):
                 allowed = f"{', '.join(known)} or the path of a class such as my_package.MyPart"
-                problems.append(f"{kind} must be {allowed}, got {name}.")
+                problems.append(Problem(kind, name, f"be {allowed}"))
         problems += [
-            f"own must hold arguments of a part that is chosen, got {path}."
+            Problem("own", path, "hold arguments of a part that is chosen")
             for path in self.own
             if path not in self.own_parts()
         ]
         if problems:
-            raise ValueError("\n".join(problems))
+            raise SettingError(*problems)
 
     def part(self, kind: str, name: str) -> Any:
         """The settings of a part: a ``PartSettings``, or an ``OwnPart``.
@@ -121,7 +127,7 @@ class ModelSettings:
             name: as in the setting of that name.
         """
         if is_class_path(name):
-            return OwnPart(name, _KINDS[kind][1], self.own.get(name, {}))
+            return OwnPart(kind, name, _KINDS[kind][1], self.own.get(name, {}))
         return getattr(self, name)
 
     def parts(self) -> dict[str, PartSettings]:
@@ -141,21 +147,21 @@ class ModelSettings:
         """A part, see ``PartSettings.build``.
 
         Raises:
-            ValueError: a line for every setting that is out of range, beginning with its name.
+            SettingError: with a problem for every setting that is out of range.
         """
-        with _under(f"{kind}: " if is_class_path(name) else f"{name}."):
-            return self.part(kind, name).build(*sizes)
+        part = self.part(kind, name)
+        with nullcontext() if isinstance(part, OwnPart) else under(name):
+            return part.build(*sizes)
 
     def try_own(self, device: torch.device) -> None:
         """Build one of each of the user's own parts, and ask it for all that a model asks.
 
         Raises:
-            ValueError: lines, beginning with the part's kind.
+            SettingError: see ``OwnPart.try_on``.
         """
         for kind, name in self._chosen():
             if is_class_path(name):
-                with _under(f"{kind}: "):
-                    self.part(kind, name).try_on(device, *self._sizes(kind))
+                self.part(kind, name).try_on(device, *self._sizes(kind))
 
     def num_parameters(self) -> int:
         """How many parameters the model has, by arithmetic, without a user's own parts."""
@@ -204,22 +210,6 @@ class ModelSettings:
         if self.feed_forward != "none":
             yield "feed_forward", self.feed_forward
         yield "head", self.head
-
-
-@contextmanager
-def _under(name: str) -> Iterator[None]:
-    """Let every line of a ValueError begin with ``name``."""
-    try:
-        yield
-    except ValueError as error:
-        lines = [f"{name}{line}" for line in str(error).splitlines()]
-        raise ValueError("\n".join(lines)) from error
-
-
-def made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some settings that are ``ModelSettings``'."""
-    names = {f.name for f in fields(ModelSettings)}
-    return {name: value for name, value in settings.items() if name in names}
 
 
 def part_names(kind: str) -> list[str]:

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from tessera.setting_errors import SettingError, number, or_none, problems_of, whole
+
 _MIB = 2**20
+_ALLOWED = {
+    "every_n_steps": whole(1),
+    "only_above": or_none(number("at least 1", lambda ratio: ratio >= 1)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +61,15 @@ class Defragmentation(Callback):
         history: what each defragmentation did, by its step.
 
     Raises:
-        ValueError: one line for every argument that is out of range.
+        SettingError: with a problem for every argument that is out of range.
     """
 
     def __init__(
         self, enabled: bool = True, every_n_steps: int = 100, only_above: float | None = None
     ) -> None:
-        problems = []
-        if every_n_steps < 1:
-            problems.append(
-                f"defragmentation.every_n_steps must be at least 1, got {every_n_steps}."
-            )
-        if only_above is not None and not only_above >= 1:
-            problems.append(f"defragmentation.only_above must be at least 1, got {only_above}.")
-        if problems:
-            raise ValueError("\n".join(problems))
         self.enabled, self.every_n_steps, self.only_above = enabled, every_n_steps, only_above
+        if problems := problems_of(self, _ALLOWED):
+            raise SettingError(*problems)
         self.history: dict[int, Defragmented] = {}
         self._last_step = self._peak = 0
 

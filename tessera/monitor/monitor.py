@@ -55,7 +55,7 @@ class TesseraMonitor(Callback):
         unowned_copies: copies that nobody owns, found in the recorded steps.
 
     Raises:
-        ValueError: one line for every argument that is out of range.
+        SettingError: with a problem for every argument that is out of range.
     """
 
     def __init__(

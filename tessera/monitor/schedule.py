@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from tessera.setting_errors import Problem, SettingError, number, problems_of, whole
+
+_KINDS = ("timing", "game", "state", "memory", "summary", "copies")
+_ALLOWED = {
+    **{f"{kind}_every": whole(0) for kind in _KINDS},
+    "copies_steps": whole(1),
+    "copies_time_ratio": number("above 0 and at most 1", lambda ratio: 0 < ratio <= 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +19,7 @@ class Schedule:
     """Steps between two samples of each kind, 0 for none; see ``TesseraMonitor``.
 
     Raises:
-        ValueError: one line for every figure that is out of range, in the words of the YAML.
+        SettingError: with a problem for every figure that is out of range.
     """
 
     timing_every: int = 1
@@ -23,24 +32,12 @@ class Schedule:
     copies_time_ratio: float = 0.002
 
     def __post_init__(self) -> None:
-        least = {field.name: 0 for field in fields(self) if field.name.endswith("_every")}
-        problems = [
-            f"monitor.{name} must be at least {low}, got {getattr(self, name)}."
-            for name, low in {**least, "copies_steps": 1}.items()
-            if getattr(self, name) < low
-        ]
+        problems = problems_of(self, _ALLOWED)
         if 0 < self.copies_every < self.copies_steps:
-            problems.append(
-                "monitor.copies_every must be 0 or at least monitor.copies_steps "
-                f"(={self.copies_steps}), got {self.copies_every}."
-            )
-        if not 0 < self.copies_time_ratio <= 1:
-            problems.append(
-                "monitor.copies_time_ratio must be above 0 and at most 1, "
-                f"got {self.copies_time_ratio}."
-            )
+            must = f"be 0 or at least copies_steps (={self.copies_steps})"
+            problems.append(Problem("copies_every", self.copies_every, must, "copies_steps"))
         if problems:
-            raise ValueError("\n".join(problems))
+            raise SettingError(*problems)
 
     def every(self, kind: str) -> int:
         """Steps between two samples of ``kind``; 0 for none."""

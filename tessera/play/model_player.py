@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tessera.go import Choice, GPUGoEngine
-from tessera.go.contract import described, is_number
 from tessera.go.randomness import draw
 from tessera.model import GameModel, ModelState
+from tessera.setting_errors import number
 from tessera.vocabulary import Vocabulary, board_size_of, num_tokens
 
 _LEAST_TEMPERATURE = 1e-30  # of two logits only the larger one counts, and float32 holds both
@@ -49,8 +49,7 @@ class ModelPlayer:
         dtype: torch.dtype = torch.float32,
         passes_last: bool = False,
     ) -> None:
-        if not is_number(temperature) or not temperature > 0:
-            raise ValueError(f"temperature must be more than 0, got {described(temperature)}.")
+        number("more than 0", lambda x: x > 0)("temperature", temperature)
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, got {dtype}.")
         self.board_size = board_size_of(model.vocab_size)

@@ -100,7 +100,7 @@ def _board_size(root: Node) -> int:
     columns, rows = int(size[1]), int(size[2] or size[1])
     if columns != rows:
         raise ValueError(f"{_shown('SZ', root['SZ'])} is not square.")
-    check_board_size(columns, "the SGF's board size")
+    check_board_size("the SGF's board size", columns)
     return columns
 
 

@@ -14,12 +14,11 @@ import torch
 
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
+from tessera.setting_errors import SettingError, under
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpoint_parts import ContentError, check_dense, check_weights, named, shown
 from tessera.training.checkpoint_progress import check_progress
 from tessera.training.module import TesseraModule
-from tessera.training.resume import model_of
 from tessera.vocabulary import MIN_BOARD_SIZE, board_size_of, num_tokens
 
 _WORDS = {
@@ -56,8 +55,9 @@ def check_content(
         module = _module_of(checkpoint, named)
         check_weights("state_dict", checkpoint["state_dict"], module.state_dict())
         check_progress(checkpoint, module, is_fit)
-    except ContentError as error:
-        raise CheckpointError(f"{path} cannot be used: {error}.") from error
+    except (ContentError, SettingError) as error:
+        told = str(error).splitlines()[0].rstrip(".")
+        raise CheckpointError(f"{path} cannot be used: {told}.") from error
 
 
 def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> TesseraModule:
@@ -68,22 +68,21 @@ def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> Tessera
     _check_settings("hyper_parameters", settings, "model", schedule | _hints(ModelSettings))
     of_data = _hints(GameDataModule.__init__)
     _check_settings("datamodule_hyper_parameters", games, "data", of_data)
-    model = model_of(checkpoint)
+    model = ModelSettings.of(settings)
     for own in model.own_parts():
         if own not in named:
             raise ContentError(f"its {own} is used only if the command line or a file names it")
-    try:
+    with under("model"):
         model.check()
-    except ValueError as error:
-        raise ContentError(f"model.{str(error).splitlines()[0].rstrip('.')}") from error
     _check_sizes(model, checkpoint.get("state_dict"))
     try:
         # On which machine the run was is none of the checkpoint's concern.
-        GameDataModule(**{**games, "backend": "auto"})
-        with torch.device("meta"):
+        with under("data"):
+            GameDataModule(**{**games, "backend": "auto"})
+        with under("model"), torch.device("meta"):
             module = TesseraModule(**_on_any_machine(settings))
     except (ValueError, OverflowError, RuntimeError) as error:
-        raise ContentError(str(error).splitlines()[0].rstrip(".")) from error
+        raise error if isinstance(error, SettingError) else ContentError(str(error)) from error
     tokens = module.model.vocab_size
     board_size = games.get("board_size", board_size_of(tokens))
     wanted = num_tokens(board_size)
@@ -102,7 +101,7 @@ def _hints(of: Any) -> dict[str, Any]:
 
 def _on_any_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same with every choice of code left to the machine."""
-    parts = ModelSettings(**made_of(settings)).parts()
+    parts = ModelSettings.of(settings).parts()
     codes = {
         name: {**settings.get(name, {}), "scan": "auto"}
         for name, part in parts.items()

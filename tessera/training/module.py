@@ -12,10 +12,18 @@ from torch import Tensor, nn
 from tessera.data import GameBatch
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
+from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
 from tessera.training.metrics import NextMoveMetrics
 from tessera.transfers import owned, to_host
 
 FIGURES = ("loss", "floor_nats", "excess_nats")
+_ALLOWED = {
+    "lr": number("more than 0", lambda lr: 0 < lr < math.inf),
+    "warmup_steps": whole(0),
+    "decay_steps": or_none(whole(1)),
+    "min_lr_ratio": number("0 to 1", lambda ratio: 0 <= ratio <= 1),
+    "weight_decay": number("at least 0", lambda decay: 0 <= decay < math.inf),
+}
 
 
 class TesseraModule(LightningModule):
@@ -36,7 +44,7 @@ class TesseraModule(LightningModule):
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
-        ValueError: one line for every argument that is out of range.
+        SettingError: with a problem for every argument that is out of range.
     """
 
     held_out_needs = NextMoveMetrics.needs
@@ -53,34 +61,15 @@ class TesseraModule(LightningModule):
     ) -> None:
         super().__init__()
         settings = ModelSettings(**model)
-        schedule = {
-            "lr": lr,
-            "warmup_steps": warmup_steps,
-            "decay_steps": decay_steps,
-            "min_lr_ratio": min_lr_ratio,
-            "weight_decay": weight_decay,
-            "compile": compile,
-        }
-        self.save_hyperparameters({**schedule, **settings.as_dict()})
-        problems = []
-        try:
+        schedule = {"lr": lr, "warmup_steps": warmup_steps, "decay_steps": decay_steps}
+        schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay, "compile": compile}
+        self.save_hyperparameters(schedule | settings.as_dict())
+        problems: list[Problem] = []
+        with noted(problems):
             self.model = GameModel(settings)
-        except ValueError as error:
-            problems += [f"model.{line}" for line in str(error).splitlines()]
-        checks = (
-            ("lr", 0 < lr < math.inf, "more than 0"),
-            ("warmup_steps", warmup_steps >= 0, "at least 0"),
-            ("decay_steps", decay_steps is None or decay_steps >= 1, "at least 1"),
-            ("min_lr_ratio", 0 <= min_lr_ratio <= 1, "0 to 1"),
-            ("weight_decay", 0 <= weight_decay < math.inf, "at least 0"),
-        )
-        problems += [
-            f"model.{name} must be {allowed}, got {schedule[name]}."
-            for name, fine, allowed in checks
-            if not fine
-        ]
+        problems += problems_of(self.hparams, _ALLOWED)
         if problems:
-            raise ValueError("\n".join(problems))
+            raise SettingError(*problems)
         self.pad_token = self.model.pad_token
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps

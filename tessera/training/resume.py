@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
+from tessera.setting_errors import Problem
 from tessera.vocabulary import board_size_of
 
 # What a run that goes on may change of its data: no game that was played depends on it.
@@ -41,15 +41,10 @@ def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def model_of(checkpoint: Mapping[str, Any]) -> ModelSettings:
-    """What the checkpoint's model is made of."""
-    return ModelSettings(**made_of(checkpoint.get("hyper_parameters", {})))
-
-
 def conflicts(
     path: Path, checkpoint: Mapping[str, Any], wanted: Mapping[str, Any], is_fit: bool
-) -> list[str]:
-    """One line for every setting that cannot differ from the checkpoint's.
+) -> list[Problem]:
+    """A problem for every setting that cannot differ from the checkpoint's.
 
     Args:
         path: the checkpoint's file, for the message.
@@ -57,13 +52,13 @@ def conflicts(
         wanted: the settings asked for, by the names of the command line.
         is_fit: whether training goes on; a measurement may be made on other games.
     """
-    had = settings_of(checkpoint)
-    fixed = ["data.board_size", *(f"model.{name}" for name in model_of(checkpoint).fixed())]
+    had, model = settings_of(checkpoint), ModelSettings.of(checkpoint.get("hyper_parameters", {}))
+    fixed = ["data.board_size", *(f"model.{name}" for name in model.fixed())]
     if is_fit:
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]
     return [
-        f"{name} must be {_text(had[name])} to go on from {path}, got {_text(wanted[name])}."
+        Problem(name, _text(wanted[name]), f"be {_text(had[name])} to go on from {path}")
         for name in dict.fromkeys(fixed)
         if name in had and wanted[name] != had[name]
     ]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tessera.setting_errors import Problem, SettingError
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpointing import LAST
 
@@ -48,7 +49,7 @@ class RunFolder:
         made: the folders that were not there before it, each before the one that holds it.
 
     Raises:
-        ValueError: for another name, or one that is too long.
+        SettingError: for another name, or one that is too long.
     """
 
     name: str
@@ -58,9 +59,11 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"run_name must be letters, digits, . - and _, got {self.name!r}.")
+            raise SettingError(
+                Problem("run_name", repr(self.name), "be letters, digits, . - and _")
+            )
         if (length := len(os.fsencode(self.name))) > _LONGEST:
-            raise ValueError(f"run_name must be at most {_LONGEST} bytes long, got {length}.")
+            raise SettingError(Problem("run_name", length, f"be at most {_LONGEST} bytes long"))
 
     @property
     def checkpoints(self) -> Path:

@@ -24,13 +24,13 @@ def test_settings_replace_those_of_the_preset() -> None:
     assert module.settings.rules == Rules("situational", False, "chains", 0.5, 40)
 
 
-def test_all_that_is_wrong_is_said_at_once_in_the_words_of_the_yaml() -> None:
+def test_all_that_is_wrong_is_said_at_once_by_the_names_of_the_arguments() -> None:
     with pytest.raises(ValueError) as error:
         data(board_size=1, ko="super", val_batches=0)
     assert str(error.value).splitlines() == [
-        "data.ko must be one of simple, positional, situational, got super.",
-        "data.val_batches must be at least 1, got 0.",
-        "data.board_size must be 2 to 19, got 1.",
+        "ko must be one of simple, positional, situational, got super.",
+        "val_batches must be at least 1, got 0.",
+        "board_size must be 2 to 19, got 1.",
     ]
 
 

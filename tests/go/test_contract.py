@@ -284,17 +284,17 @@ def test_all_of_the_memory_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"komi": float("nan")}, "rules.komi must be a number from -1e+30 to 1e+30, got nan."),
+        ({"komi": float("nan")}, "komi must be a number from -1e+30 to 1e+30, got nan."),
         ({"komi": float("inf")}, "got inf."),
-        ({"komi": 10**400}, "rules.komi must be a number"),
+        ({"komi": 10**400}, "komi must be a number"),
         ({"komi": "7.5"}, "got '7.5'."),
         ({"komi": True}, "got True."),
-        ({"max_moves": 0}, "rules.max_moves must be at least 1, got 0."),
-        ({"max_moves": 2.5}, "rules.max_moves must be a whole number, got 2.5."),
-        ({"max_moves": True}, "rules.max_moves must be a whole number, got True."),
-        ({"max_moves": 10**12}, "rules.max_moves must be at most 1000000000, got 10"),
-        ({"suicide": "no"}, "rules.suicide must be true or false, got 'no'."),
-        ({"ko": ["simple"]}, "rules.ko must be one of simple, positional, situational, got"),
+        ({"max_moves": 0}, "max_moves must be at least 1, got 0."),
+        ({"max_moves": 2.5}, "max_moves must be a whole number, got 2.5."),
+        ({"max_moves": True}, "max_moves must be a whole number, got True."),
+        ({"max_moves": 10**12}, "max_moves must be at most 1000000000, got 10"),
+        ({"suicide": "no"}, "suicide must be true or false, got 'no'."),
+        ({"ko": ["simple"]}, "ko must be one of simple, positional, situational, got"),
     ],
 )
 def test_wrong_rules_are_named_with_their_value(arguments: dict, message: str) -> None:

@@ -21,8 +21,8 @@ def test_on_a_cpu_nothing_is_done(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"every_n_steps": 0}, "defragmentation.every_n_steps must be at least 1, got 0."),
-        ({"only_above": 0.9}, "defragmentation.only_above must be at least 1, got 0.9."),
+        ({"every_n_steps": 0}, "every_n_steps must be at least 1, got 0."),
+        ({"only_above": 0.9}, "only_above must be at least 1, got 0.9."),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments: dict, message: str) -> None:

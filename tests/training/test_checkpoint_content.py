@@ -187,6 +187,27 @@ def test_what_every_command_uses_is_checked(
         assert message in str(refusal(checkpoint, is_fit))
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ((HYPER, "lr"), -1.0, "model.lr must be more than 0, got -1.0"),
+        ((HYPER, "d_model"), 0, "model.d_model must be a whole number of at least 1, got 0"),
+        (
+            (HYPER, "mamba", "d_conv"),
+            0,
+            "model.mamba.d_conv must be a whole number of at least 1, got 0",
+        ),
+        ((DATA, "batch_size"), 0, "data.batch_size must be at least 1, got 0"),
+        ((DATA, "max_moves"), 0, "data.max_moves must be at least 1, got 0"),
+    ],
+)
+def test_a_setting_is_named_under_its_section(
+    checkpoint: Checkpoint, path: tuple, value: Any, told: str
+) -> None:
+    at(*path)(checkpoint, value)
+    assert str(refusal(checkpoint, is_fit=False)) == f"{told}."
+
+
 @pytest.mark.parametrize(("path", "value", "message"), ONLY_FIT)
 def test_what_training_goes_on_from_is_checked_for_training_only(
     checkpoint: Checkpoint, path: tuple, value: Any, message: str

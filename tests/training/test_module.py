@@ -131,13 +131,13 @@ def test_a_prediction_is_a_distribution_without_padding() -> None:
     assert chances[:, 10].count_nonzero() == 0
 
 
-def test_all_that_is_wrong_is_said_at_once_in_the_words_of_the_yaml() -> None:
+def test_all_that_is_wrong_is_said_at_once_by_the_names_of_the_arguments() -> None:
     with pytest.raises(ValueError) as error:
         module(d_model=0, n_layers=-1, lr=math.nan, warmup_steps=-1, min_lr_ratio=2.0)
     assert str(error.value).splitlines() == [
-        "model.d_model must be a whole number of at least 1, got 0.",
-        "model.n_layers must be a whole number of at least 1, got -1.",
-        "model.lr must be more than 0, got nan.",
-        "model.warmup_steps must be at least 0, got -1.",
-        "model.min_lr_ratio must be 0 to 1, got 2.0.",
+        "d_model must be a whole number of at least 1, got 0.",
+        "n_layers must be a whole number of at least 1, got -1.",
+        "lr must be more than 0, got nan.",
+        "warmup_steps must be at least 0, got -1.",
+        "min_lr_ratio must be 0 to 1, got 2.0.",
     ]

@@ -18,6 +18,7 @@ from tessera.commands.bench.report import Report
 from tessera.commands.bench.train_speed import TrainReport
 from tessera.commands.json_file import write_json
 from tessera.go import Rules
+from tessera.setting_errors import Problem, noted, or_none, problems_of, whole
 from tessera.vocabulary import check_board_size
 
 _KINDS = {
@@ -26,6 +27,7 @@ _KINDS = {
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
 }
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
+_ALLOWED = {name: or_none(whole(1, most)) for name, most in _MOST.items()}
 _LONGEST_S = 3_600
 _GAMES, _GAMES_ON_A_GPU = 256, 16_384  # of self-play, at once
 
@@ -88,21 +90,15 @@ def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
 
 def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:
     """The device, once every argument has been looked at; all problems are said in one line."""
-    problems = []
+    problems: list[Problem] = []
     for size in arguments.board_size or ():
-        try:
-            check_board_size(size, "--board_size")
-        except ValueError as error:
-            problems.append(str(error))
-    for name, most in _MOST.items():
-        value = getattr(arguments, name, None)
-        if value is not None and not 1 <= value <= most:
-            allowed = "at least 1" if value < 1 else f"at most {most}"
-            problems.append(f"--{name} must be {allowed}, got {value}.")
+        with noted(problems):
+            check_board_size("board_size", size)
+    problems += problems_of(arguments, _ALLOWED)
     if not 0 < arguments.seconds <= _LONGEST_S:
-        allowed = f"at most {_LONGEST_S}" if arguments.seconds > 0 else "more than 0"
-        problems.append(f"--seconds must be {allowed}, got {arguments.seconds}.")
-    device = find_device(arguments, parser, problems)
+        must = f"be at most {_LONGEST_S}" if arguments.seconds > 0 else "be more than 0"
+        problems.append(Problem("seconds", arguments.seconds, must))
+    device = find_device(arguments, parser, [f"--{problem}" for problem in problems])
     if arguments.board_size is None:
         arguments.board_size = [19, 9] if device.type == "cuda" else [19]
     if problem := _memory_problem(arguments, device):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tessera.commands.ending import say
-from tessera.commands.fit.lightning_cli import SettingsError, TesseraCLI
+from tessera.commands.fit.lightning_cli import TesseraCLI
 from tessera.commands.one_line import one_line
 from tessera.commands.quiet import quieten
 from tessera.data.stream import is_out_of_memory
+from tessera.setting_errors import SettingError
 from tessera.training.checkpoint_file import CheckpointError, SaveError
 from tessera.training.checkpointing import DivergedError
 from tessera.training.processes import OtherProcessError
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     quieten()
     try:
         TesseraCLI(argv)
-    except (SettingsError, CheckpointError, FolderError) as error:
+    except (SettingError, CheckpointError, FolderError) as error:
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
     except (DivergedError, OtherProcessError, SaveError) as error:
         return say(str(error), 1)

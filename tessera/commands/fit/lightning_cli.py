@@ -31,9 +31,9 @@ from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.data.stream import is_out_of_memory
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
+from tessera.setting_errors import Problem, SettingError
 from tessera.signals import Stopped
 from tessera.training.checkpoint_content import check_content
 from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
@@ -71,10 +71,6 @@ _TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
-class SettingsError(ValueError):
-    """Settings that cannot be run; a line for each problem."""
-
-
 class TesseraCLI(LightningCLI):
     """Parses the command line, builds everything and runs the command.
 
@@ -82,7 +78,7 @@ class TesseraCLI(LightningCLI):
         args: the command and its options.
 
     Raises:
-        SettingsError: if the settings cannot be run.
+        SettingError: if the settings cannot be run.
         CheckpointError: if the checkpoint cannot be used, or another process writes to its run.
         SaveError: if a checkpoint cannot be written.
     """
@@ -143,18 +139,13 @@ class TesseraCLI(LightningCLI):
         config = parser.parse_args(self._options)
         command, settings = config.subcommand, config[config.subcommand]
         run_name = _run_name(settings)
-        try:
-            RunFolder(run_name, 0)
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
+        RunFolder(run_name, 0)  # refuses a name that is none
         if settings.ckpt_path is not None:
             if not str(settings.ckpt_path).isprintable():
-                raise SettingsError(
-                    one_line(f"ckpt_path must be a file, got {settings.ckpt_path}.")
-                )
+                raise SettingError(one_line(f"ckpt_path must be a file, got {settings.ckpt_path}."))
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
             checkpoint = read_checkpoint(path)
-            named = ModelSettings(**made_of(settings.model.as_dict())).own_parts()
+            named = ModelSettings.of(settings.model.as_dict()).own_parts()
             check_content(path, checkpoint, command == "fit", named)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
@@ -164,23 +155,23 @@ class TesseraCLI(LightningCLI):
             self._check_checkpoint(command, path, checkpoint, settings)
             self._step = checkpoint.get("global_step")
         elif command != "fit":
-            raise SettingsError("ckpt_path must name the model, or be last; got none.")
+            raise SettingError("ckpt_path must name the model, or be last; got none.")
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
         problems = run_problems(settings, defaults, command)
-        if problems := problems + json_problems(settings.get("json")):
-            raise SettingsError("\n".join(problems))
+        if problems := [*problems, *json_problems(settings.get("json"))]:
+            raise SettingError(*problems)
         self.config = config
 
     def _check_checkpoint(
         self, command: str, path: Path, checkpoint: dict[str, Any], settings: Namespace
     ) -> None:
         wanted = {name: settings[name] for name in settings_of(checkpoint)}
-        problems = conflicts(path, checkpoint, wanted, command == "fit")
+        problems: list[Problem | str] = [*conflicts(path, checkpoint, wanted, command == "fit")]
         if command == "fit":
             problems += spent_limits(settings.trainer, checkpoint, path)
         if problems:
-            raise SettingsError("\n".join(problems))
+            raise SettingError(*problems)
 
     def _parse_ckpt_path(self) -> None:
         """Done already; Lightning's own would let the checkpoint overrule the command line."""
@@ -191,19 +182,19 @@ class TesseraCLI(LightningCLI):
         """Build everything."""
         try:
             super().instantiate_classes()
-        except (OSError, MemoryError, SettingsError):
+        except (OSError, MemoryError, SettingError):
             raise
         except Exception as error:  # what a class that the user named says of its arguments
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
-            raise SettingsError(said_by_a_class(error)) from error
+            raise SettingError(said_by_a_class(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with this program's callbacks, logger and checkpoint files."""
         settings = self._get(self.config_init, "trainer")
         if not isinstance(settings.strategy, str | DDPStrategy | SingleDeviceStrategy):
             kind = type(settings.strategy).__name__
-            raise SettingsError(f"trainer.strategy must be a kind of DDPStrategy, got {kind}.")
+            raise SettingError(f"trainer.strategy must be a kind of DDPStrategy, got {kind}.")
         plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins]
         config = {**settings, "plugins": [*filter(None, plugins), AtomicCheckpointIO()], **kwargs}
         config["profiler"] = settings.profiler or Unprofiled()
@@ -289,7 +280,7 @@ class TesseraCLI(LightningCLI):
             with EndedTogether(self.trainer):
                 super()._run_subcommand(subcommand)
         except MisconfigurationException as error:  # the trainer's, of a callback or a logger
-            raise SettingsError(one_line(str(error))) from error
+            raise SettingError(one_line(str(error))) from error
         finally:
             torch.set_num_threads(threads)
 
@@ -343,7 +334,7 @@ class TesseraCLI(LightningCLI):
         try:
             games = given_games(self._setting("games"), settings)
         except ValueError as error:
-            raise SettingsError(str(error)) from error
+            raise SettingError(str(error)) from error
         print_predictions(self.trainer, model, games, settings, ckpt_path)
 
 

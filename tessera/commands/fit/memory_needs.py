@@ -1,4 +1,4 @@
-"""Settings that no memory here can hold, found by arithmetic before anything is built.
+"""Namespace that no memory here can hold, found by arithmetic before anything is built.
 
 The figures are lower bounds: what is refused could not have run, what is let through may still
 not fit, which the device says when it happens.
@@ -6,11 +6,11 @@ not fit, which the device says when it happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
 from tessera.accelerator import device_memory
 from tessera.data.batch import BYTES_PER_POSITION
@@ -18,9 +18,6 @@ from tessera.data.settings import usual_windows
 from tessera.go import RULES
 from tessera.go.record import BYTES_PER_PLY
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
-
-Settings = Mapping[str, Any]
 
 _TRAINED, _LOADED = 16, 4  # of a parameter: itself, gradient and two moments; itself alone
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -32,17 +29,17 @@ class _Need:
     """What takes memory, how much of it, and the settings that it follows from."""
 
     what: str
-    num_bytes: Callable[[Settings], int]
+    num_bytes: Callable[[Namespace], int]
     names: tuple[str, ...]
 
 
 def memory_problems(
-    settings: Settings, defaults: Settings, device: torch.device, command: str
+    settings: Namespace, defaults: Namespace, device: torch.device, command: str
 ) -> list[str]:
     """One line for each thing that cannot fit into the memory.
 
     Args:
-        settings: all of ``data.`` and ``model.`` by name, each in its range.
+        settings: of the command, those of the data and the model in their ranges.
         defaults: the same, as they are if nobody sets them.
         device: where the games and the model are.
         command: fit, validate, test or predict.
@@ -59,7 +56,7 @@ def memory_problems(
         blamed = [
             name
             for name in need.names
-            if need.num_bytes({**settings, name: defaults[name]}) <= there
+            if need.num_bytes(settings.clone().update(defaults[name], name)) <= there
         ] or [name for name in need.names if settings[name] != defaults[name]]
         if named.issuperset(blamed):  # of which it was said already
             continue
@@ -72,7 +69,7 @@ def memory_problems(
     return problems
 
 
-def _needs(command: str, settings: Settings) -> list[_Need]:
+def _needs(command: str, settings: Namespace) -> list[_Need]:
     trains = command == "fit"
     weights = ("model.n_layers", "model.d_model", *_of_parts(settings))
     needs = [_Need("the model", lambda s: _weights(s, trains), weights)]
@@ -89,18 +86,12 @@ def _needs(command: str, settings: Settings) -> list[_Need]:
     return needs
 
 
-def _model(s: Settings) -> ModelSettings:
+def _model(s: Namespace) -> ModelSettings:
     """What the model is made of."""
-    nested: dict[str, Any] = {}
-    for name, value in s.items():
-        section, _, rest = name.partition(".")
-        part, _, own = rest.partition(".")
-        if section == "model":
-            nested[part] = {**nested.get(part, {}), own: value} if own else value
-    return ModelSettings(**made_of(nested))
+    return ModelSettings.of(s.model.as_dict())
 
 
-def _of_parts(s: Settings) -> list[str]:
+def _of_parts(s: Namespace) -> list[str]:
     """The sizes among the settings of the parts that are used."""
     names = (
         f"model.{name}.{key}" for name, part in _model(s).parts().items() for key in vars(part)
@@ -108,46 +99,46 @@ def _of_parts(s: Settings) -> list[str]:
     return [name for name in names if type(s[name]) is int]
 
 
-def _weights(s: Settings, trains: bool) -> int:
+def _weights(s: Namespace, trains: bool) -> int:
     return _model(s).num_parameters() * (_TRAINED if trains else _LOADED)
 
 
-def _plies(s: Settings) -> int:
+def _plies(s: Namespace) -> int:
     """The longest game there can be; a record has room for it."""
     given = s["data.max_moves"]
     return RULES[s["data.rules"]].move_limit(s["data.board_size"]) if given is None else given
 
 
-def _width(s: Settings) -> int:
+def _width(s: Namespace) -> int:
     return max(_plies(s) + 1, s["data.context"] or 0)
 
 
-def _windows(s: Settings) -> int:
+def _windows(s: Namespace) -> int:
     given = s["data.windows_per_game"]
     return usual_windows(s["data.board_size"], s["data.context"]) if given is None else given
 
 
-def _games(s: Settings, games: int, rows: int) -> int:
+def _games(s: Namespace, games: int, rows: int) -> int:
     """Games that are held at once, and as many rows cut from them."""
     windows = 0 if s["data.context"] is None else rows * s["data.context"]
     per_game = BYTES_PER_PLY * _plies(s) + BYTES_PER_POSITION * _width(s)
     return games * per_game + BYTES_PER_POSITION * windows
 
 
-def _chunk(s: Settings) -> int:
+def _chunk(s: Namespace) -> int:
     games = s["data.games_per_chunk"] or 1
     return _games(s, games, games * _windows(s))
 
 
-def _held_out(part: str) -> Callable[[Settings], int]:
-    def num_bytes(s: Settings) -> int:
+def _held_out(part: str) -> Callable[[Namespace], int]:
+    def num_bytes(s: Namespace) -> int:
         rows = s[f"data.{part}_batches"] * s["data.batch_size"]
         return _games(s, -(-rows // _windows(s)), rows)
 
     return num_bytes
 
 
-def _step(s: Settings) -> int:
+def _step(s: Namespace) -> int:
     """What the backward pass finds of the channels: two rows in, two out, of two bytes."""
     model = _model(s)
     # Of a mixer that is not known, its input only.

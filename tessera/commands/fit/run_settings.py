@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jsonargparse import Namespace
@@ -15,22 +14,29 @@ from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.go.backend import resolve_backend
 from tessera.model import ModelSettings
-from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
+from tessera.setting_errors import Problem, fits, noted, or_none, problems_of, under, whole
 from tessera.training.module import TesseraModule
 
 _MOST_THREADS = 1024  # a system gives out only so many, and no machine has as many cores
-_RANGES = {
-    "checkpoint_every_n_steps": (1, math.inf),
-    "picture_every_n_validations": (0, math.inf),
-    "cpu_threads": (1, _MOST_THREADS),
-    "seed_everything": (0, 2**32 - 1),  # of torch's and NumPy's generators
+_MOST_SEED = 2**32 - 1  # of torch's and NumPy's generators
+_NOTHING = fits("null", lambda value: value is None)
+_ALLOWED = {
+    "checkpoint_every_n_steps": or_none(whole(1)),
+    "picture_every_n_validations": or_none(whole(0)),
+    "cpu_threads": or_none(fits(f"1 to {_MOST_THREADS}", lambda n: 1 <= n <= _MOST_THREADS)),
+    "seed_everything": or_none(fits(f"0 to {_MOST_SEED}", lambda seed: 0 <= seed <= _MOST_SEED)),
+    # Configurations that were written down hold them; there is nothing to choose.
+    "weights_only": _NOTHING,
+    "return_predictions": _NOTHING,
 }
 _TOO_LARGE = 2**63
 
+Lines = Sequence[Problem | str]
 
-def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list[str]:
-    """One line for every setting that cannot be run.
+
+def run_problems(settings: Namespace, defaults: Namespace, command: str) -> Lines:
+    """A line for every setting that cannot be run.
 
     Args:
         settings: of the command, parsed.
@@ -39,29 +45,20 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> list
     """
     if problems := _unusable(settings):
         return problems
-    problems = [
-        f"{name} must be {f'at least {low}' if high == math.inf else f'{low} to {high}'}, "
-        f"got {settings[name]}."
-        for name, (low, high) in _RANGES.items()
-        if settings[name] is not None and not low <= settings[name] <= high
-    ]
-    # Configurations that were written down hold them; there is nothing to choose.
-    problems += [
-        f"{name} must be null, got {settings[name]}."
-        for name in ("weights_only", "return_predictions")
-        if settings.get(name) is not None
-    ]
-    problems += trainer_problems(settings.trainer, command)
-    of_data = _refused(GameDataModule, settings.data)
-    problems += of_data
-    problems += _refused(TesseraMonitor, settings.monitor)
-    problems += _refused(Defragmentation, settings.defragmentation)
-    of_model = _of_the_model(settings, defaults, command, has_data=not of_data)
+    problems = [*problems_of(settings, _ALLOWED), *trainer_problems(settings.trainer, command)]
+    rooms = {"data": GameDataModule, "monitor": TesseraMonitor, "defragmentation": Defragmentation}
+    refused: list[Problem] = []
+    for section, build in rooms.items():
+        with noted(refused), under(section):
+            build(**settings[section])
+    has_data = all(problem.section != "data." for problem in refused)
+    of_model = _of_the_model(settings, defaults, command, has_data)
     # Of code that there is nowhere it need not be said that it is not here.
-    return problems + of_model + ([] if of_data or of_model else _of_the_device(settings))
+    of_device = _of_the_device(settings) if has_data and not of_model else []
+    return [*problems, *refused, *of_model, *of_device]
 
 
-def _unusable(settings: Namespace) -> list[str]:
+def _unusable(settings: Namespace) -> Lines:
     """Numbers and texts that nothing can be done with; they would break other checks."""
     problems = []
     for name, value in settings.items():  # of all sections, by their whole names
@@ -76,38 +73,39 @@ def _unusable(settings: Namespace) -> list[str]:
     return problems
 
 
-def _of_the_model(
-    settings: Namespace, defaults: Namespace, command: str, has_data: bool
-) -> list[str]:
+def _of_the_model(settings: Namespace, defaults: Namespace, command: str, has_data: bool) -> Lines:
     """What the model refuses, and what has no room in the memory."""
     given = settings.model.as_dict()
     if not has_data:  # and so no vocabulary
         del given["vocab_size"]
-    model = ModelSettings(**made_of(given))
-    if problems := _refused(model.check, ()):
-        return [f"model.{line}" for line in problems]
-    # A model is built last, and without memory: of huge sizes not even that could be done.
-    if has_data:
-        every, usual = _flat(settings), _flat(defaults)
-        if problems := memory_problems(every, usual, device_of(settings), command):
-            return problems
-        if problems := _refused(model.try_own, (device_of(settings),)):
-            return [f"model.{line}" for line in problems]
-    # Every round of the mixers is like the first, so no more than one and two blocks are built.
-    num_kinds = 1 if isinstance(model.mixer, str) else len(model.mixer)
-    smaller = {**given, "n_layers": min(max(2, num_kinds), model.n_layers)}
-    with torch.device("meta"):
-        return _refused(TesseraModule, smaller)
+    model, device = ModelSettings.of(given), device_of(settings)
+    problems: list[Problem] = []
+    try:
+        with noted(problems), under("model"):
+            model.check()
+            # A model is built last, and without memory: of huge sizes not even that could be done.
+            if has_data:
+                if lines := memory_problems(settings, defaults, device, command):
+                    return lines
+                model.try_own(device)
+            # Every round of the mixers is like the first: one of them, and two blocks, are enough.
+            num_kinds = 1 if isinstance(model.mixer, str) else len(model.mixer)
+            smaller = {**given, "n_layers": min(max(2, num_kinds), model.n_layers)}
+            with torch.device("meta"):
+                TesseraModule(**smaller)
+    except ValueError as error:  # of a part of the user's own, in words of its own
+        return [f"model: {line}" for line in str(error).splitlines()]
+    return problems
 
 
-def _of_the_device(settings: Namespace) -> list[str]:
+def _of_the_device(settings: Namespace) -> list[Problem]:
     """Code that was asked for by name and does not run on the device of this run."""
-    device = device_of(settings)
-    problems = [
-        f"data.{line}" for line in _refused(resolve_backend, (settings.data.backend, device))
-    ]
-    for name, part in ModelSettings(**made_of(settings.model.as_dict())).parts().items():
-        problems += [f"model.{name}.{line}" for line in _refused(part.check_on, (device,))]
+    device, problems = device_of(settings), list[Problem]()
+    with noted(problems), under("data"):
+        resolve_backend(settings.data.backend, device)
+    for name, part in ModelSettings.of(settings.model.as_dict()).parts().items():
+        with noted(problems), under(f"model.{name}"):
+            part.check_on(device)
     return problems
 
 
@@ -115,21 +113,3 @@ def device_of(settings: Namespace) -> torch.device:
     """The first device of a run."""
     is_gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda", 0) if is_gpu else torch.device("cpu")
-
-
-def _flat(settings: Namespace) -> dict[str, Any]:
-    """The settings of data and model by their whole names."""
-    return {
-        f"{part}.{name}": value
-        for part in ("data", "model")
-        for name, value in settings[part].items()
-    }
-
-
-def _refused(build: Callable[..., object], given: Any) -> list[str]:
-    """The lines in which something is refused; none if it is not."""
-    try:
-        build(*given) if isinstance(given, tuple) else build(**given)
-    except ValueError as error:
-        return str(error).splitlines()
-    return []

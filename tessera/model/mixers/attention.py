@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.model.contract import size_problems
+from tessera.model.contract import check_sizes
 from tessera.model.mixers.base import Mixer
 from tessera.model.parts import MixerSettings
 from tessera.model.state import LayerState
+from tessera.setting_errors import Problem, SettingError
 
 _USUAL_WIDTH = 64  # of a head
 _BASE = 10_000.0  # of the rotary wave lengths, RoFormer's
@@ -50,19 +51,16 @@ class AttentionMixer(Mixer):
             fewer that divide ``d_model``.
 
     Raises:
-        ValueError: if a size is not a whole number of at least 1, or the heads do not divide.
+        SettingError: if a size is not a whole number of at least 1, or the heads do not divide.
     """
 
     def __init__(self, d_model: int, num_heads: int | None = None) -> None:
         super().__init__()
-        sizes = {"d_model": d_model} | ({} if num_heads is None else {"num_heads": num_heads})
-        if problems := size_problems(**sizes):
-            raise ValueError("\n".join(problems))
+        check_sizes(d_model=d_model, num_heads=1 if num_heads is None else num_heads)
         heads = _usual_heads(d_model) if num_heads is None else num_heads
         if d_model % (2 * heads):
-            raise ValueError(
-                f"num_heads must divide d_model, {d_model}, into even widths, got {heads}."
-            )
+            must = f"divide d_model, {d_model}, into even widths"
+            raise SettingError(Problem("num_heads", heads, must))
         self.num_heads = heads
         self.in_proj = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out_proj = nn.Linear(d_model, d_model, bias=False)

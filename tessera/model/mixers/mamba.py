@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.backend import ScanName
-from tessera.model.contract import size_problems
+from tessera.model.contract import check_sizes
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
 from tessera.model.parts import MixerSettings
 from tessera.model.scans.selective import SelectiveScan
@@ -36,7 +36,7 @@ class MambaMixer(StateSpaceMixer):
         scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``.
 
     Raises:
-        ValueError: if a size is not a whole number of at least 1; if ``scan`` is unknown or not
+        SettingError: if a size is not a whole number of at least 1; if ``scan`` is unknown or not
             installed.
     """
 
@@ -49,9 +49,7 @@ class MambaMixer(StateSpaceMixer):
         scan: ScanName = "auto",
     ) -> None:
         super().__init__()
-        problems = size_problems(d_model=d_model, d_state=d_state, d_conv=d_conv, expand=expand)
-        if problems:
-            raise ValueError("\n".join(problems))
+        check_sizes(d_model=d_model, d_state=d_state, d_conv=d_conv, expand=expand)
         self.d_inner = expand * d_model
         self.d_state = d_state
         self.dt_rank = math.ceil(d_model / 16)

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.model.contract import size_problems
+from tessera.model.contract import check_sizes
 from tessera.model.convolution import causal_convolution, triton_convolution
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
 from tessera.model.parts import MixerSettings
 from tessera.model.scans.dual import DualScan
 from tessera.model.scans.selective import frozen
+from tessera.setting_errors import Problem, SettingError
 
 DualScanName = Literal["auto", "mamba_ssm", "torch"]
 
@@ -72,7 +73,7 @@ class Mamba2Mixer(StateSpaceMixer):
             ``expand * d_model``.
 
     Raises:
-        ValueError: if a size is not a whole number of at least 1, or ``headdim`` does not divide;
+        SettingError: if a size is not a whole number of at least 1, or ``headdim`` does not divide;
             if ``scan`` is ``triton``, unknown or not installed.
     """
 
@@ -88,16 +89,13 @@ class Mamba2Mixer(StateSpaceMixer):
         headdim: int | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"d_model": d_model, "d_state": d_state, "d_conv": d_conv, "expand": expand}
-        if headdim is not None:
-            sizes["headdim"] = headdim
-        if problems := size_problems(**sizes):
-            raise ValueError("\n".join(problems))
+        sizes = {"d_state": d_state, "d_conv": d_conv, "expand": expand}
+        check_sizes(d_model=d_model, **sizes, headdim=1 if headdim is None else headdim)
         self.d_inner = expand * d_model
         self.d_state = d_state
         self.headdim = _largest_headdim(self.d_inner) if headdim is None else headdim
         if self.d_inner % self.headdim:
-            raise ValueError(f"headdim must divide d_inner, {self.d_inner}, got {headdim}.")
+            raise SettingError(Problem("headdim", headdim, f"divide d_inner, {self.d_inner}"))
         self.num_heads = self.d_inner // self.headdim
 
         conv_width = self.d_inner + 2 * d_state

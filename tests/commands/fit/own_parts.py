@@ -143,5 +143,12 @@ class FailsOnLongGames(Fading):
         return super().mix(hidden, is_pad)
 
 
+class WantsTwoGames(Fading):
+    def init_state(self, batch_size, max_moves=0, device=None):
+        if batch_size == 1:
+            raise ValueError("one game is too few.\nPlay more.")
+        return super().init_state(batch_size, max_moves, device)
+
+
 def a_function(d_model):
     return Fading(d_model)

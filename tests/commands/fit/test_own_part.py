@@ -157,6 +157,14 @@ def test_a_class_that_is_no_mixer_is_refused_in_one_line(
     assert told.startswith("model.mixer: ") and line in told
 
 
+def test_what_it_refuses_when_a_model_is_made_of_it_is_told_of_the_model(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert fit("--model.mixer", "own_parts.WantsTwoGames") == 2
+    told = "tessera: model: one game is too few.\ntessera: model: Play more.\n"
+    assert capfd.readouterr() == ("", told)
+
+
 def test_the_line_names_the_place_in_the_users_code(capfd: pytest.CaptureFixture[str]) -> None:
     for name, comment in (("FailsAtOnce", "# here it fails"), ("Forgetful", "# before the base")):
         told = refusal(capfd, "fit", "--config", "small.yaml", "--model.mixer", f"own_parts.{name}")
