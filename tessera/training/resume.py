@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,20 @@ def conflicts(
         is_fit: whether training goes on; a measurement may be made on other games.
     """
     had = settings_of(checkpoint)
-    fixed = ["data.board_size", *(f"model.{name}" for name in model_of(checkpoint).fixed())]
+    model = model_of(checkpoint)
+    fixed = ["data.board_size", *(f"model.{name}" for name in model.fixed())]
     if is_fit:
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]
+
+    def compared(name: str, value: Any) -> Any:
+        """Mixers are the same if those of the layers are, however they are spelt."""
+        return replace(model, mixer=value).mixer_names() if name == "model.mixer" else value
+
     return [
         f"{name} must be {_text(had[name])} to go on from {path}, got {_text(wanted[name])}."
         for name in dict.fromkeys(fixed)
-        if name in had and wanted[name] != had[name]
+        if name in had and compared(name, wanted[name]) != compared(name, had[name])
     ]
 
 
