@@ -147,6 +147,8 @@ class TesseraCLI(LightningCLI):
             RunFolder(run_name, 0)
         except ValueError as error:
             raise SettingsError(str(error)) from error
+        if settings.ckpt_path == "" or (settings.ckpt_path is None and command != "fit"):
+            raise SettingsError("ckpt_path must name the model, or be last; got none.")
         if settings.ckpt_path is not None:
             if not str(settings.ckpt_path).isprintable():
                 raise SettingsError(
@@ -163,8 +165,6 @@ class TesseraCLI(LightningCLI):
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
             self._step = checkpoint.get("global_step")
-        elif command != "fit":
-            raise SettingsError("ckpt_path must name the model, or be last; got none.")
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
         problems = run_problems(settings, defaults, command)
