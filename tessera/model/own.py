@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tessera.accelerator import device_memory, is_out_of_memory
 from tessera.model.trial import try_part
 
 # Where what a user's code raises may come to light, though it began in a line of the user's.
@@ -60,7 +61,7 @@ class OwnPart:
         is_described = device.type == "meta"
         # Not every class can be built without memory, so none has to.
         with (
-            _told_in_a_line(self.class_path),
+            _told_in_a_line(self.class_path, device),
             torch.random.fork_rng(devices=[], enabled=is_described),
             torch.device("cpu" if is_described else device),
         ):
@@ -74,7 +75,7 @@ class OwnPart:
         """
         with torch.random.fork_rng(devices=[]):
             part = self.build(*sizes)
-            with _told_in_a_line(self.class_path):
+            with _told_in_a_line(self.class_path, device):
                 try_part(part.to(device), device, *sizes)
 
     def _found(self) -> type[nn.Module]:
@@ -106,13 +107,16 @@ def _is_a(found: Any, kind: type[nn.Module]) -> bool:
 
 
 @contextmanager
-def _told_in_a_line(name: str) -> Iterator[None]:
-    """Let whatever a user's code raises be a ValueError, but for want of memory."""
+def _told_in_a_line(name: str, device: torch.device) -> Iterator[None]:
+    """Let whatever a user's code raises be a ValueError."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            room = device_memory(device) / 2**30
+            where = "the GPU" if device.type == "cuda" else "this machine"
+            line = f"{name} must fit into the memory; {where} has {room:,.1f} GiB."
+            raise ValueError(line) from error
         raise _told(name, error) from error
 
 

@@ -29,7 +29,7 @@ from tessera.commands.fit.run_settings import run_problems
 from tessera.commands.fit.trainer_settings import spent_limits
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
-from tessera.data.stream import is_out_of_memory
+from tessera.accelerator import is_out_of_memory
 from tessera.model import ModelSettings
 from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
@@ -194,7 +194,7 @@ class TesseraCLI(LightningCLI):
         except (OSError, MemoryError, SettingsError):
             raise
         except Exception as error:  # what a class that the user named says of its arguments
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise SettingsError(said_by_a_class(error)) from error
 

@@ -145,6 +145,8 @@ def test_trying_a_part_draws_no_random_numbers() -> None:
         ("own_parts.FailsInState", "raised AttributeError: 'FailsInState' object has no attribute"),
         ("own_parts.FailsInStep", "own_parts.FailsInStep raised AssertionError: no steps (own_par"),
         ("own_parts.Leaves", "own_parts.Leaves raised SystemExit: bye (own_parts.py, line"),
+        ("own_parts.Huge", "own_parts.Huge must fit into the memory; this machine has "),
+        ("own_parts.HugeInMix", "own_parts.HugeInMix must fit into the memory; this machine has "),
         ("own_parts.MixesAlone", "mix must return a tuple of two, got shape (2, 3, 8)."),
         ("own_parts.MixesNarrowly", "mix must return a tensor (2, 3, 8) here, got shape (2, 3, 7)"),
         ("own_parts.StatesNothing", "advance must return a NamedTuple as its state, got NoneType."),
