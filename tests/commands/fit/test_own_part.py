@@ -233,6 +233,29 @@ def test_a_class_that_only_the_checkpoint_names_is_not_imported(
     assert Path("imported").exists()
 
 
+def test_lightning_loads_a_class_only_if_the_caller_names_it() -> None:
+    from tessera.training.module import TesseraModule
+
+    mixer = "own_marked.Marked"
+    assert fit("--model.mixer", mixer, "--trainer.max_steps", 2) == 0
+    Path("imported").unlink()
+    line = f"{mixer} is named by the checkpoint alone: pass it too, such as mixer={mixer}."
+    for passed in ({}, {"lr": 0.1}):
+        sys.modules.pop("own_marked", None)
+        with LAST.open("rb") as file:
+            for place in (LAST, file):
+                with pytest.raises(ValueError) as error:
+                    TesseraModule.load_from_checkpoint(place, **passed)
+                assert str(error.value) == line
+        assert "own_marked" not in sys.modules and not Path("imported").exists()
+    with LAST.open("rb") as file:
+        for place in (LAST, file):
+            module = TesseraModule.load_from_checkpoint(place, mixer=mixer)
+            assert type(module.model.blocks.mixer(0)).__name__ == "Fading"
+    for name, weight in module.state_dict().items():
+        assert torch.equal(weight, state()["state_dict"][name]), name
+
+
 def test_what_it_raises_in_the_middle_of_a_run_is_its_own_traceback() -> None:
     """A fault of the user's code is to be found by the user, so nothing of it is hidden."""
     with pytest.raises(ZeroDivisionError, match="too long") as error:
