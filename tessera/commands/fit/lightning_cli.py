@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from tessera.accelerator import is_out_of_memory
 from tessera.commands.console import go_on_without_console
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
@@ -29,7 +30,6 @@ from tessera.commands.fit.run_settings import run_problems
 from tessera.commands.fit.trainer_settings import spent_limits
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
-from tessera.accelerator import is_out_of_memory
 from tessera.model import ModelSettings
 from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
