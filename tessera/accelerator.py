@@ -52,6 +52,13 @@ def memory_problem(num_bytes: int, device: torch.device) -> str:
     return f"{-(-num_bytes // _GIB):,} GiB of memory, {device} has {memory // _GIB:,} GiB"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device had no memory left; on a CPU torch raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 @functools.cache
 def device_memory(device: torch.device) -> int:
     """Bytes of memory of a device, of all but CUDA's that of the machine."""

@@ -248,6 +248,7 @@ def test_predict_says_which_game_it_cannot_read(
     Path("empty.txt").write_text("# no game\n")
     for games, message in (
         ([], "games must name at least one SGF or text file."),
+        ([""], "games must name at least one SGF or text file."),
         (["none.sgf"], "games must be files; there is no none.sgf."),
         (["far.txt"], "far.txt:1: move 2: vertex must be A1 to C3 or pass, got 'Q16'."),
         (["big.sgf"], "big.sgf: the board must be 3×3, the model's, got 19."),

@@ -7,7 +7,6 @@ import importlib
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tessera.commands.arguments import OneLineParser
 from tessera.commands.json_file import file_problems, write_json
@@ -139,5 +138,5 @@ def _devices() -> list[Line]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera doctor", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write it to this file")
+    parser.add_argument("--json", metavar="FILE", help="also write it to this file")
     return parser

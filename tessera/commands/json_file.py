@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 
-def file_problems(file: Path | None) -> list[str]:
+def file_problems(name: str | None) -> list[str]:
     """Why ``--json FILE`` cannot be written, if it cannot."""
-    if file is None:
+    if name is None:
         return []
+    if not name:
+        return ["--json must name a file, got none."]
+    file = Path(name)
     try:
         is_there = file.exists()
         if not is_there and not file.parent.is_dir():
@@ -26,14 +29,15 @@ def file_problems(file: Path | None) -> list[str]:
     return []
 
 
-def write_json(file: Path | None, content: Any) -> None:
+def write_json(name: str | None, content: Any) -> None:
     """Write what ``--json FILE`` asks for, if it was given; the file is the old or the new, whole.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    if file is None:
+    if name is None:
         return
+    file = Path(name)
     try:
         if not _is_replaced(file):
             file.write_text(json_text(content))
@@ -45,7 +49,7 @@ def write_json(file: Path | None, content: Any) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        error.filename = str(file)  # a full disk does not say which file it is about
+        error.filename = name  # a full disk does not say which file it is about
         raise
 
 

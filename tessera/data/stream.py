@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 import torch
 from torch.utils.data import IterableDataset
 
+from tessera.accelerator import is_out_of_memory
 from tessera.data.batch import GameBatch
 from tessera.data.chunk import Chunk
 from tessera.data.chunk_size import chunk_problem
@@ -134,8 +135,3 @@ class GameStream(IterableDataset[GameBatch]):
             trim=settings.context is None,
         )
         return Chunk(record, settings.context, settings.num_windows)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device had no memory left; on a CPU torch raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -97,6 +97,7 @@ class GameLoop:
         self._next_row = self._rows.new_zeros(())
         self.plies_played = self._rows.new_zeros(())
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._memory: int | None = None  # of the player, which the graph holds
 
     @property
     def num_slots(self) -> int:
@@ -138,7 +139,9 @@ class GameLoop:
         for name, table in self._described.items():
             self.tables[name].fill_(table.fill(self.engine.board_size))
         self.engine.reset()
-        self.player.begin(self.engine)
+        memory = self.player.begin(self.engine)
+        if memory != self._memory:  # in a loop of another size it was given other tensors
+            self._memory, self._graph = memory, None
         torch.arange(self.num_slots, out=self._rows)
         self._plies.zero_()
         self._next_row.fill_(self.num_slots)

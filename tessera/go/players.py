@@ -48,8 +48,12 @@ class Player(Protocol):
     @property
     def name(self) -> str: ...
 
-    def begin(self, engine: GPUGoEngine) -> None:
-        """Forget everything: new games stand in all places of the engine."""
+    def begin(self, engine: GPUGoEngine) -> int | None:
+        """Forget everything: new games stand in all places of the engine.
+
+        Returns:
+            Another number whenever it remembers in other tensors, of which a graph holds the old.
+        """
         ...
 
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tessera.accelerator import device_memory, is_out_of_memory
 from tessera.model.trial import try_part
 from tessera.setting_errors import Problem, SettingError
 
@@ -63,7 +64,7 @@ class OwnPart:
         is_described = device.type == "meta"
         # Not every class can be built without memory, so none has to.
         with (
-            self._told(),
+            self._told(device),
             torch.random.fork_rng(devices=[], enabled=is_described),
             torch.device("cpu" if is_described else device),
         ):
@@ -77,7 +78,7 @@ class OwnPart:
         """
         with torch.random.fork_rng(devices=[]):
             part = self.build(*sizes)
-            with self._told():
+            with self._told(device):
                 try_part(part.to(device), device, *sizes)
 
     def _found(self) -> type[nn.Module]:
@@ -104,13 +105,16 @@ class OwnPart:
         return found
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Let whatever a user's code raises be a SettingError, but for want of memory."""
+    def _told(self, device: torch.device) -> Iterator[None]:
+        """Let whatever a user's code raises be a SettingError."""
         try:
             yield
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except (Exception, SystemExit) as error:
+            if is_out_of_memory(error):
+                room = device_memory(device) / 2**30
+                where = "the GPU" if device.type == "cuda" else "this machine"
+                line = f"must fit into the memory; {where} has {room:,.1f} GiB."
+                raise self._error(f"{self.class_path} {line}") from error
             raise self._error(*_lines(self.class_path, error)) from error
 
     def _error(self, *lines: str) -> SettingError:

@@ -153,8 +153,10 @@ class MambaStateCapture:
 
     def __init__(self, model: nn.Module) -> None:
         places = [module for module in model.modules() if isinstance(module, Watched)]
-        if not places or not places[0].num_states:
-            raise ValueError(f"model must hold a Mamba mixer, got {type(model).__name__}.")
+        if not places:
+            raise ValueError(f"model must be or hold a GameModel, got {type(model).__name__}.")
+        if not places[0].num_states:
+            raise ValueError("none of the model's mixers shows a recurrent state.")
         self.enabled = True
         self._states: list[Tensor] = []
         self._handle = places[0].register_forward_hook(self._keep)

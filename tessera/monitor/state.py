@@ -26,7 +26,7 @@ class StateProbe:
     mean state (D, N) of each layer, from which the next sample's drift is taken.
 
     Args:
-        model: holds a Mamba mixer or more.
+        model: a ``GameModel``, or a module that holds one.
 
     Attributes:
         metrics: the names of what is read.
@@ -49,7 +49,7 @@ class StateProbe:
         try:
             MambaStateCapture(model).remove()
         except ValueError as error:
-            self.why_absent = dict.fromkeys(self.metrics, str(error))
+            self.why_absent = dict.fromkeys(self.metrics, str(error).rstrip("."))
 
     def begin(self) -> None:
         """Look at the model's next run."""

@@ -62,24 +62,27 @@ class ModelPlayer:
         self._tokens = torch.empty(0, dtype=torch.int64)
         self._is_new = torch.empty(0, dtype=torch.bool)
         self._room = (0, 0)  # games at once, and tokens of the longest, that the state is made for
+        self._memory = 0  # how often that was
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
 
-    def begin(self, engine: GPUGoEngine) -> None:
+    def begin(self, engine: GPUGoEngine) -> int:
         """Forget all games; see ``Player``."""
         # The longest game's moves, and the token before them.
         room = (engine.batch_size, engine.max_moves + 1)
         if room != self._room:
             self._room = room
+            self._memory += 1
             self.state = self.model.init_state(room[0], max_moves=room[1])
             self._tokens = torch.empty_like(engine.turn)
             self._is_new = torch.empty_like(engine.turn, dtype=torch.bool)
         # In place, because a graph holds the addresses.
         self._tokens.fill_(self._eos_token)
         self._is_new.fill_(True)
+        return self._memory
 
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
         """Read the last move and draw the next one; see ``Player``."""

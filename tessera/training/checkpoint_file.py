@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from tessera.data.stream import is_out_of_memory
+from tessera.accelerator import is_out_of_memory
 from tessera.training.earlier import upgraded
 
 # A line of text where the readers of zip archives, torch among them, do not look.
@@ -196,8 +196,7 @@ def _load(path: Path, file: BinaryIO) -> Any:
     except OSError:
         raise
     except Exception as error:  # what is in the file decides what is raised
-        is_full = isinstance(error, RuntimeError) and is_out_of_memory(error)
-        if is_full or isinstance(error, MemoryError):
+        if is_out_of_memory(error):
             raise MemoryError(f"out of memory while reading {path}.") from error
         raise CheckpointError(f"{path} is no checkpoint of Tessera.") from error
 

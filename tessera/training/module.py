@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.cloud_io import _load
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
@@ -79,6 +80,36 @@ class TesseraModule(LightningModule):
         self._newest: tuple[GameBatch, Tensor] | None = None
         self._step = 0
         self._noted: dict[str, Tensor] = {}  # what others measured, by tag
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> TesseraModule:
+        """As Lightning's, but no class is imported because a checkpoint names it.
+
+        Raises:
+            ValueError: if one would be: ``kwargs`` or ``hparams_file`` have to name it as well.
+        """
+        if hparams_file is None:
+            held = _load(checkpoint_path, map_location="cpu", weights_only=weights_only)
+            if hasattr(checkpoint_path, "seek"):
+                checkpoint_path.seek(0)
+            settings = {**held.get("hyper_parameters", {}), **kwargs}
+            named = ModelSettings.of(kwargs).own_parts()
+            for own in ModelSettings.of(settings).own_parts():
+                if own not in named:
+                    raise ValueError(
+                        f"{own} is named by the checkpoint alone: pass it too, such as mixer={own}."
+                    )
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,15 @@ def conflicts(
     if is_fit:
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]
+
+    def compared(name: str, value: Any) -> Any:
+        """Mixers are the same if those of the layers are, however they are spelt."""
+        return replace(model, mixer=value).mixer_names() if name == "model.mixer" else value
+
     return [
         Problem(name, _text(wanted[name]), f"be {_text(had[name])} to go on from {path}")
         for name in dict.fromkeys(fixed)
-        if name in had and wanted[name] != had[name]
+        if name in had and compared(name, wanted[name]) != compared(name, had[name])
     ]
 
 

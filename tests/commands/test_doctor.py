@@ -149,7 +149,7 @@ def test_a_needed_package_that_cannot_be_imported_is_missing(
 
 
 def test_a_wrong_argument_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--gpu"], ["--json", "/no/such/folder/x.json"]):
+    for arguments in (["--gpu"], ["--json", "/no/such/folder/x.json"], ["--json", ""]):
         with pytest.raises(SystemExit) as ended:
             doctor.main(arguments)
         assert ended.value.code == 2

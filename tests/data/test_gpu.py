@@ -11,7 +11,7 @@ import torch
 
 from tessera.data import GameBatch, GameStream, StreamSettings
 from tessera.go import GameLoop, GPUGoEngine
-from tessera.model import MambaModel
+from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.model.scans import selective as scan_module
 from tessera.model.scans.selective import ScanName
 from tessera.play.model_player import ModelPlayer
@@ -123,3 +123,49 @@ def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -
             engine.play_batch(moves, check=True)
         assert torch.equal(engine.score(), record.results)
     assert int(table.plies_played) > 2 * 96 * 30
+
+
+def test_a_player_that_played_in_a_loop_of_another_size_plays_its_games_again() -> None:
+    torch.manual_seed(0)
+    player = ModelPlayer(MambaModel(84, d_model=32).cuda())
+    first, other = (
+        GameLoop(player, games, board_size=9, device="cuda", seed=2) for games in (48, 16)
+    )
+    numbers = torch.arange(48, device="cuda")
+    expected = first.play(numbers)
+    other.play(numbers[:16])
+    record = first.play(numbers)
+    assert torch.equal(record.moves, expected.moves)
+    assert torch.equal(record.log_probs, expected.log_probs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_hybrid_plays_in_a_graph_the_games_that_it_steps_through_without_it(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    own = {"n_layers": 2, "mixer": ["mamba", "attention"], "feed_forward": "dense"}
+    model = GameModel(ModelSettings(84, 32, **own)).cuda()
+    with torch.no_grad():
+        model.head.weight *= 60
+    numbers = torch.arange(96, device="cuda")
+
+    def loop() -> GameLoop:
+        player = ModelPlayer(model, dtype=dtype)
+        return GameLoop(player, 96, 40, board_size=9, device="cuda", seed=2)
+
+    captured = loop()
+    records = [captured.play(numbers) for _ in range(2)]  # the second time nothing is captured
+    assert captured._graph is not None
+    stepped = loop()
+
+    def play_ply() -> None:
+        with torch.no_grad():
+            stepped._ply()
+
+    monkeypatch.setattr(stepped, "play_ply", play_ply)
+    expected = stepped.play(numbers)
+    assert stepped._graph is None and int(expected.lengths.min()) > 0
+    for record in records:
+        for name, _, tensor in expected.tables():
+            assert torch.equal(getattr(record, name), tensor), name

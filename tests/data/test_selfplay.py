@@ -212,3 +212,19 @@ def test_a_player_makes_room_for_longer_games() -> None:
         rules = Rules(max_moves=max_moves)
         record = GameLoop(player, 4, board_size=3, rules=rules).play(torch.arange(4))
         assert record.lengths.max() == max_moves
+
+
+def test_a_loop_forgets_its_graph_if_the_player_has_played_in_a_loop_of_another_size() -> None:
+    player = ModelPlayer(MambaModel(12, d_model=8))
+    first, same, other = (GameLoop(player, games, board_size=3) for games in (4, 4, 2))
+    graph: Any = object()
+
+    def has_graph(loop: GameLoop) -> bool:
+        loop._graph = graph
+        loop.begin(torch.arange(loop.num_games))
+        return loop._graph is graph
+
+    assert not has_graph(first) and has_graph(first)
+    assert not has_graph(same) and has_graph(same) and has_graph(first)
+    assert not has_graph(other) and not has_graph(first) and has_graph(first)
+    assert not has_graph(same), "its graph is older than the other size"

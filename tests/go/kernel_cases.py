@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tessera.go import GameRecord, GPUGoEngine, Rules, play_games
 from tessera.go.randomness import WINDOW, below, random_words
+from tessera.go.record import TABLES
 from tests.go.states import everything, hostile_moves
 
 # Player, board size, rules, game numbers: every ko rule with and without suicide, both players.
@@ -66,6 +67,16 @@ def play_case(name: str, backend: str, device: str = "cpu") -> dict[str, Tensor]
         needs=["legal"],
     )
     return record_tensors(record)
+
+
+def play_some(optional: str) -> dict[str, Tensor]:
+    """The tables of a game by the kernel, of the optional ones this one alone, and the numbers."""
+    from tessera.go.kernels.games import play_tables
+
+    names = ("moves", "captures", "lengths", "results", optional)
+    tables, numbers = {name: TABLES[name] for name in names}, torch.arange(1)
+    played = play_tables("uniform", numbers, seed=5, board_size=3, rules=Rules(), tables=tables)
+    return {**played, "numbers": numbers}
 
 
 def record_tensors(record: GameRecord) -> dict[str, Tensor]:
@@ -130,7 +141,8 @@ def main(path: str) -> None:
     records = {name: play_case(name, "triton") for name in GAMES}
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
     hostile = {name: follow_hostile(*case, backend="triton") for name, case in HOSTILE.items()}
-    torch.save((records, plies, count_legal_positions(2, "cpu"), hostile), path)
+    some = {name: play_some(name) for name in ("log_probs", "entropies", "legal")}
+    torch.save((records, plies, count_legal_positions(2, "cpu"), hostile, some), path)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is n
 ROOT = Path(__file__).parents[2]
 
 Plies = dict[str, list[Tensor]]
-Interpreted = tuple[dict[str, dict[str, Tensor]], Plies, int, Plies]
+Records = dict[str, dict[str, Tensor]]
+Interpreted = tuple[Records, Plies, int, Plies, Records]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,18 @@ def assert_same_tensors(plain: list[Tensor], fast: list[Tensor]) -> None:
     for number, (expected, found) in enumerate(zip(plain, fast, strict=True)):
         assert expected.dtype == found.dtype
         assert torch.equal(expected, found), f"tensor {number}"
+
+
+@pytest.mark.parametrize("optional", ["log_probs", "entropies", "legal"])
+def test_an_optional_table_alone_is_as_with_the_others(
+    optional: str, interpreted: Interpreted
+) -> None:
+    whole, some = interpreted[0]["uniform-3-positional"], interpreted[-1][optional]
+    length = int(whole["lengths"])
+    assert whole[optional].any() and torch.equal(some["numbers"], whole["numbers"])
+    for name in ("moves", "captures", optional):
+        assert torch.equal(some[name][:, :length], whole[name]), name
+    assert torch.equal(some["results"], whole["results"])
 
 
 @pytest.mark.parametrize("name", GAMES)

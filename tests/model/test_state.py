@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tessera.model import MambaModel, MambaStateCapture
+from tessera.model import GameModel, MambaModel, MambaStateCapture, ModelSettings
 from tessera.model import state as state_module
 
 MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
@@ -87,9 +87,12 @@ def test_a_capture_sees_prefill_step_and_the_window(lively) -> None:
         assert capture.states[0].any()
 
 
-def test_a_capture_needs_a_mixer() -> None:
-    with pytest.raises(ValueError, match="model must hold a Mamba mixer, got Linear"):
+def test_a_capture_needs_a_mixer_that_shows_its_state() -> None:
+    with pytest.raises(ValueError, match="model must be or hold a GameModel, got Linear"):
         MambaStateCapture(nn.Linear(2, 2))
+    model = GameModel(ModelSettings(84, 8, mixer="attention"))
+    with pytest.raises(ValueError, match="none of the model's mixers shows a recurrent state"):
+        MambaStateCapture(model)
 
 
 @torch.no_grad()

@@ -67,6 +67,19 @@ def test_losses_and_weights_are_bit_for_bit_those_without_a_monitor(
     assert monitor.why_absent["vram_used_mb"] == "cpu has no GPU memory"
 
 
+def test_of_attention_alone_there_is_no_recurrent_state_and_all_else_is_measured(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monitor = run(*OFTEN, "--model.mixer", "attention", "--monitor.summary_every", 20)
+    why = "none of the model's mixers shows a recurrent state"
+    told = [line for line in capsys.readouterr().err.splitlines() if "ssm_state" in line]
+    assert told == [f"  absent: {', '.join(StateProbe.metrics)} ({why})"]
+    assert not any("ssm_state" in tag for tag in scalars()) and monitor.alerts == []
+    measured = {"time_forward", "time_transfer", "move_number", "legal_moves_count"}
+    assert measured <= set(monitor.latest)
+    assert {monitor.why_absent[name] for name in StateProbe.metrics} == {why}
+
+
 class Order(Callback):
     """The names of the run's callbacks, in the order in which they are called."""
 

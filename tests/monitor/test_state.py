@@ -128,4 +128,5 @@ def test_a_model_without_a_state_says_why_it_has_none() -> None:
     model(torch.zeros(3))
     probe.end()
     assert probe.read() == {}
-    assert "Mamba" in probe.why_absent["ssm_state_norm"]
+    line = "model must be or hold a GameModel, got Linear"
+    assert probe.why_absent == dict.fromkeys(StateProbe.metrics, line)

@@ -63,6 +63,45 @@ def test_another_mixer_cannot_go_on_from_a_checkpoint(
     assert last().read_bytes() == before
 
 
+AS_LONG = (["mamba", "attention", "mamba"], ["mamba", "attention"])
+
+
+@pytest.mark.parametrize(
+    ("had", "wanted", "is_same"),
+    [
+        ("attention", ["attention"], True),
+        (["attention"], "attention", True),
+        (["attention"] * 3, ["attention"] * 2, True),
+        (*AS_LONG, True),
+        (*reversed(AS_LONG), True),
+        (["mamba", "attention"], ["mamba", "attention", "attention"], False),
+        (["mamba", "attention"], "mamba", False),
+        ("mamba", [], False),
+    ],
+    ids=str,
+)
+def test_mixers_are_the_same_if_those_of_the_layers_are(
+    had: list[str] | str, wanted: list[str] | str, is_same: bool
+) -> None:
+    checkpoint = {"hyper_parameters": {"mixer": had, "n_layers": 3}}
+    settings = {"model.mixer": wanted, "model.n_layers": 3}
+    found = conflicts(Path("a.ckpt"), checkpoint, settings, is_fit=True)
+    assert [problem.name for problem in found] == ([] if is_same else ["model.mixer"])
+    # Of another number of layers that alone is told.
+    settings = {"model.mixer": had, "model.n_layers": 4}
+    (line,) = conflicts(Path("a.ckpt"), checkpoint, settings, is_fit=True)
+    assert line == "model.n_layers must be 3 to go on from a.ckpt, got 4."
+
+
+def test_a_run_goes_on_however_its_mixers_are_spelt(folder: Path) -> None:
+    assert fit("--model.mixer", "attention", "--trainer.max_steps", 2) == 0
+    for wanted, steps in (("[attention]", 4), ("attention", 6)):
+        more = ("--ckpt_path", "last", "--trainer.max_steps", steps)
+        assert fit("--model.mixer", wanted, *more) == 0
+        assert state()["global_step"] == steps
+        assert tessera("test", "--ckpt_path", last(), "--model.mixer", wanted) == 0
+
+
 def test_a_checkpoint_that_names_no_mixer_has_mamba() -> None:
     checkpoint = {"hyper_parameters": {"d_model": 8}, "datamodule_hyper_parameters": {"seed": 1}}
     settings = {"model.mixer": "mamba", "model.d_model": 8, "data.seed": 1}

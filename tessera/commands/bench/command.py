@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -85,7 +84,7 @@ def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
     add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
     add("--runs", type=int, help="parts of that time, whose median counts (default: 1; 5 on a GPU)")
     add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
-    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    add("--json", metavar="FILE", help="also write the figures to this file")
 
 
 def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:

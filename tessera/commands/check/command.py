@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -185,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
     add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
-    add("--json", type=Path, metavar="FILE", help="also write everything to this file")
+    add("--json", metavar="FILE", help="also write everything to this file")
     return parser
 
 

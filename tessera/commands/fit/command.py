@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tessera.accelerator import is_out_of_memory
 from tessera.commands.ending import say
 from tessera.commands.fit.lightning_cli import TesseraCLI
 from tessera.commands.one_line import one_line
 from tessera.commands.quiet import quieten
-from tessera.data.stream import is_out_of_memory
 from tessera.setting_errors import SettingError
 from tessera.training.checkpoint_file import CheckpointError, SaveError
 from tessera.training.checkpointing import DivergedError

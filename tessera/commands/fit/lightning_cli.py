@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from tessera.accelerator import is_out_of_memory
 from tessera.commands.console import go_on_without_console
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
@@ -29,7 +30,6 @@ from tessera.commands.fit.run_settings import run_problems
 from tessera.commands.fit.trainer_settings import spent_limits
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
-from tessera.data.stream import is_out_of_memory
 from tessera.model import ModelSettings
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
@@ -140,6 +140,8 @@ class TesseraCLI(LightningCLI):
         command, settings = config.subcommand, config[config.subcommand]
         run_name = _run_name(settings)
         RunFolder(run_name, 0)  # refuses a name that is none
+        if settings.ckpt_path == "" or (settings.ckpt_path is None and command != "fit"):
+            raise SettingError("ckpt_path must name the model, or be last; got none.")
         if settings.ckpt_path is not None:
             if not str(settings.ckpt_path).isprintable():
                 raise SettingError(one_line(f"ckpt_path must be a file, got {settings.ckpt_path}."))
@@ -154,8 +156,6 @@ class TesseraCLI(LightningCLI):
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
             self._step = checkpoint.get("global_step")
-        elif command != "fit":
-            raise SettingError("ckpt_path must name the model, or be last; got none.")
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
         problems = run_problems(settings, defaults, command)
@@ -185,7 +185,7 @@ class TesseraCLI(LightningCLI):
         except (OSError, MemoryError, SettingError):
             raise
         except Exception as error:  # what a class that the user named says of its arguments
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise SettingError(said_by_a_class(error)) from error
 

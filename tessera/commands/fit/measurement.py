@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from tessera.commands.json_file import file_problems, json_text, write_json
 from tessera.commands.table import ABSENT, table
@@ -50,7 +49,7 @@ class Measurement:
 
 def json_problems(file: str | None) -> list[str]:
     """Why ``--json`` cannot be obeyed, if it cannot; ``run_problems`` says what no name can be."""
-    return [] if file in (None, "-") or not file.isprintable() else file_problems(Path(file))
+    return [] if file in (None, "-") or not file.isprintable() else file_problems(file)
 
 
 def tell(measurement: Measurement, has_table: bool, file: str | None) -> None:
@@ -69,4 +68,4 @@ def tell(measurement: Measurement, has_table: bool, file: str | None) -> None:
         return
     if has_table:
         print("\n".join(measurement.lines()))
-    write_json(None if file is None else Path(file), measurement.as_json())
+    write_json(file, measurement.as_json())

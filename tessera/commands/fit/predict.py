@@ -26,9 +26,9 @@ def given_games(paths: Sequence[str], settings: StreamSettings) -> list[NamedGam
         settings: of the games that the model was trained on.
 
     Raises:
-        ValueError: if there is no file, or a line for everything that is wrong with them.
+        ValueError: if no file is named, or a line for everything that is wrong with them.
     """
-    if not paths:
+    if not paths or "" in paths:
         raise ValueError("games must name at least one SGF or text file.")
     games, warnings = read_games(paths, settings.board_size, settings.rules)
     for warning in warnings:

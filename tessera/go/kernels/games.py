@@ -46,7 +46,7 @@ def play_tables(
         board_size: n.
         rules: a Rules record.
         tables: what to write down, moves, captures, lengths and results in any case. Without
-            log_probs no probability is computed.
+            log_probs and entropies no probability is computed.
 
     Returns:
         The tables by name, T = max_moves plies.
@@ -59,6 +59,10 @@ def play_tables(
     assert set(played) <= {*_ALWAYS, *_OPTIONAL}, "the kernel knows no other table"
     # What is not written down may be any tensor.
     written = {name: numbers for name in _OPTIONAL} | played
+    has_probabilities = not played.keys().isdisjoint(("log_probs", "entropies"))
+    if has_probabilities:  # the kernel writes both of them
+        for name in {"log_probs", "entropies"} - played.keys():
+            written[name] = torch.empty(num_games, max_moves, device=device)
     programs = num_programs(num_games, device)
     has_superko = rules.ko != "simple"
     positions = torch.empty(
@@ -86,7 +90,7 @@ def play_tables(
             KO=KO_CODES[rules.ko],
             SUICIDE=rules.suicide,
             SINGLE=rules.capture == "single",
-            WITH_PROBABILITIES="log_probs" in tables,
+            WITH_PROBABILITIES=has_probabilities,
             WITH_LEGAL="legal" in tables,
             num_warps=1,
             enable_fp_fusion=True,  # the default of every version, said aloud because 3.9 warns

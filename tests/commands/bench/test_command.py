@@ -255,6 +255,7 @@ def test_pgx_has_no_other_boards_than_its_own() -> None:
         (["--board_size", "9", "20"], "--board_size must be 2 to 19, got 20."),
         (["--threads", "0"], "--threads must be at least 1, got 0."),
         (["--device", "abacus"], "--device must be auto, cpu or cuda, got abacus."),
+        (["--json", ""], "--json must name a file, got none."),
         (["--json", "/no/such/folder/x.json"], "there is no folder /no/such/folder."),
         (["--board", "9"], "unrecognized arguments: --board 9"),
         (["--threads", "0", "--board_size", "1"], "2 to 19, got 1. --threads must be at least 1"),

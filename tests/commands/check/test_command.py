@@ -186,6 +186,7 @@ def test_a_terminal_shows_a_bar_that_fills_up_and_goes_away(
         (["--seed", "one"], "invalid int value: 'one'"),
         (["--json", "/no/such/folder/x.json"], "--json: there is no folder /no/such/folder."),
         (["--json", "/tmp"], "--json: /tmp cannot be written."),
+        (["--json", ""], "--json must name a file, got none."),
         (["--dev", "cpu"], "unrecognized arguments: --dev cpu"),
         (["--quick"], "unrecognized arguments: --quick"),
         (["--seed", "-1", "--device", "abacus"], "got -1. --device must be auto"),

@@ -107,16 +107,17 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_computed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, why in (
-        ("none/x.json", "there is no folder none."),
-        (".", ". cannot be written."),
-        ("small.yaml/x", "there is no folder small.yaml."),
+        ("none/x.json", "--json: there is no folder none."),
+        (".", "--json: . cannot be written."),
+        ("small.yaml/x", "--json: there is no folder small.yaml."),
+        ("", "--json must name a file, got none."),
     ):
         assert measure("validate", "--json", name, "--data.val_batches", 0) == 2
         shown = capsys.readouterr()
         assert shown.out == ""
         assert shown.err.splitlines() == [
             "tessera: data.val_batches must be at least 1, got 0.",
-            f"tessera: --json: {why}",
+            f"tessera: {why}",
         ]
 
 

@@ -145,6 +145,8 @@ def test_trying_a_part_draws_no_random_numbers() -> None:
         ("own_parts.FailsInState", "raised AttributeError: 'FailsInState' object has no attribute"),
         ("own_parts.FailsInStep", "own_parts.FailsInStep raised AssertionError: no steps (own_par"),
         ("own_parts.Leaves", "own_parts.Leaves raised SystemExit: bye (own_parts.py, line"),
+        ("own_parts.Huge", "own_parts.Huge must fit into the memory; this machine has "),
+        ("own_parts.HugeInMix", "own_parts.HugeInMix must fit into the memory; this machine has "),
         ("own_parts.MixesAlone", "mix must return a tuple of two, got shape (2, 3, 8)."),
         ("own_parts.MixesNarrowly", "mix must return a tensor (2, 3, 8) here, got shape (2, 3, 7)"),
         ("own_parts.StatesNothing", "advance must return a NamedTuple as its state, got NoneType."),
@@ -237,6 +239,29 @@ def test_a_class_that_only_the_checkpoint_names_is_not_imported(
     named = ("--model.mixer", "own_marked.Marked")
     assert tessera("test", "--config", "small.yaml", "--ckpt_path", LAST, *named) == 0
     assert Path("imported").exists()
+
+
+def test_lightning_loads_a_class_only_if_the_caller_names_it() -> None:
+    from tessera.training.module import TesseraModule
+
+    mixer = "own_marked.Marked"
+    assert fit("--model.mixer", mixer, "--trainer.max_steps", 2) == 0
+    Path("imported").unlink()
+    line = f"{mixer} is named by the checkpoint alone: pass it too, such as mixer={mixer}."
+    for passed in ({}, {"lr": 0.1}):
+        sys.modules.pop("own_marked", None)
+        with LAST.open("rb") as file:
+            for place in (LAST, file):
+                with pytest.raises(ValueError) as error:
+                    TesseraModule.load_from_checkpoint(place, **passed)
+                assert str(error.value) == line
+        assert "own_marked" not in sys.modules and not Path("imported").exists()
+    with LAST.open("rb") as file:
+        for place in (LAST, file):
+            module = TesseraModule.load_from_checkpoint(place, mixer=mixer)
+            assert type(module.model.blocks.mixer(0)).__name__ == "Fading"
+    for name, weight in module.state_dict().items():
+        assert torch.equal(weight, state()["state_dict"][name]), name
 
 
 def test_what_it_raises_in_the_middle_of_a_run_is_its_own_traceback() -> None:

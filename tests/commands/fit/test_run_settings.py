@@ -148,13 +148,14 @@ def test_a_folder_that_was_there_is_left_where_it_was(
     assert list(Path("checkpoints").iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_weights_that_nobody_trained_are_not_measured(
     folder: Path, capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
-    assert tessera(command, "--config", "small.yaml") == 2
-    told = "tessera: ckpt_path must name the model, or be last; got none.\n"
-    assert capfd.readouterr().err == told
+    for more in ([], ["--ckpt_path", ""])[command == "fit" :]:
+        assert tessera(command, "--config", "small.yaml", *more) == 2
+        told = "tessera: ckpt_path must name the model, or be last; got none.\n"
+        assert capfd.readouterr().err == told
 
 
 def test_predict_gives_games_in_order_and_refuses_several_devices(
