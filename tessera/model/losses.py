@@ -34,11 +34,11 @@ def head_losses(
     """
     if hidden_TH.dtype == torch.float64 or not _has_kernel(hidden_TH.device):
         return plain_losses(F.linear(hidden_TH, weight_VH, bias_V), targets_T, pad_token)
-    from tessera.model.kernels.losses_operator import losses_operator
+    from tessera.model.kernels.losses_operator import LOSSES
 
     more = -len(weight_VH) % _ALIGNMENT
     logits_TU = F.linear(hidden_TH, F.pad(weight_VH, (0, 0, 0, more)), F.pad(bias_V, (0, more)))
-    return losses_operator(logits_TU, targets_T, len(weight_VH), pad_token)[0]
+    return LOSSES.forward(logits_TU, targets_T, len(weight_VH), pad_token)[0]
 
 
 def plain_losses(logits_TV: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:

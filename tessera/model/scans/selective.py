@@ -16,7 +16,7 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,21 @@ from tessera.model.backend import (
 
 # softplus turns this raw step size into exactly 0 in every dtype, and float16 can still hold it.
 RAW_DT_OF_PAD = -1e4
+
+
+class ScanInputs(NamedTuple):
+    """The arguments of ``selective_scan``."""
+
+    x_BLD: Tensor
+    dt_BLD: Tensor
+    A_DN: Tensor
+    B_BLN: Tensor
+    C_BLN: Tensor
+    D_D: Tensor
+    z_BLD: Tensor
+    dt_bias_D: Tensor
+    state_BDN: Tensor | None = None
+    is_pad_BL: Tensor | None = None
 
 
 def selective_scan(
@@ -95,44 +110,22 @@ def selective_scan(
         return (y * F.silu(z_BLD.to(dtype))).to(x_BLD.dtype), state.transpose(1, 2)
 
 
-def triton_scan(
-    x_BLD: Tensor,
-    dt_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    z_BLD: Tensor,
-    dt_bias_D: Tensor,
-    state_BDN: Tensor | None = None,
-    is_pad_BL: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def triton_scan(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
     """The same as ``selective_scan``, computed by the Triton kernels in ``tessera.model.kernels``.
 
     Made for short games in large batches, gradients included: nothing is kept for the backward but
     the inputs, and no sum depends on timing, so the bits are the same each time. float64 is left
     to the plain form.
     """
-    arguments = (x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL)
-    if x_BLD.dtype == torch.float64:
-        return selective_scan(*arguments)
-    from tessera.model.kernels.scan_operator import selective_scan_operator
+    inputs = ScanInputs(*arguments, **named)
+    if inputs.x_BLD.dtype == torch.float64:
+        return selective_scan(*inputs)
+    from tessera.model.kernels.scan_launch import SCAN
 
-    return selective_scan_operator(*arguments)
+    return SCAN.forward(*inputs)
 
 
-def mamba_ssm_scan(
-    x_BLD: Tensor,
-    dt_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    z_BLD: Tensor,
-    dt_bias_D: Tensor,
-    state_BDN: Tensor | None = None,
-    is_pad_BL: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def mamba_ssm_scan(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
     """The same as ``selective_scan``, computed by mamba_ssm's CUDA kernel.
 
     On purpose different from the plain form: the last state carries no gradient, and the gradients
@@ -142,13 +135,13 @@ def mamba_ssm_scan(
     Raises:
         ValueError: if mamba_ssm or its kernel is not installed.
     """
-    if state_BDN is not None:
-        return selective_scan(
-            x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL
-        )
+    inputs = ScanInputs(*arguments, **named)
+    if inputs.state_BDN is not None:
+        return selective_scan(*inputs)
     kernel, problem = _find_mamba_ssm()
     if kernel is None:
         raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {INSTALL}")
+    x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, _, is_pad_BL = inputs
     y_BDL, last_BDN = kernel(
         x_BLD.transpose(1, 2),
         frozen(dt_BLD, is_pad_BL).transpose(1, 2),
