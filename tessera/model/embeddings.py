@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.model.parts import EmbeddingSettings
+from tessera.model.parts import PartSettings
 
 
 class Embedding(nn.Module, ABC):
@@ -90,12 +90,10 @@ class _Lookup(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class TableSettings(EmbeddingSettings):
+class TableSettings(PartSettings):
     """``TokenEmbedding`` has no settings."""
 
-    def build(self, vocab_size: int, d_model: int, pad_token: int) -> TokenEmbedding:
-        """The embedding."""
-        return TokenEmbedding(vocab_size, d_model, padding_idx=pad_token)
+    part = TokenEmbedding
 
     def num_parameters(self, vocab_size: int, d_model: int, pad_token: int) -> int:
         """Of the embedding."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import size_problems
-from tessera.model.parts import FeedForwardSettings
+from tessera.model.parts import PartSettings
 
 
 class FeedForward(nn.Module):
@@ -46,7 +46,7 @@ class DenseFeedForward(FeedForward):
 
 
 @dataclass(frozen=True)
-class DenseSettings(FeedForwardSettings):
+class DenseSettings(PartSettings):
     """Settings of ``DenseFeedForward``.
 
     Args:
@@ -55,9 +55,7 @@ class DenseSettings(FeedForwardSettings):
 
     expand: int = 4
 
-    def build(self, d_model: int) -> DenseFeedForward:
-        """The layer."""
-        return DenseFeedForward(d_model, self.expand)
+    part = DenseFeedForward
 
     def num_parameters(self, d_model: int) -> int:
         """Of the layer."""

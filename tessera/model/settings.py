@@ -20,20 +20,14 @@ from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
 from tessera.model.own import OwnPart, is_class_path
-from tessera.model.parts import (
-    EmbeddingSettings,
-    FeedForwardSettings,
-    HeadSettings,
-    MixerSettings,
-    PartSettings,
-)
+from tessera.model.parts import PartSettings
 
-# Each choice: the settings of the parts there are, and the class of which a user's own has to be.
-_KINDS: dict[str, tuple[type[PartSettings], type[nn.Module]]] = {
-    "embedding": (EmbeddingSettings, Embedding),
-    "mixer": (MixerSettings, Mixer),
-    "feed_forward": (FeedForwardSettings, FeedForward),
-    "head": (HeadSettings, Head),
+# Each choice, and the class of which every part of its kind has to be, a user's own too.
+_KINDS: dict[str, type[nn.Module]] = {
+    "embedding": Embedding,
+    "mixer": Mixer,
+    "feed_forward": FeedForward,
+    "head": Head,
 }
 _SIZES = ("vocab_size", "d_model", "n_layers")
 # Beside those of a part that are free: what a run that goes on may change.
@@ -121,7 +115,7 @@ class ModelSettings:
             name: as in the setting of that name.
         """
         if is_class_path(name):
-            return OwnPart(name, _KINDS[kind][1], self.own.get(name, {}))
+            return OwnPart(name, _KINDS[kind], self.own.get(name, {}))
         return getattr(self, name)
 
     def parts(self) -> dict[str, PartSettings]:
@@ -224,5 +218,9 @@ def made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def part_names(kind: str) -> list[str]:
     """The names of all parts of a kind, see ``ModelSettings.part``."""
-    names = [f.name for f in fields(ModelSettings) if isinstance(f.default, _KINDS[kind][0])]
+    names = [
+        f.name
+        for f in fields(ModelSettings)
+        if isinstance(f.default, PartSettings) and issubclass(f.default.part, _KINDS[kind])
+    ]
     return ["none", *names] if kind == "feed_forward" else names

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tessera.model import MambaMixer, MambaModel
 from tessera.model import losses as losses_module
 from tessera.model.convolution import triton_convolution
-from tessera.model.losses import plain_losses
+from tessera.model.heads import plain_losses
 from tessera.model.scans.selective import triton_scan
 from tessera.model.selective_mixing import triton_mixing
 

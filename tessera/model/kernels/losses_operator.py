@@ -19,7 +19,7 @@ ROWS = 4  # programs of a single warp would be so many that starting them takes 
 
 
 class LossesInputs(NamedTuple):
-    """The arguments of ``tessera.model.losses.plain_losses``, of rows wider than the tokens."""
+    """The arguments of ``tessera.model.heads.plain_losses``, of rows wider than the tokens."""
 
     logits_TU: Tensor
     targets_T: Tensor

@@ -7,7 +7,7 @@ E ``2 * d_inner``.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tessera.model.backend import ScanName
 from tessera.model.contract import size_problems
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
-from tessera.model.parts import MixerSettings
+from tessera.model.parts import PartSettings
 from tessera.model.scans.selective import SelectiveScan
 from tessera.model.selective_mixing import mix_channels, triton_mixing
 
@@ -129,7 +129,7 @@ class MambaMixer(StateSpaceMixer):
 
 
 @dataclass(frozen=True)
-class MambaSettings(MixerSettings):
+class MambaSettings(PartSettings):
     """Settings of ``MambaMixer``.
 
     Args:
@@ -144,11 +144,7 @@ class MambaSettings(MixerSettings):
     expand: int = 2
     scan: ScanName = "auto"
 
-    free = ("scan",)
-
-    def build(self, d_model: int) -> MambaMixer:
-        """The mixer."""
-        return MambaMixer(d_model, **asdict(self))
+    part, free = MambaMixer, ("scan",)
 
     def check_on(self, device: torch.device) -> None:
         """Look at the scan."""
