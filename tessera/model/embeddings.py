@@ -46,12 +46,7 @@ class TokenEmbedding(nn.Embedding, Embedding):
     no_weight_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
     def forward(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Vectors (B, L, H) of tokens (B, L).
-
-        Args:
-            tokens: (B, L) int64 or int32.
-            dtype: of the vectors, and so of their gradient; None means the weight's.
-        """
+        """See ``Embedding.forward``."""
         dtype = dtype or self.weight.dtype
         if not tokens.is_cuda:
             return super().forward(tokens).to(dtype)

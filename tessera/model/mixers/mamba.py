@@ -62,7 +62,10 @@ class MambaMixer(StateSpaceMixer):
         )
         self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
-        self._init_dt()
+        bound = self.dt_rank**-0.5
+        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
         # S4D-real: the states of a channel decay at the rates 1, 2, …, d_state.
         rates = torch.arange(1, d_state + 1, dtype=torch.float32)
         self.A_log = nn.Parameter(rates.log().repeat(self.d_inner, 1))
@@ -70,13 +73,6 @@ class MambaMixer(StateSpaceMixer):
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.scan = SelectiveScan(scan)
         self.mark_parameters()
-
-    def _init_dt(self) -> None:
-        """Draw step sizes log-uniformly and store them through the inverse of softplus."""
-        bound = self.dt_rank**-0.5
-        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
-        with torch.no_grad():
-            self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
 
     def mark_parameters(self) -> None:
         """Mark also the bias that nobody shall draw again."""
