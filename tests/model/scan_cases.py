@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tessera.model import MambaMixer, MambaModel
-from tessera.model import losses as losses_module
+from tessera.model import heads as heads_module
 from tessera.model.convolution import triton_convolution
 from tessera.model.heads import plain_losses
 from tessera.model.scans.selective import triton_scan
@@ -273,7 +273,7 @@ def model_losses(scan: str) -> Tensors:
     torch.manual_seed(0)
     model = MambaModel(12, 4, d_state=2, scan=scan)
     tokens = torch.tensor([[11, 3, 4, 10], [11, 0, 8, 7]])
-    losses_module._has_kernel = lambda device: scan == "triton"
+    heads_module._has_kernel = lambda device: scan == "triton"
     losses = model(tokens, tokens.roll(-1, 1))
     losses.sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -284,7 +284,7 @@ def losses_by_length(scan: str, compiled: bool = False) -> Tensors:
     """Losses and gradients of a model at three lengths; ``compiled`` once, for all of them."""
     torch.manual_seed(0)
     model = MambaModel(12, 4, d_state=2, scan=scan).train()
-    losses_module._has_kernel = torch.compiler.assume_constant_result(lambda _: scan == "triton")
+    heads_module._has_kernel = torch.compiler.assume_constant_result(lambda _: scan == "triton")
     if compiled:
         model._compiled = torch.compile(
             model._losses, fullgraph=True, dynamic=True, backend="aot_eager"
