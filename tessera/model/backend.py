@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,10 @@ from tessera.setting_errors import Problem, SettingError, fits
 
 ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
 
-INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
+# A kernel's entry point, or None and why there is none.
+FoundKernel: TypeAlias = tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]
+
+_INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
 _logger = logging.getLogger(__name__)
 
 
@@ -118,6 +123,28 @@ def needs_triton(device: torch.device) -> str:
 def needs_cuda(device: torch.device) -> str:
     """Why mamba_ssm's kernels cannot run on a device, if they are installed; empty if they can."""
     return "" if device.type == "cuda" else "mamba_ssm needs a CUDA device"
+
+
+def mamba_ssm_kernel(module: str, name: str, extension: str = "") -> FoundKernel:
+    """A kernel's entry point in a module of mamba_ssm, which may have to hold an extension too."""
+    try:
+        # Its import warns of torch's own deprecations, which nobody here can act on.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(f"mamba_ssm.ops.{module}")
+        kernel = getattr(found, name)
+    except Exception as error:  # a build for another torch or CUDA raises whatever it likes
+        return None, f"mamba_ssm cannot be imported ({error})"
+    # Later releases import without their Mamba-1 kernels and fail only when one is called.
+    if extension and getattr(found, extension, None) is None:
+        return None, f"mamba_ssm is installed without its kernel {extension}"
+    return kernel, ""
+
+
+def missing(found: FoundKernel) -> str:
+    """What has to be installed for a kernel; empty if nothing."""
+    kernel, problem = found
+    return "" if kernel else f"{problem}. {_INSTALL}"
 
 
 def runs_anywhere(device: torch.device) -> str:

@@ -5,11 +5,22 @@ Shape suffixes: B games, L positions, D channels (``d_inner``), K taps (``d_conv
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 MAX_TAPS = 8  # of the kernel, whose thread holds them in registers
+
+
+class ConvolutionInputs(NamedTuple):
+    """The arguments of ``causal_convolution``."""
+
+    x_BLD: Tensor
+    taps_DK: Tensor
+    bias_D: Tensor
+    before_BWD: Tensor | None = None
 
 
 def causal_convolution(
@@ -41,18 +52,17 @@ def causal_convolution(
     return F.silu(total).to(x_BLD.dtype)
 
 
-def triton_convolution(
-    x_BLD: Tensor, taps_DK: Tensor, bias_D: Tensor, before_BWD: Tensor | None = None
-) -> Tensor:
+def triton_convolution(*arguments: Any, **named: Any) -> Tensor:
     """The same as ``causal_convolution``, computed by the Triton kernels in ``model.kernels``.
 
     float64, and more taps than a thread's registers hold, are left to the plain form.
     """
-    if x_BLD.dtype == torch.float64 or taps_DK.shape[1] > MAX_TAPS:
-        return causal_convolution(x_BLD, taps_DK, bias_D, before_BWD)
-    from tessera.model.kernels.convolution_operator import causal_convolution_operator
+    inputs = ConvolutionInputs(*arguments, **named)
+    if inputs.x_BLD.dtype == torch.float64 or inputs.taps_DK.shape[1] > MAX_TAPS:
+        return causal_convolution(*inputs)
+    from tessera.model.kernels.convolution_launch import CONVOLUTION
 
-    return causal_convolution_operator(x_BLD, taps_DK, bias_D, before_BWD)
+    return CONVOLUTION.forward(*inputs)
 
 
 def last_inputs(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.model.parts import EmbeddingSettings
+from tessera.model.parts import PartSettings
 
 
 class Embedding(nn.Module, ABC):
@@ -46,12 +46,7 @@ class TokenEmbedding(nn.Embedding, Embedding):
     no_weight_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
     def forward(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Vectors (B, L, H) of tokens (B, L).
-
-        Args:
-            tokens: (B, L) int64 or int32.
-            dtype: of the vectors, and so of their gradient; None means the weight's.
-        """
+        """See ``Embedding.forward``."""
         dtype = dtype or self.weight.dtype
         if not tokens.is_cuda:
             return super().forward(tokens).to(dtype)
@@ -90,12 +85,10 @@ class _Lookup(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class TableSettings(EmbeddingSettings):
+class TableSettings(PartSettings):
     """``TokenEmbedding`` has no settings."""
 
-    def build(self, vocab_size: int, d_model: int, pad_token: int) -> TokenEmbedding:
-        """The embedding."""
-        return TokenEmbedding(vocab_size, d_model, padding_idx=pad_token)
+    part = TokenEmbedding
 
     def num_parameters(self, vocab_size: int, d_model: int, pad_token: int) -> int:
         """Of the embedding."""

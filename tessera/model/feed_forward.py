@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
-from tessera.model.parts import FeedForwardSettings
+from tessera.model.parts import PartSettings
 
 
 class FeedForward(nn.Module):
@@ -45,7 +45,7 @@ class DenseFeedForward(FeedForward):
 
 
 @dataclass(frozen=True)
-class DenseSettings(FeedForwardSettings):
+class DenseSettings(PartSettings):
     """Settings of ``DenseFeedForward``.
 
     Args:
@@ -54,9 +54,7 @@ class DenseSettings(FeedForwardSettings):
 
     expand: int = 4
 
-    def build(self, d_model: int) -> DenseFeedForward:
-        """The layer."""
-        return DenseFeedForward(d_model, self.expand)
+    part = DenseFeedForward
 
     def num_parameters(self, d_model: int) -> int:
         """Of the layer."""

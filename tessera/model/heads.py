@@ -1,6 +1,7 @@
 """Layers that turn the last vectors into logits of the next token.
 
-Shape suffixes: T positions of all games, H ``d_model``, V ``vocab_size``.
+Shape suffixes: T positions of all games, H ``d_model``, V ``vocab_size``, U ``V`` rounded up to a
+multiple of 16.
 """
 
 from __future__ import annotations
@@ -8,13 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tessera.model.losses import head_losses
-from tessera.model.parts import HeadSettings
+from tessera.accelerator import triton_obstacle
+from tessera.model.parts import PartSettings
 
 # Times d_model ** -0.5: logits of about a hundredth, so a new model predicts nearly uniformly.
 _SCALE = 0.01
+# Rows of whole 32 bytes, for the kernel and for the matrix products around it.
+_ALIGNMENT = 16  # elements
 
 
 class Head(nn.Module, ABC):
@@ -45,17 +50,41 @@ class LinearHead(nn.Linear, Head):
         nn.init.zeros_(self.bias)
 
     def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:
-        """See ``Head.losses`` and ``head_losses``."""
-        return head_losses(hidden_TH, self.weight, self.bias, targets_T, pad_token)
+        """See ``Head.losses``.
+
+        On a GPU with Triton one kernel makes them of the logits, and one their gradient: torch's
+        own would write them in float32 first, and that several times over.
+        """
+        if hidden_TH.dtype == torch.float64 or not _has_kernel(hidden_TH.device):
+            logits_TV = F.linear(hidden_TH, self.weight, self.bias)
+            return plain_losses(logits_TV, targets_T, pad_token)
+        from tessera.model.kernels.losses_operator import LOSSES
+
+        vocab_size = self.out_features
+        more = -vocab_size % _ALIGNMENT
+        weight_UH, bias_U = F.pad(self.weight, (0, 0, 0, more)), F.pad(self.bias, (0, more))
+        logits_TU = F.linear(hidden_TH, weight_UH, bias_U)
+        return LOSSES.forward(logits_TU, targets_T, vocab_size, pad_token)[0]
+
+
+def plain_losses(logits_TV: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:
+    """The cross-entropy of each target (T,), 0 where it is PAD; the specification of the kernel."""
+    dtype = torch.promote_types(logits_TV.dtype, torch.float32)
+    # The mean that torch takes itself is one block's work on a GPU, forward and backward.
+    return F.cross_entropy(logits_TV.to(dtype), targets_T, ignore_index=pad_token, reduction="none")
+
+
+# torch.compile takes the answer for the tensors' device as a constant.
+@torch.compiler.assume_constant_result
+def _has_kernel(device: torch.device) -> bool:
+    return device.type == "cuda" and not triton_obstacle(device)
 
 
 @dataclass(frozen=True)
-class LinearSettings(HeadSettings):
+class LinearSettings(PartSettings):
     """``LinearHead`` has no settings."""
 
-    def build(self, d_model: int, vocab_size: int) -> LinearHead:
-        """The head."""
-        return LinearHead(d_model, vocab_size)
+    part = LinearHead
 
     def num_parameters(self, d_model: int, vocab_size: int) -> int:
         """Of the head."""

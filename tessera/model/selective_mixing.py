@@ -7,6 +7,7 @@ channel, R rank of the step sizes, M ``R + 2 * N``, K taps, W ``K - 1``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,22 @@ from torch.nn import functional as F
 
 from tessera.model.convolution import MAX_TAPS, causal_convolution
 from tessera.model.scans.selective import selective_scan, triton_scan
+
+
+class MixingInputs(NamedTuple):
+    """The arguments of ``mix_channels``, but for the scan."""
+
+    xz_BLE: Tensor
+    taps_DK: Tensor
+    taps_bias_D: Tensor
+    select_MD: Tensor
+    dt_DR: Tensor
+    A_DN: Tensor
+    D_D: Tensor
+    dt_bias_D: Tensor
+    before_BWD: Tensor | None = None
+    state_BDN: Tensor | None = None
+    is_pad_BL: Tensor | None = None
 
 
 def mix_channels(
@@ -60,30 +77,17 @@ def mix_channels(
     return scan(x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL)
 
 
-def triton_mixing(
-    xz_BLE: Tensor,
-    taps_DK: Tensor,
-    taps_bias_D: Tensor,
-    select_MD: Tensor,
-    dt_DR: Tensor,
-    A_DN: Tensor,
-    D_D: Tensor,
-    dt_bias_D: Tensor,
-    before_BWD: Tensor | None = None,
-    state_BDN: Tensor | None = None,
-    is_pad_BL: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def triton_mixing(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
     """The same as ``mix_channels``, computed by the Triton kernels in ``tessera.model.kernels``.
 
     The projections are torch's matrix products, in the dtype of ``xz_BLE``. For the backward the
     output of the convolution and what is selected are kept; the step sizes are computed again.
     float64, and more taps than a thread's registers hold, are left to the plain form.
     """
-    arguments = (xz_BLE, taps_DK, taps_bias_D, select_MD, dt_DR, A_DN, D_D, dt_bias_D)
-    carried = (before_BWD, state_BDN, is_pad_BL)
-    if xz_BLE.dtype == torch.float64 or taps_DK.shape[1] > MAX_TAPS:
-        return mix_channels(*arguments, *carried, scan=triton_scan)
-    from tessera.model.kernels.mixing_operator import mixing_operator
+    inputs = MixingInputs(*arguments, **named)
+    if inputs.xz_BLE.dtype == torch.float64 or inputs.taps_DK.shape[1] > MAX_TAPS:
+        return mix_channels(*inputs, scan=triton_scan)
+    from tessera.model.kernels.mixing_operator import MIXING
 
-    y_BLD, last_BDN, *_ = mixing_operator(*arguments, *carried)
+    y_BLD, last_BDN, *_ = MIXING.forward(*inputs)
     return y_BLD, last_BDN

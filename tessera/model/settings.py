@@ -20,21 +20,15 @@ from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
 from tessera.model.own import OwnPart, is_class_path
-from tessera.model.parts import (
-    EmbeddingSettings,
-    FeedForwardSettings,
-    HeadSettings,
-    MixerSettings,
-    PartSettings,
-)
+from tessera.model.parts import PartSettings
 from tessera.setting_errors import Problem, SettingError, problems_of, under
 
-# Each choice: the settings of the parts there are, and the class of which a user's own has to be.
-_KINDS: dict[str, tuple[type[PartSettings], type[nn.Module]]] = {
-    "embedding": (EmbeddingSettings, Embedding),
-    "mixer": (MixerSettings, Mixer),
-    "feed_forward": (FeedForwardSettings, FeedForward),
-    "head": (HeadSettings, Head),
+# Each choice, and the class of which every part of its kind has to be, a user's own too.
+_KINDS: dict[str, type[nn.Module]] = {
+    "embedding": Embedding,
+    "mixer": Mixer,
+    "feed_forward": FeedForward,
+    "head": Head,
 }
 _ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size}
 # Beside those of a part that are free: what a run that goes on may change.
@@ -127,7 +121,7 @@ class ModelSettings:
             name: as in the setting of that name.
         """
         if is_class_path(name):
-            return OwnPart(kind, name, _KINDS[kind][1], self.own.get(name, {}))
+            return OwnPart(kind, name, _KINDS[kind], self.own.get(name, {}))
         return getattr(self, name)
 
     def parts(self) -> dict[str, PartSettings]:
@@ -214,5 +208,9 @@ class ModelSettings:
 
 def part_names(kind: str) -> list[str]:
     """The names of all parts of a kind, see ``ModelSettings.part``."""
-    names = [f.name for f in fields(ModelSettings) if isinstance(f.default, _KINDS[kind][0])]
+    names = [
+        f.name
+        for f in fields(ModelSettings)
+        if isinstance(f.default, PartSettings) and issubclass(f.default.part, _KINDS[kind])
+    ]
     return ["none", *names] if kind == "feed_forward" else names

@@ -80,29 +80,23 @@ class StateTemplate:
 
     def __init__(self, init_state: Callable[..., tuple[LayerState, ...]]) -> None:
         self.layers = init_state(1, 0, "cpu")
-        longer = init_state(1, 1, "cpu")
-        # An axis that grows with the game has any length.
-        self._shapes = [
-            [
-                [one if one == other else None for one, other in zip(a.shape, b.shape, strict=True)]
-                for a, b in zip(layer, grown, strict=True)
-            ]
-            for layer, grown in zip(self.layers, longer, strict=True)
-        ]
+        self._grown = init_state(1, 1, "cpu")
 
     def fits(self, state: ModelState) -> bool:
         """Whether a state could be one of this model."""
-        return len(state.layers) == len(self.layers) and all(
-            type(layer) is type(own)
+        if list(map(type, state.layers)) != list(map(type, self.layers)):
+            return False
+        # Of each tensor of each layer: without moves, after one, and as it is.
+        layers = zip(self.layers, self._grown, state.layers, strict=True)
+        tensors = [each for layer in layers for each in zip(*layer, strict=True)]
+        return all(
+            a.dim() == found.dim()
+            # An axis that grows with the game has any length.
             and all(
-                tensor.dim() == len(shape)
-                and all(
-                    size in (None, found)
-                    for size, found in zip(shape[1:], tensor.shape[1:], strict=True)
-                )
-                for tensor, shape in zip(layer, shapes, strict=True)
+                size == one or one != other
+                for one, other, size in zip(a.shape[1:], b.shape[1:], found.shape[1:], strict=True)
             )
-            for layer, own, shapes in zip(state.layers, self.layers, self._shapes, strict=True)
+            for a, b, found in tensors
         )
 
 

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tessera.model import MambaMixer, MambaModel
-from tessera.model import losses as losses_module
+from tessera.model import heads as heads_module
 from tessera.model.convolution import triton_convolution
-from tessera.model.losses import plain_losses
+from tessera.model.heads import plain_losses
 from tessera.model.scans.selective import triton_scan
 from tessera.model.selective_mixing import triton_mixing
 
@@ -154,10 +154,10 @@ class Losses:
 
     def kernel(self, logits_TV: Tensor, targets_T: Tensor) -> Tensor:
         """The losses by the kernel, of rows with more elements than there are tokens."""
-        from tessera.model.kernels.losses_operator import losses_operator
+        from tessera.model.kernels.losses_operator import LOSSES
 
         wider = F.pad(logits_TV, (0, -self.tokens % 16), value=50.0)
-        return losses_operator(wider, targets_T, self.tokens, self.tokens - 2)[0]
+        return LOSSES.forward(wider, targets_T, self.tokens, self.tokens - 2)[0]
 
 
 NO_TOKENS = [1, 4, 7]
@@ -273,7 +273,7 @@ def model_losses(scan: str) -> Tensors:
     torch.manual_seed(0)
     model = MambaModel(12, 4, d_state=2, scan=scan)
     tokens = torch.tensor([[11, 3, 4, 10], [11, 0, 8, 7]])
-    losses_module._has_kernel = lambda device: scan == "triton"
+    heads_module._has_kernel = lambda device: scan == "triton"
     losses = model(tokens, tokens.roll(-1, 1))
     losses.sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -284,7 +284,7 @@ def losses_by_length(scan: str, compiled: bool = False) -> Tensors:
     """Losses and gradients of a model at three lengths; ``compiled`` once, for all of them."""
     torch.manual_seed(0)
     model = MambaModel(12, 4, d_state=2, scan=scan).train()
-    losses_module._has_kernel = torch.compiler.assume_constant_result(lambda _: scan == "triton")
+    heads_module._has_kernel = torch.compiler.assume_constant_result(lambda _: scan == "triton")
     if compiled:
         model._compiled = torch.compile(
             model._losses, fullgraph=True, dynamic=True, backend="aot_eager"
@@ -317,27 +317,18 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
 
     Inductor relies on the strides, too, which that check leaves out.
     """
-    from tessera.model.kernels.convolution_operator import (
-        causal_convolution_backward_operator,
-        causal_convolution_operator,
-    )
-    from tessera.model.kernels.losses_operator import losses_backward_operator, losses_operator
-    from tessera.model.kernels.mixing_operator import mixing_backward_operator, mixing_operator
-    from tessera.model.kernels.scan_operator import (
-        selective_scan_backward_operator,
-        selective_scan_operator,
-    )
+    from tessera.model.kernels.convolution_launch import CONVOLUTION
+    from tessera.model.kernels.losses_operator import LOSSES
+    from tessera.model.kernels.mixing_operator import MIXING
+    from tessera.model.kernels.scan_launch import SCAN
 
     said = {}
-    scan = (selective_scan_operator, selective_scan_backward_operator)
-    convolution = (causal_convolution_operator, causal_convolution_backward_operator)
-    mixing = (mixing_operator, mixing_backward_operator)
     for name, (operator, backward), case in (
-        ("scan", scan, Scan(2, 2, 3, 2)),
-        ("scan-without-state", scan, Scan(1, 2, 2, 2, with_state=False, pads=1)),
-        ("convolution", convolution, Convolution(2, 2, 3, 2)),
-        ("mixing", mixing, Mixing(2, 2, 3, 2, 2)),
-        ("mixing-of-new-games", mixing, Mixing(1, 2, 2, 2, 1, carried=False, pads=1)),
+        ("scan", SCAN, Scan(2, 2, 3, 2)),
+        ("scan-without-state", SCAN, Scan(1, 2, 2, 2, with_state=False, pads=1)),
+        ("convolution", CONVOLUTION, Convolution(2, 2, 3, 2)),
+        ("mixing", MIXING, Mixing(2, 2, 3, 2, 2)),
+        ("mixing-of-new-games", MIXING, Mixing(1, 2, 2, 2, 1, carried=False, pads=1)),
     ):
         arguments = tuple(
             value.requires_grad_() if _is_float(value) else value
@@ -355,12 +346,12 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
         said[f"{name} layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
     logits, targets = Losses(3, 8).inputs(device).values()
     arguments = (logits.requires_grad_(), targets, 7, 5)
-    for test, result in torch.library.opcheck(losses_operator, arguments).items():
+    for test, result in torch.library.opcheck(LOSSES.forward, arguments).items():
         said[f"losses {test}"] = str(result)
     with torch.no_grad():
-        layouts = _layouts(losses_operator, arguments)
-        losses, normalizers = losses_operator(*arguments)
-        layouts += _layouts(losses_backward_operator, (*arguments, normalizers, losses))
+        layouts = _layouts(LOSSES.forward, arguments)
+        losses, normalizers = LOSSES.forward(*arguments)
+        layouts += _layouts(LOSSES.backward, (*arguments, normalizers, losses))
     said["losses layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
     return said
 

@@ -89,8 +89,8 @@ def test_mixers_are_the_same_if_those_of_the_layers_are(
     assert [problem.name for problem in found] == ([] if is_same else ["model.mixer"])
     # Of another number of layers that alone is told.
     settings = {"model.mixer": had, "model.n_layers": 4}
-    (line,) = conflicts(Path("a.ckpt"), checkpoint, settings, is_fit=True)
-    assert line == "model.n_layers must be 3 to go on from a.ckpt, got 4."
+    (problem,) = conflicts(Path("a.ckpt"), checkpoint, settings, is_fit=True)
+    assert str(problem) == "model.n_layers must be 3 to go on from a.ckpt, got 4."
 
 
 def test_a_run_goes_on_however_its_mixers_are_spelt(folder: Path) -> None:

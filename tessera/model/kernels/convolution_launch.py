@@ -1,22 +1,24 @@
-"""How the short convolution's kernels are started.
+"""How the short convolution's kernels are started, and the operator of torch that does it.
 
 Shape suffixes: B games, L positions, D channels, K taps, W ``K - 1``; P programs.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
 from tessera.accelerator import current
+from tessera.model.convolution import ConvolutionInputs
 from tessera.model.kernels.convolution import (
     convolution_backward_kernel,
     convolution_forward_kernel,
 )
 from tessera.model.kernels.launching import OPTIONS, resident_programs, rows_of, weight
+from tessera.model.kernels.operators import operator_of
 
 CHANNELS = 64  # a warp reads whole lines of 128 bytes in bfloat16
 FORWARD_STEPS = 8
@@ -24,19 +26,9 @@ BACKWARD_STEPS = 16
 PROGRAMS = 16  # of the backward on a multiprocessor: its registers hold so many warps
 
 
-class ConvolutionGradients(NamedTuple):
-    """Gradients of what ``causal_convolution`` reads: of x in its dtype, of all else float32."""
-
-    x_BLD: Tensor
-    taps_DK: Tensor
-    bias_D: Tensor
-    before_BWD: Tensor | None
-
-
-def convolution_forward(
-    x_BLD: Tensor, taps_DK: Tensor, bias_D: Tensor, before_BWD: Tensor | None
-) -> Tensor:
+def convolution_forward(inputs: ConvolutionInputs) -> Tensor:
     """The output of ``tessera.model.convolution.causal_convolution``, which lists the arguments."""
+    x_BLD, taps_DK, bias_D, before_BWD = inputs
     assert len(taps_DK) == len(bias_D) == x_BLD.shape[2]
     y_BLD = x_BLD.new_empty(x_BLD.shape)
     (x,), strides = rows_of(x_BLD)
@@ -61,20 +53,16 @@ def convolution_forward(
 
 
 def convolution_backward(
-    x_BLD: Tensor,
-    taps_DK: Tensor,
-    bias_D: Tensor,
-    before_BWD: Tensor | None,
-    grad_y_BLD: Tensor,
-    grad_x_BLD: Tensor | None = None,
-) -> ConvolutionGradients:
-    """The gradients of the arguments of ``convolution_forward``.
+    inputs: ConvolutionInputs, grad_y_BLD: Tensor, grad_x_BLD: Tensor | None = None
+) -> ConvolutionInputs:
+    """The gradients of the arguments: of x in its dtype, of all else float32.
 
     Args:
         grad_y_BLD: of the output.
         grad_x_BLD: where to write the gradient of ``x_BLD``, such as half of a contiguous tensor.
             None means new memory.
     """
+    x_BLD, taps_DK, bias_D, before_BWD = inputs
     (x, grad_y), strides = rows_of(x_BLD, grad_y_BLD)
     num_games, length, num_channels = x_BLD.shape
     num_taps = taps_DK.shape[1]
@@ -108,7 +96,7 @@ def convolution_backward(
             **OPTIONS,
         )
     grad_taps_DK = parts_PKD.sum(0).t().contiguous()
-    return ConvolutionGradients(grad_x_BLD, grad_taps_DK, parts_PD.sum(0), grad_before)
+    return ConvolutionInputs(grad_x_BLD, grad_taps_DK, parts_PD.sum(0), grad_before)
 
 
 def _shape_options(x_BLD: Tensor, taps_DK: Tensor, steps: int) -> dict[str, Any]:
@@ -120,3 +108,12 @@ def _shape_options(x_BLD: Tensor, taps_DK: Tensor, steps: int) -> dict[str, Any]
         "STEPS": steps,
         "WHOLE": length % steps == 0 and num_channels % CHANNELS == 0,
     }
+
+
+CONVOLUTION = operator_of(
+    "causal_convolution",
+    ConvolutionInputs,
+    convolution_forward,
+    convolution_backward,
+    room=lambda inputs: inputs.x_BLD.new_empty(inputs.x_BLD.shape),
+)

@@ -1,4 +1,4 @@
-"""The cross-entropy of each target and its gradient; beside ``tessera.model.losses``.
+"""The cross-entropy of each target and its gradient; beside ``tessera.model.heads``.
 
 Shapes: T positions, V tokens, U elements of a row of logits, of which the first V count. A program
 takes ROWS positions, one for each of its warps: nothing but the logits passes through memory.

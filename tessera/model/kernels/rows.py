@@ -16,12 +16,12 @@ from tessera.model.kernels.arithmetic import FROZEN, inside
 
 
 @triton.jit
-def load_tile(rows, stride, at, column, num_columns, length, STEPS: tl.constexpr):
-    """The rows ``at`` to ``at + STEPS - 1``, zeros where the game has none."""
+def load_tile(rows, stride, at, column, num_columns, length, STEPS: tl.constexpr, other=0.0):
+    """The rows ``at`` to ``at + STEPS - 1``, ``other`` where the game has none."""
     row = at + tl.arange(0, STEPS)
     mask = (row < length)[:, None] & (column < num_columns)[None, :]
     place = row[:, None] * stride + column[None, :]
-    return tl.load(rows + place, mask=mask, other=0.0)
+    return tl.load(rows + place, mask=mask, other=other)
 
 
 @triton.jit
@@ -38,9 +38,7 @@ def load_step_sizes(
 ):
     """A tile of raw step sizes and, if HAS_PADS, what says of its rows that they are PAD."""
     row = at + tl.arange(0, STEPS)
-    mask = (row < length)[:, None] & (column < num_columns)[None, :]
-    place = row[:, None] * stride + column[None, :]
-    values = tl.load(rows + place, mask=mask, other=FROZEN)
+    values = load_tile(rows, stride, at, column, num_columns, length, STEPS, FROZEN)
     is_pad = row  # which nobody looks at
     if HAS_PADS:
         is_pad = tl.load(pads + row, mask=row < length, other=0)

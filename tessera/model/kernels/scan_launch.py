@@ -1,4 +1,4 @@
-"""How the selective scan's kernels are started.
+"""How the selective scan's kernels are started, and the operator of torch that does it.
 
 Shape suffixes: B games, L positions, D channels, N states of a channel; P programs, S splits.
 """
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from tessera.accelerator import current
 from tessera.model.kernels.launching import OPTIONS, resident_programs, rows_of, weight
+from tessera.model.kernels.operators import operator_of
 from tessera.model.kernels.scan_backward import FIRST_STEPS, scan_backward_kernel
 from tessera.model.kernels.scan_forward import scan_forward_kernel
+from tessera.model.scans.selective import ScanInputs
 
 CHANNELS = 32  # a program's, at most: with 16 states a thread has four of four channels
 _ELEMENTS = 512  # states of a program's channels, at most: 16 in a thread
@@ -39,23 +41,12 @@ class ScanGradients(NamedTuple):
     state_BDN: Tensor | None
 
 
-def scan_forward(
-    x_BLD: Tensor,
-    dt_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    z_BLD: Tensor,
-    dt_bias_D: Tensor,
-    state_BDN: Tensor | None,
-    is_pad_BL: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def scan_forward(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """The output and last state of ``tessera.model.scans.selective``, which lists the arguments."""
+    x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL = inputs
     assert x_BLD.shape == dt_BLD.shape == z_BLD.shape and B_BLN.shape == C_BLN.shape
     assert B_BLN.shape == (*x_BLD.shape[:2], A_DN.shape[1]) and len(A_DN) == x_BLD.shape[2]
-    y_BLD = x_BLD.new_empty(x_BLD.shape)
-    last_BDN = x_BLD.new_empty(len(x_BLD), *A_DN.shape, dtype=torch.float32)
+    y_BLD, last_BDN = _room(inputs)
     rows, strides = rows_of(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD)
     x, dt, B, C, z = rows
     weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
@@ -88,18 +79,16 @@ def scan_forward(
     return y_BLD, last_BDN
 
 
+def _room(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
+    """For the output and the last state."""
+    x_BLD, shape = inputs.x_BLD, inputs.A_DN.shape
+    last_BDN = x_BLD.new_empty(x_BLD.shape[0], *shape, dtype=torch.float32)
+    return x_BLD.new_empty(x_BLD.shape), last_BDN
+
+
 def scan_backward(
-    x_BLD: Tensor,
-    dt_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    z_BLD: Tensor,
-    dt_bias_D: Tensor,
-    state_BDN: Tensor | None,
-    is_pad_BL: Tensor | None,
-    grad_y_BLD: Tensor,
+    inputs: ScanInputs,
+    grad_y_BLD: Tensor | None,
     grad_last_BDN: Tensor | None,
     grad_dt_BLD: Tensor | None = None,
     grad_z_BLD: Tensor | None = None,
@@ -107,13 +96,16 @@ def scan_backward(
     """The gradients of the arguments of ``scan_forward``.
 
     Args:
-        grad_y_BLD: of the output.
+        grad_y_BLD: of the output; None means zeros.
         grad_last_BDN: of the last state; None means zeros.
         grad_dt_BLD: where to write the gradient of ``dt_BLD``, contiguous; ``dt_BLD`` itself if
             nobody needs it any more. None means new memory.
         grad_z_BLD: where to write the gradient of ``z_BLD``; such as half of a contiguous tensor.
             None means new memory.
     """
+    x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL = inputs
+    if grad_y_BLD is None:
+        grad_y_BLD = torch.zeros_like(x_BLD)
     rows, strides = rows_of(x_BLD, dt_BLD, B_BLN, C_BLN, z_BLD, grad_y_BLD)
     x, dt, B, C, z, grad_y = rows
     weights = [weight(tensor) for tensor in (A_DN, D_D, dt_bias_D)]
@@ -216,3 +208,19 @@ def divide(num_games: int, num_blocks: int, resident: int) -> tuple[int, int]:
             best, best_share = (triton.cdiv(num_games, rounds), num_splits), share
         num_splits *= 2
     return best
+
+
+def _gradients(
+    inputs: ScanInputs, grad_y_BLD: Tensor | None, grad_last_BDN: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Those of the arguments in their order; B's and C's no longer share memory."""
+    grads = scan_backward(inputs, grad_y_BLD, grad_last_BDN)
+    grad_B, grad_C = (
+        part.clone(memory_format=torch.contiguous_format) for part in grads.BC_BL2N.unbind(2)
+    )
+    return (*grads[:3], grad_B, grad_C, *grads[4:])
+
+
+SCAN = operator_of(
+    "selective_scan", ScanInputs, scan_forward, _gradients, room=_room, num_results=2
+)

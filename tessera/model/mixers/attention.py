@@ -8,7 +8,7 @@ Su et al., "RoFormer" (arXiv:2104.09864), section 3.2, with the halves of a head
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
 from tessera.model.mixers.base import Mixer
-from tessera.model.parts import MixerSettings
+from tessera.model.parts import PartSettings
 from tessera.model.state import LayerState
 from tessera.setting_errors import Problem, SettingError
 
@@ -179,7 +179,7 @@ class AttentionMixer(Mixer):
 
 
 @dataclass(frozen=True)
-class AttentionSettings(MixerSettings):
+class AttentionSettings(PartSettings):
     """Settings of ``AttentionMixer``.
 
     Args:
@@ -188,9 +188,7 @@ class AttentionSettings(MixerSettings):
 
     num_heads: int | None = None
 
-    def build(self, d_model: int) -> AttentionMixer:
-        """The mixer."""
-        return AttentionMixer(d_model, **asdict(self))
+    part = AttentionMixer
 
     def num_parameters(self, d_model: int) -> int:
         """Of the mixer."""

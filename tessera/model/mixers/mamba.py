@@ -7,7 +7,7 @@ E ``2 * d_inner``.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tessera.model.backend import ScanName
 from tessera.model.contract import check_sizes
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
-from tessera.model.parts import MixerSettings
+from tessera.model.parts import PartSettings
 from tessera.model.scans.selective import SelectiveScan
 from tessera.model.selective_mixing import mix_channels, triton_mixing
 
@@ -60,7 +60,10 @@ class MambaMixer(StateSpaceMixer):
         )
         self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
-        self._init_dt()
+        bound = self.dt_rank**-0.5
+        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
         # S4D-real: the states of a channel decay at the rates 1, 2, …, d_state.
         rates = torch.arange(1, d_state + 1, dtype=torch.float32)
         self.A_log = nn.Parameter(rates.log().repeat(self.d_inner, 1))
@@ -68,13 +71,6 @@ class MambaMixer(StateSpaceMixer):
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.scan = SelectiveScan(scan)
         self.mark_parameters()
-
-    def _init_dt(self) -> None:
-        """Draw step sizes log-uniformly and store them through the inverse of softplus."""
-        bound = self.dt_rank**-0.5
-        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
-        with torch.no_grad():
-            self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
 
     def mark_parameters(self) -> None:
         """Mark also the bias that nobody shall draw again."""
@@ -127,7 +123,7 @@ class MambaMixer(StateSpaceMixer):
 
 
 @dataclass(frozen=True)
-class MambaSettings(MixerSettings):
+class MambaSettings(PartSettings):
     """Settings of ``MambaMixer``.
 
     Args:
@@ -142,11 +138,7 @@ class MambaSettings(MixerSettings):
     expand: int = 2
     scan: ScanName = "auto"
 
-    free = ("scan",)
-
-    def build(self, d_model: int) -> MambaMixer:
-        """The mixer."""
-        return MambaMixer(d_model, **asdict(self))
+    part, free = MambaMixer, ("scan",)
 
     def check_on(self, device: torch.device) -> None:
         """Look at the scan."""

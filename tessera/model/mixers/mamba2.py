@@ -6,7 +6,7 @@ the convolution sees, ``D + 2 N``, W ``d_conv - 1``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tessera.model.contract import check_sizes
 from tessera.model.convolution import causal_convolution, triton_convolution
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
-from tessera.model.parts import MixerSettings
+from tessera.model.parts import PartSettings
 from tessera.model.scans.dual import DualScan
 from tessera.model.scans.selective import frozen
 from tessera.setting_errors import Problem, SettingError
@@ -192,7 +192,7 @@ def _largest_headdim(d_inner: int) -> int:
 
 
 @dataclass(frozen=True)
-class Mamba2Settings(MixerSettings):
+class Mamba2Settings(PartSettings):
     """Settings of ``Mamba2Mixer``.
 
     Args:
@@ -209,11 +209,7 @@ class Mamba2Settings(MixerSettings):
     scan: DualScanName = "auto"
     headdim: int | None = None
 
-    free = ("scan",)
-
-    def build(self, d_model: int) -> Mamba2Mixer:
-        """The mixer."""
-        return Mamba2Mixer(d_model, **asdict(self))
+    part, free = Mamba2Mixer, ("scan",)
 
     def check_on(self, device: torch.device) -> None:
         """Look at the scan."""

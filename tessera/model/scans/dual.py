@@ -17,8 +17,7 @@ Source: Dao and Gu, "Transformers are SSMs" (arXiv:2405.21060), section 6, with 
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -26,10 +25,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tessera.model.backend import (
-    INSTALL,
     Code,
+    FoundKernel,
     Scan,
     ScanName,
+    mamba_ssm_kernel,
+    missing,
     needs_cuda,
     needs_triton,
     runs_anywhere,
@@ -174,15 +175,11 @@ def mamba_ssm_dual_scan(
     On purpose different from the plain form: products of float32 are rounded to TF32, states
     between chunks to the dtype of x; some gradients differ in their last bits from run to run
     unless torch is told to be deterministic. float64 is left to the plain form.
-
-    Raises:
-        ValueError: if mamba_ssm or its kernels cannot be imported.
     """
     if x_BLD.dtype == torch.float64:
         return dual_scan(x_BLD, dt_BLK, A_K, B_BLN, C_BLN, D_K, dt_bias_K, state_BDN)
     kernel, problem = _find_dual_kernel()
-    if kernel is None:
-        raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {INSTALL}")
+    assert kernel, problem
     heads = (len(A_K), x_BLD.shape[2] // len(A_K))
     arguments = [x_BLD.unflatten(2, heads), dt_BLK, B_BLN.unsqueeze(2), C_BLN.unsqueeze(2)]
     before = None if state_BDN is None else state_BDN.float().unflatten(1, heads)
@@ -212,21 +209,8 @@ def mamba_ssm_dual_scan(
 
 
 @functools.cache
-def _find_dual_kernel() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]:
-    """The kernels' entry point, or None and why there is none."""
-    try:
-        # Its import warns of torch's own deprecations, which nobody here can act on.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-    except Exception as error:  # a build for another torch or CUDA raises whatever it likes
-        return None, f"mamba_ssm cannot be imported ({error})"
-    return mamba_chunk_scan_combined, ""
-
-
-def _missing_dual_kernel() -> str:
-    kernel, problem = _find_dual_kernel()
-    return "" if kernel else f"{problem}. {INSTALL}"
+def _find_dual_kernel() -> FoundKernel:
+    return mamba_ssm_kernel("triton.ssd_combined", "mamba_chunk_scan_combined")
 
 
 class DualScan(Scan):
@@ -239,9 +223,11 @@ class DualScan(Scan):
     codes: ClassVar[Mapping[ScanName, Code]] = {
         "mamba_ssm": Code(
             mamba_ssm_dual_scan,
-            lambda device: needs_cuda(device) or needs_triton(device) or _missing_dual_kernel(),
+            lambda device: (
+                needs_cuda(device) or needs_triton(device) or missing(_find_dual_kernel())
+            ),
             "its Triton kernels over chunks of positions",
-            _missing_dual_kernel,
+            lambda: missing(_find_dual_kernel()),
         ),
         "torch": Code(dual_scan, runs_anywhere, "plain torch"),
     }

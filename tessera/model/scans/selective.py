@@ -13,20 +13,21 @@ B enters as Δ B rather than by the exact zero-order hold.
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tessera.model.backend import (
-    INSTALL,
     Code,
+    FoundKernel,
     Scan,
     ScanName,
+    mamba_ssm_kernel,
+    missing,
     needs_cuda,
     needs_triton,
     runs_anywhere,
@@ -34,6 +35,21 @@ from tessera.model.backend import (
 
 # softplus turns this raw step size into exactly 0 in every dtype, and float16 can still hold it.
 RAW_DT_OF_PAD = -1e4
+
+
+class ScanInputs(NamedTuple):
+    """The arguments of ``selective_scan``."""
+
+    x_BLD: Tensor
+    dt_BLD: Tensor
+    A_DN: Tensor
+    B_BLN: Tensor
+    C_BLN: Tensor
+    D_D: Tensor
+    z_BLD: Tensor
+    dt_bias_D: Tensor
+    state_BDN: Tensor | None = None
+    is_pad_BL: Tensor | None = None
 
 
 def selective_scan(
@@ -95,60 +111,34 @@ def selective_scan(
         return (y * F.silu(z_BLD.to(dtype))).to(x_BLD.dtype), state.transpose(1, 2)
 
 
-def triton_scan(
-    x_BLD: Tensor,
-    dt_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    z_BLD: Tensor,
-    dt_bias_D: Tensor,
-    state_BDN: Tensor | None = None,
-    is_pad_BL: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def triton_scan(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
     """The same as ``selective_scan``, computed by the Triton kernels in ``tessera.model.kernels``.
 
     Made for short games in large batches, gradients included: nothing is kept for the backward but
     the inputs, and no sum depends on timing, so the bits are the same each time. float64 is left
     to the plain form.
     """
-    arguments = (x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL)
-    if x_BLD.dtype == torch.float64:
-        return selective_scan(*arguments)
-    from tessera.model.kernels.scan_operator import selective_scan_operator
+    inputs = ScanInputs(*arguments, **named)
+    if inputs.x_BLD.dtype == torch.float64:
+        return selective_scan(*inputs)
+    from tessera.model.kernels.scan_launch import SCAN
 
-    return selective_scan_operator(*arguments)
+    return SCAN.forward(*inputs)
 
 
-def mamba_ssm_scan(
-    x_BLD: Tensor,
-    dt_BLD: Tensor,
-    A_DN: Tensor,
-    B_BLN: Tensor,
-    C_BLN: Tensor,
-    D_D: Tensor,
-    z_BLD: Tensor,
-    dt_bias_D: Tensor,
-    state_BDN: Tensor | None = None,
-    is_pad_BL: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def mamba_ssm_scan(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
     """The same as ``selective_scan``, computed by mamba_ssm's CUDA kernel.
 
     On purpose different from the plain form: the last state carries no gradient, and the gradients
     of A, B and C differ in their last bits from run to run (the kernel adds them with atomics).
     The kernel always starts from zeros, so a given ``state_BDN`` is left to the plain form.
-
-    Raises:
-        ValueError: if mamba_ssm or its kernel is not installed.
     """
-    if state_BDN is not None:
-        return selective_scan(
-            x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, state_BDN, is_pad_BL
-        )
+    inputs = ScanInputs(*arguments, **named)
+    if inputs.state_BDN is not None:
+        return selective_scan(*inputs)
     kernel, problem = _find_mamba_ssm()
-    if kernel is None:
-        raise ValueError(f"scan must be auto or torch here, got mamba_ssm: {problem}. {INSTALL}")
+    assert kernel, problem
+    x_BLD, dt_BLD, A_DN, B_BLN, C_BLN, D_D, z_BLD, dt_bias_D, _, is_pad_BL = inputs
     y_BDL, last_BDN = kernel(
         x_BLD.transpose(1, 2),
         frozen(dt_BLD, is_pad_BL).transpose(1, 2),
@@ -172,28 +162,10 @@ def frozen(dt_BLD: Tensor, is_pad_BL: Tensor | None) -> Tensor:
 
 
 @functools.cache
-def _find_mamba_ssm() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]:
-    """The kernel's entry point, or None and why there is none."""
-    try:
-        # Its import warns of torch's own deprecations, which nobody here can act on.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from mamba_ssm.ops import selective_scan_interface as interface
-    except Exception as error:  # a build for another torch or CUDA raises whatever it likes
-        return None, f"mamba_ssm cannot be imported ({error})"
-    # Later releases import without their Mamba-1 kernels and fail only when one is called.
-    if getattr(interface, "selective_scan_cuda", None) is None:
-        return None, "mamba_ssm is installed without its kernel selective_scan_cuda"
-    return interface.selective_scan_fn, ""
-
-
-def _missing_mamba_ssm() -> str:
-    kernel, problem = _find_mamba_ssm()
-    return "" if kernel else f"{problem}. {INSTALL}"
-
-
-def _missing_triton() -> str:
-    return "" if find_spec("triton") else "pip install triton"
+def _find_mamba_ssm() -> FoundKernel:
+    return mamba_ssm_kernel(
+        "selective_scan_interface", "selective_scan_fn", extension="selective_scan_cuda"
+    )
 
 
 class SelectiveScan(Scan):
@@ -204,13 +176,13 @@ class SelectiveScan(Scan):
             triton_scan,
             needs_triton,
             "made for short games in large batches, the same bits each time",
-            _missing_triton,
+            lambda: "" if find_spec("triton") else "pip install triton",
         ),
         "mamba_ssm": Code(
             mamba_ssm_scan,
-            lambda device: needs_cuda(device) or _missing_mamba_ssm(),
+            lambda device: needs_cuda(device) or missing(_find_mamba_ssm()),
             "made for long sequences",
-            _missing_mamba_ssm,
+            lambda: missing(_find_mamba_ssm()),
         ),
         "torch": Code(selective_scan, runs_anywhere, "plain torch"),
     }

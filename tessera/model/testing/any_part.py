@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -31,12 +32,34 @@ def require_near(actual: Tensor, expected: Tensor, tolerance: float, what: str) 
     require(error <= tolerance, f"{what} (differs by {error:.1e} of its size)")
 
 
-def check_form(part: nn.Module, device: torch.device, *sizes: int) -> None:
-    """What its methods return has the form that a model asks for."""
-    try:
-        try_part(part, device, *sizes)
-    except ValueError as error:
-        raise AssertionError(f"wrong form: {error}") from error
+@contextmanager
+def trying(
+    build: Callable[[], Module], kind: type[nn.Module], device: torch.device, *sizes: int
+) -> Iterator[Module]:
+    """A new part of a kind; what its methods return has the form that a model asks for."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        part = build()
+        require(isinstance(part, kind), f"no {kind.__name__}: {type(part).__name__}")
+        try:
+            try_part(part, device, *sizes)
+        except ValueError as error:
+            raise AssertionError(f"wrong form: {error}") from error
+        yield part
+
+
+def check_any(
+    part: Module,
+    build: Callable[[], Module],
+    run: Run[Module],
+    num_parameters: int | None,
+    device: torch.device,
+) -> None:
+    """What is asked of a part whatever it does."""
+    check_parameters(part, num_parameters)
+    check_bits(part, run)
+    check_autocast(part, run, device)
+    check_copies(part, build, run)
 
 
 def check_parameters(module: nn.Module, num_parameters: int | None) -> None:

@@ -12,16 +12,11 @@ from tessera.model.embeddings import Embedding
 from tessera.model.feed_forward import FeedForward
 from tessera.model.heads import Head
 from tessera.model.testing.any_part import (
-    Module,
-    Run,
     answers_and_gradients,
-    check_autocast,
-    check_bits,
-    check_copies,
-    check_form,
-    check_parameters,
+    check_any,
     require,
     require_near,
+    trying,
 )
 
 _GAMES, _LENGTH = 3, 7
@@ -40,11 +35,11 @@ def check_feed_forward(
     place = torch.device(device)
     hidden = torch.randn(_GAMES, _LENGTH, d_model, generator=torch.Generator().manual_seed(1))
     hidden = hidden.to(place)
-    with torch.random.fork_rng(devices=[]), torch.device(place):
-        torch.manual_seed(0)
-        layer = build(d_model)
-        require(isinstance(layer, FeedForward), f"no FeedForward: {type(layer).__name__}")
-        check_form(layer, place, d_model)
+
+    def new() -> FeedForward:
+        return build(d_model).to(place)
+
+    with trying(new, FeedForward, place, d_model) as layer:
         with torch.no_grad():
             answer = layer(hidden)
             require(not layer(torch.zeros_like(hidden)).any(), "zero does not stay zero")
@@ -55,7 +50,7 @@ def check_feed_forward(
             single = layer(hidden[:, 2])
             what = "not position by position: a single one is answered in another way"
             require_near(single, answer[:, 2], tolerance, what)
-        _check_any(layer, lambda: build(d_model), lambda own: (own(hidden),), num_parameters, place)
+        check_any(layer, new, lambda own: (own(hidden),), num_parameters, place)
 
 
 def check_embedding(
@@ -77,13 +72,9 @@ def check_embedding(
     tokens = torch.arange(_GAMES * _LENGTH, device=place).view(_GAMES, _LENGTH) % vocab_size
 
     def new() -> Embedding:
-        return build(vocab_size, d_model, pad)
+        return build(vocab_size, d_model, pad).to(place)
 
-    with torch.random.fork_rng(devices=[]), torch.device(place):
-        torch.manual_seed(0)
-        embedding = new()
-        require(isinstance(embedding, Embedding), f"no Embedding: {type(embedding).__name__}")
-        check_form(embedding, place, vocab_size, d_model)
+    with trying(new, Embedding, place, vocab_size, d_model) as embedding:
         with torch.no_grad():
             vectors, is_pad = embedding(tokens), tokens == pad
             require(not vectors[is_pad].any(), "not zero at PAD")
@@ -97,7 +88,7 @@ def check_embedding(
         for name, value in without.items():
             if "gradient" in name:
                 require_near(with_pad[name], value, tolerance, f"sees PAD: {name}")
-        _check_any(embedding, new, lambda own: (own(tokens),), num_parameters, place)
+        check_any(embedding, new, lambda own: (own(tokens),), num_parameters, place)
         embedding(tokens).sum().backward()
         torch.optim.SGD(embedding.parameters(), lr=1.0).step()
         require(not embedding(tokens)[is_pad].any(), "not zero at PAD: after a step of training")
@@ -123,6 +114,9 @@ def check_head(
     hidden_TH = hidden_TH.to(place)
     targets_T = torch.arange(len(hidden_TH), device=place) % vocab_size
 
+    def new() -> Head:
+        return build(d_model, vocab_size).to(place)
+
     def by_losses(head: Head) -> tuple[Tensor, ...]:
         return (head.losses(hidden_TH, targets_T, pad),)
 
@@ -130,11 +124,7 @@ def check_head(
         logits_TV = head(hidden_TH).float()
         return (F.cross_entropy(logits_TV, targets_T, ignore_index=pad, reduction="none"),)
 
-    with torch.random.fork_rng(devices=[]), torch.device(place):
-        torch.manual_seed(0)
-        head = build(d_model, vocab_size)
-        require(isinstance(head, Head), f"no Head: {type(head).__name__}")
-        check_form(head, place, d_model, vocab_size)
+    with trying(new, Head, place, d_model, vocab_size) as head:
         (losses,) = by_losses(head)
         require(losses.dtype == torch.float32, f"losses are not float32: {losses.dtype}")
         require(not losses[targets_T == pad].any(), "losses are not 0 at PAD")
@@ -143,17 +133,4 @@ def check_head(
             what = f"losses are not the cross-entropy of the logits: {name}"
             require_near(actual[name], value, tolerance, what)
         for run in (by_losses, lambda own: (own(hidden_TH),)):
-            _check_any(head, lambda: build(d_model, vocab_size), run, num_parameters, place)
-
-
-def _check_any(
-    part: Module,
-    build: Callable[[], Module],
-    run: Run[Module],
-    num_parameters: int | None,
-    device: torch.device,
-) -> None:
-    check_parameters(part, num_parameters)
-    check_bits(part, run)
-    check_autocast(part, run, device)
-    check_copies(part, build, run)
+            check_any(head, new, run, num_parameters, place)

@@ -5,7 +5,6 @@ Shape suffixes: B games, L positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,18 +16,27 @@ from tessera.model.state import ModelState
 
 LENGTHS = (12, 7, 1, 0)  # moves of the games that are padded; the last has not begun
 NUM_GAMES, LENGTH = len(LENGTHS), max(LENGTHS)
-BEGINNINGS = ((5,), (1, 9), (), (2, 3, 11))  # where a slot begins another game, beside 0
+_MORE = 2  # positions of PAD, at least
+BEGINNINGS = ((0, 5), (0, 1, 9), (0,), (0, 2, 3, 11))  # plies at which a slot begins a game
 
 
-class MixerReader:
+class _Reader:
+    """What it reads, (B, L, …), and where there is no PAD (B, L)."""
+
+    def __init__(self, inputs: Tensor, others: Tensor, at_pad: Tensor) -> None:
+        self.inputs, self.others, self.at_pad = inputs, others, at_pad
+        self.nowhere = torch.zeros(NUM_GAMES, LENGTH, dtype=torch.bool, device=inputs.device)
+
+
+class MixerReader(_Reader):
     """A mixer that reads random vectors."""
 
     def __init__(self, d_model: int, device: torch.device, mixer: Mixer) -> None:
         self.mixer = mixer
         generator = torch.Generator().manual_seed(1)
         shape = (2, NUM_GAMES, LENGTH, d_model)
-        self.inputs, self.others = torch.randn(shape, generator=generator).to(device)
-        self.at_pad = torch.zeros(d_model, device=device)
+        inputs, others = torch.randn(shape, generator=generator).to(device)
+        super().__init__(inputs, others, torch.zeros(d_model, device=device))
 
     def padded(self, inputs: Tensor, is_pad_BL: Tensor) -> Tensor:
         return inputs.masked_fill(is_pad_BL[..., None], 0.0)
@@ -56,7 +64,7 @@ class MixerReader:
         return self.mixer.watched(state.layers[0])
 
 
-class ModelReader:
+class ModelReader(_Reader):
     """A model that reads random tokens."""
 
     def __init__(self, device: torch.device, model: GameModel) -> None:
@@ -65,9 +73,9 @@ class ModelReader:
         shape = (2, NUM_GAMES, LENGTH)
         # PAD is the last but one.
         tokens = torch.randint(0, model.pad_token, shape, generator=generator)
-        self.inputs, self.others = tokens.to(device)
         nothing = torch.zeros(model.d_model, device=device)
-        self.at_pad = model.head(nothing).detach()
+        inputs, others = tokens.to(device)
+        super().__init__(inputs, others, model.head(nothing).detach())
 
     def padded(self, inputs: Tensor, is_pad_BL: Tensor) -> Tensor:
         return inputs.masked_fill(is_pad_BL, self.model.pad_token)
@@ -103,28 +111,24 @@ class ModelReader:
 Reader = MixerReader | ModelReader
 
 
-def padded_rows(reader: Reader, more: int) -> Iterable[tuple[str, Tensor, Tensor]]:
-    """The games of ``LENGTHS`` in rows that are longer by ``more``, PAD before and after them."""
-    length = LENGTH + more
-    moves_B = torch.tensor(LENGTHS, device=reader.inputs.device)[:, None]
+def padded_rows(reader: Reader) -> tuple[tuple[str, Tensor, Tensor], ...]:
+    """The games of ``LENGTHS`` in longer rows, PAD after them and before them."""
+    length = LENGTH + _MORE
+    moves_B1 = torch.tensor(LENGTHS, device=reader.inputs.device)[:, None]
     place_L = torch.arange(length, device=reader.inputs.device)
-    longer = torch.cat([reader.inputs, reader.others[:, :more]], 1)
-    for side, is_pad_BL in (
-        ("after", place_L >= moves_B),
-        ("before", place_L < length - moves_B),
-    ):
-        shift_B1 = 0 if side == "after" else length - moves_B
-        at_BL = (place_L - shift_B1) % length
+    longer = torch.cat([reader.inputs, reader.others[:, :_MORE]], 1)
+
+    def padded(side: str, is_pad_BL: Tensor, shift: Tensor | int) -> tuple[str, Tensor, Tensor]:
+        at_BL = (place_L - shift).expand(is_pad_BL.shape) % length
         index = at_BL.view(*at_BL.shape, *(1,) * (longer.dim() - 2)).expand_as(longer)
-        yield side, reader.padded(longer.gather(1, index), is_pad_BL), is_pad_BL
+        return side, reader.padded(longer.gather(1, index), is_pad_BL), is_pad_BL
+
+    after = padded("after", place_L >= moves_B1, 0)
+    return after, padded("before", place_L < length - moves_B1, length - moves_B1)
 
 
 def stepped(
-    reader: Reader,
-    state: ModelState,
-    inputs: Tensor,
-    beginnings: tuple[tuple[int, ...], ...],
-    begins: bool,
+    reader: Reader, state: ModelState, inputs: Tensor, beginnings: tuple[tuple[int, ...], ...]
 ) -> Tensor:
     """The answers (B, L, …) of single steps in place.
 
@@ -133,22 +137,20 @@ def stepped(
         state: moved on.
         inputs: (B, L, …).
         beginnings: of each slot, the plies at which it begins a game.
-        begins: whether every slot does so at the first ply.
     """
     answers = []
     for ply in range(LENGTH):
-        is_new = [ply in own or (begins and ply == 0) for own in beginnings]
-        is_new_B = torch.tensor(is_new, device=inputs.device)
+        is_new_B = torch.tensor([ply in own for own in beginnings], device=inputs.device)
         answers.append(reader.step_in_place(inputs[:, ply], state, is_new_B).clone())
     return torch.stack(answers, 1)
 
 
 def all_answers(reader: Reader) -> tuple[Tensor, ...]:
     """Of all ways to read: at once, padded at either side, going on, and step by step."""
-    at_once = [reader.read(rows, is_pad_BL) for _, rows, is_pad_BL in padded_rows(reader, 2)]
+    at_once = [reader.read(rows, is_pad_BL) for _, rows, is_pad_BL in padded_rows(reader)]
     first, state = reader.advance(reader.inputs[:, :5])
     second, _ = reader.advance(reader.inputs[:, 5:], None, state)
     with torch.no_grad():
         state = reader.init_state(NUM_GAMES, LENGTH)
-        steps = stepped(reader, state, reader.inputs, BEGINNINGS, begins=True)
+        steps = stepped(reader, state, reader.inputs, BEGINNINGS)
     return (*at_once, first, second, steps)

@@ -22,10 +22,10 @@ from tessera.model.testing.any_part import (
     check_autocast,
     check_bits,
     check_copies,
-    check_form,
     check_parameters,
     require,
     require_near,
+    trying,
 )
 from tessera.model.testing.reading import (
     BEGINNINGS,
@@ -65,12 +65,8 @@ def check_mixer(
         tolerance: of the largest value.
     """
     place = torch.device(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        mixer = build(d_model).to(place)
-        require(isinstance(mixer, Mixer), f"no Mixer: {type(mixer).__name__}")
-        check_form(mixer, place, d_model)
-        new = partial(MixerReader, d_model, place)
+    new = partial(MixerReader, d_model, place)
+    with trying(lambda: build(d_model).to(place), Mixer, place, d_model) as mixer:
         _check(new, mixer, num_parameters, place, tolerance)
         check_copies(mixer, lambda: build(d_model).to(place), lambda own: all_answers(new(own)))
 
@@ -90,10 +86,8 @@ def check_model(
     def build() -> GameModel:
         return GameModel(ModelSettings(**settings.as_dict())).to(place)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build()
-        new = partial(ModelReader, place)
+    new = partial(ModelReader, place)
+    with trying(build, GameModel, place) as model:
         stated = None if settings.own_parts() else settings.num_parameters()
         _check(new, model, stated, place, tolerance)
         check_copies(model, build, lambda own: all_answers(new(own)))
@@ -152,8 +146,7 @@ def _check_state(reader: Reader) -> None:
 
 
 def _check_causal(reader: Reader) -> None:
-    nowhere = torch.zeros(NUM_GAMES, LENGTH, dtype=torch.bool, device=reader.inputs.device)
-    for is_pad in (None, nowhere):
+    for is_pad in (None, reader.nowhere):
         expected = reader.read(reader.inputs, is_pad)
         is_said = bool(expected.any())
         require(is_said, "says nothing: all answers are zero, so nothing can be checked")
@@ -167,17 +160,17 @@ def _check_causal(reader: Reader) -> None:
 
 
 def _check_padding(reader: Reader, tolerance: float) -> None:
-    for side, rows, is_pad_BL in padded_rows(reader, 2):
+    for side, rows, is_pad_BL in padded_rows(reader):
         actual = reader.read(rows, is_pad_BL)
         is_zero = torch.allclose(actual[is_pad_BL], reader.at_pad, rtol=0, atol=1e-6)
         require(is_zero, f"not zero at PAD: {side} the moves")
         _require_moves(reader, actual, is_pad_BL, tolerance, f"sees PAD: {side} the moves")
-    _, rows, is_pad_BL = next(iter(padded_rows(reader, 2)))
+    (_, rows, is_pad_BL), (_, *before) = padded_rows(reader)
     actual, state = reader.advance(rows, is_pad_BL)
     is_zero = torch.allclose(actual[is_pad_BL], reader.at_pad, rtol=0, atol=1e-6)
     require(is_zero, "not zero at PAD: in advance")
     _require_moves(reader, actual, is_pad_BL, tolerance, "sees PAD: in advance")
-    for seen in (reader.seen(rows, is_pad_BL), reader.seen(*list(padded_rows(reader, 2))[1][1:])):
+    for seen in (reader.seen(rows, is_pad_BL), reader.seen(*before)):
         for own, other in zip(seen, reader.watched(state), strict=True):
             require_near(own, other, tolerance, "watched is not what mix shows")
     following, _ = reader.advance(reader.others, None, state)
@@ -204,7 +197,7 @@ def _check_gradient_at_pad(new: Callable[[Any], Reader], module: Any, tolerance:
 
     def padded(own: Any, side: int) -> tuple[Tensor, ...]:
         reader = new(own)
-        _, rows, is_pad_BL = list(padded_rows(reader, 2))[side]
+        _, rows, is_pad_BL = padded_rows(reader)[side]
         answer = reader.read(rows, is_pad_BL)
         return tuple(answer[i, ~is_pad_BL[i]] for i, n in enumerate(LENGTHS) if n)
 
@@ -220,9 +213,8 @@ def _check_gradient_at_pad(new: Callable[[Any], Reader], module: Any, tolerance:
 
 def _check_going_on(reader: Reader, tolerance: float) -> None:
     expected = reader.read(reader.inputs)
-    nowhere = torch.zeros(NUM_GAMES, LENGTH, dtype=torch.bool, device=reader.inputs.device)
     # To be told that there is no PAD, and not to be told of any, is the same.
-    told = reader.read(reader.inputs, nowhere)
+    told = reader.read(reader.inputs, reader.nowhere)
     require_near(told, expected, tolerance, "sees PAD: where there is none")
     for cuts in _CUTS:
         for state in (None, reader.init_state(NUM_GAMES, 0), reader.init_state(NUM_GAMES, LENGTH)):
@@ -235,18 +227,17 @@ def _check_going_on(reader: Reader, tolerance: float) -> None:
 
 
 def _check_steps(reader: Reader, tolerance: float) -> None:
-    device = reader.inputs.device
     state = reader.init_state(NUM_GAMES, LENGTH)
-    answers = stepped(reader, state, reader.inputs, ((),) * NUM_GAMES, begins=False)
+    answers = stepped(reader, state, reader.inputs, ((),) * NUM_GAMES)
     expected = reader.read(reader.inputs)
     require_near(answers, expected, tolerance, "step_in_place is not advance")
     # In the same slots, whatever they hold by now, and each at its own time.
-    answers = stepped(reader, state, reader.others, BEGINNINGS, begins=True)
+    answers = stepped(reader, state, reader.others, BEGINNINGS)
     for game, beginnings in enumerate(BEGINNINGS):
-        for begin, end in pairwise((0, *beginnings, LENGTH)):
+        for begin, end in pairwise((*beginnings, LENGTH)):
             alone = reader.read(reader.others[game : game + 1, begin:end])[0]
             what = f"not reset: a game that begins at ply {begin} of its slot"
-            require_near(answers[game, begin:end].to(device), alone, tolerance, what)
+            require_near(answers[game, begin:end], alone, tolerance, what)
 
 
 def _check_reset(reader: Reader, tolerance: float) -> None:
