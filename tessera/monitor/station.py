@@ -66,7 +66,7 @@ class Station:
         self._schedule, self._say = schedule, say
         self._parts: dict[str, Any] = {}
         self._sampled_at: dict[str, int] = {}
-        self._told: str | None = None
+        self._is_told = False  # what the memory probe reads instead of what it should
         # The first copies of a process set the driver up, which is no part of a step.
         to_host(torch.zeros(1, device=device), "monitor")
         begin_to_host(torch.zeros(1, device=device), "monitor")
@@ -126,7 +126,10 @@ class Station:
                 found.append(Sample(step, values))
         if self._schedule.is_due("memory", step):
             values = self._use("memory", "read")
-            self._tell_problem()
+            problem = getattr(self._parts.get("memory"), "problem", None)
+            if problem is not None and not self._is_told:
+                self._is_told = True
+                self._say(f"monitor: {problem}.")
             if values:
                 found.append(Sample(step, values))
         return found
@@ -170,7 +173,6 @@ class Station:
             self._drop(kind, metrics, error)
             return
         self.why_absent |= self._parts[kind].why_absent
-        self._tell_problem()
 
     def _use(self, kind: str, method: str, *arguments: Any) -> Any:
         """What a probe's method returns; None if there is no such probe, or not any more."""
@@ -192,10 +194,3 @@ class Station:
 
     def _explain(self, metrics: tuple[str, ...], why: str) -> None:
         self.why_absent |= dict.fromkeys(metrics, why)
-
-    def _tell_problem(self) -> None:
-        """Say once what the memory probe reads instead of what it should."""
-        problem = getattr(self._parts.get("memory"), "problem", None)
-        if problem is not None and self._told is None:
-            self._told = problem
-            self._say(f"monitor: {problem}.")

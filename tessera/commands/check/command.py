@@ -6,8 +6,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from tessera.commands.check.report import Report
     from tessera.commands.check.training_trial import TrainingSettings
 
-_BAR = "{desc} |{bar}| {percentage:.0f}% {elapsed}"
+Tell = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,91 +92,79 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     from tessera.commands.check.training_trial import train
     from tessera.commands.machine import machine_name
 
+    def play_whole(tell: Tell) -> list[Finding]:
+        played = play_whole_games(
+            device,
+            seed=seed,
+            board_size=scale.board_size,
+            num_batches=scale.num_batches,
+            num_games=scale.whole_games,
+            tell=lambda done: tell(done / scale.num_batches),
+        )
+        return [judge_engine(played)]
+
+    def train_once(tell: Tell) -> list[Finding]:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # or the training would look as if its memory had holes
+        run = train(scale.training, device, seed, tell)
+        return [judge(run) for judge in (judge_progress, judge_transfers, judge_monitor)]
+
+    def play_long(tell: Tell) -> list[Finding]:
+        played = play_long_games(
+            new_model(scale.board_size, scale.d_model, device, seed),
+            device,
+            seed=seed,
+            board_size=scale.board_size,
+            num_batches=scale.num_batches,
+            num_games=scale.long_games,
+            plies=scale.plies,
+            tell=lambda done: tell(done / scale.num_batches),
+        )
+        return [judge_long_games(played, scale.plies)]
+
     # Operations are so short here that a second core gains little, and loses much on a busy one.
     torch.set_num_threads(1)
     began = time.monotonic()
-    progress = _Progress()
-    size, batches = scale.board_size, scale.num_batches
-
-    with progress.part("1 the engine is stable"):
-        whole = play_whole_games(
-            device,
-            seed=seed,
-            board_size=size,
-            num_batches=batches,
-            num_games=scale.whole_games,
-            tell=lambda done: progress.move(done / batches),
-        )
-    findings = [progress.found(judge_engine(whole))]
-
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # or the training would look as if its memory had holes
-    with progress.part("2, 3 and 4: a training"):
-        run = train(scale.training, device, seed, progress.move)
-    for judge in (judge_progress, judge_transfers, judge_monitor):
-        findings.append(progress.found(judge(run)))
-
-    with progress.part("5 stable past the middle game"):
-        played = play_long_games(
-            new_model(size, scale.d_model, device, seed),
-            device,
-            seed=seed,
-            board_size=size,
-            num_batches=batches,
-            num_games=scale.long_games,
-            plies=scale.plies,
-            tell=lambda done: progress.move(done / batches),
-        )
-    findings.append(progress.found(judge_long_games(played, scale.plies)))
-    progress.close()
-    seconds = time.monotonic() - began
-    return Report(machine_name(device), str(device), seed, seconds, tuple(findings))
+    trials = {
+        "1 the engine is stable": play_whole,
+        "2, 3 and 4: a training": train_once,
+        "5 stable past the middle game": play_long,
+    }
+    findings = tuple(tried(trials))
+    return Report(machine_name(device), str(device), seed, time.monotonic() - began, findings)
 
 
-class _Progress:
-    """A bar over the three parts of the work; in a log file a line for each criterion."""
+def tried(trials: Mapping[str, Callable[[Tell], list[Finding]]]) -> Iterator[Finding]:
+    """What each trial finds, under a bar over all of them; a log file gets a line for each finding.
 
-    def __init__(self) -> None:
-        self._began, self._before = time.monotonic(), 0
-        self._bar = tqdm(
-            total=3.0,
-            file=sys.stderr,
-            disable=None,  # where it is not a terminal
-            leave=False,
-            # A terminal that does not know its width says 0; this makes it 100.
-            ncols=shutil.get_terminal_size((100, 24)).columns,
-            bar_format=_BAR,
-        )
+    Args:
+        trials: by name; each is given what to tell how much of it is done, 0 to 1.
+    """
+    began = time.monotonic()
+    with tqdm(
+        total=float(len(trials)),
+        file=sys.stderr,
+        disable=None,  # where it is not a terminal
+        leave=False,
+        # A terminal that does not know its width says 0; this makes it 100.
+        ncols=shutil.get_terminal_size((100, 24)).columns,
+        bar_format="{desc} |{bar}| {percentage:.0f}% {elapsed}",
+    ) as bar:
+        for before, (name, attempt) in enumerate(trials.items()):
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """One of the parts, from its beginning to its end."""
-        self._bar.set_description_str(name)
-        try:
-            yield
-        except BaseException:
-            self._bar.close()
-            raise
-        self._before += 1
-        self.move(0)
+            def move(share: float, before: int = before) -> None:
+                bar.n = before + share
+                bar.refresh()
 
-    def move(self, share: float) -> None:
-        """Say how much of the part is done, 0 to 1."""
-        if not self._bar.disable:
-            self._bar.n = self._before + share
-            self._bar.refresh()
-
-    def found(self, finding: Finding) -> Finding:
-        """Say what was found; returns it."""
-        if self._bar.disable:
-            seconds = time.monotonic() - self._began
-            told = f"criterion {finding.number}, {finding.name}: {finding.verdict}"
-            print(f"{told} ({seconds:.0f} s)", file=sys.stderr, flush=True)
-        return finding
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.close()
+            bar.set_description_str(name)
+            findings = attempt(move)
+            move(1)
+            for finding in findings:
+                if bar.disable:
+                    told = f"criterion {finding.number}, {finding.name}: {finding.verdict}"
+                    seconds = time.monotonic() - began
+                    print(f"{told} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+                yield finding
 
 
 def _parser() -> argparse.ArgumentParser:
