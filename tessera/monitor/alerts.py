@@ -168,9 +168,8 @@ class AlertRule:
         found: dict[str, list[str]] = {}
         for name, value in metrics.items():
             if not math.isfinite(value):
-                found.setdefault(METRICS[name].category if name in METRICS else name, []).append(
-                    name
-                )
+                category = METRICS[name].category if name in METRICS else name
+                found.setdefault(category, []).append(name)
         alerts = []
         for names in found.values():
             # Each is asked, so that all of them count as raised.
