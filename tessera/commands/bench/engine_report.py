@@ -19,8 +19,8 @@ from tessera.commands.bench.engine_speed import (
     time_plies,
     time_tokens,
 )
-from tessera.commands.bench.report import Report, say
-from tessera.commands.bench.rivals import RIVALS, NotMeasuredError
+from tessera.commands.bench.report import Report, measured, say
+from tessera.commands.bench.rivals import RIVALS
 from tessera.commands.machine import machine_name
 from tessera.go import PLAYERS, Rules
 from tessera.go.backend import resolve_backend
@@ -82,18 +82,14 @@ def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) 
         timing: where and how long.
     """
     in_kernels = resolve_backend("auto", timing.device) == "triton"
-    speeds: list[Speed] = []
-    missing: dict[str, str] = {}
+    rows: list[tuple[str, str, Callable[[], Speed]]] = []
     for size in board_sizes:
         for time_row, batch in _rows(size, batch_size, timing.device, in_kernels):
-            say(f"{size}×{size}, {batch:,} games")
-            speeds.append(time_row(size, batch, timing))
+            said = f"{size}×{size}, {batch:,} games"
+            rows.append((said, "Tessera", partial(time_row, size, batch, timing)))
         for name, time_rival in RIVALS.items():
-            say(f"{size}×{size}, {name}")
-            try:
-                speeds.append(time_rival(size, timing))
-            except NotMeasuredError as error:
-                missing[name] = str(error)
+            rows.append((f"{size}×{size}, {name}", name, partial(time_rival, size, timing)))
+    speeds, missing = measured(rows)
     costs, limits, census = None, {}, None
     if in_kernels:
         say("the limits of the chip")
@@ -106,7 +102,7 @@ def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) 
     else:
         batch = batch_size or _BATCH_ON_A_CPU
         costs = time_parts(board_sizes[0], batch, timing.device, timing.seconds)
-    return EngineReport(machine_name(timing.device), tuple(speeds), missing, costs, limits, census)
+    return EngineReport(machine_name(timing.device), speeds, missing, costs, limits, census)
 
 
 def _rows(
