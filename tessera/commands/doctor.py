@@ -77,10 +77,10 @@ def look() -> list[Line]:
     modules = {name: _MODULES.get(name, name) for name, version in versions.items() if version}
     optional = [name for name in modules if name in _OPTIONAL]
     with ThreadPoolExecutor() as pool:
-        found = pool.map(fault_in_a_process, (modules[name] for name in optional))
+        reasons = pool.map(fault_in_a_process, (modules[name] for name in optional))
         # These are needed in this process in any case.
         faults = {name: _fault(modules[name]) for name in modules if name in _NEEDED}
-    faults |= dict(zip(optional, found, strict=True))
+    faults |= dict(zip(optional, reasons, strict=True))
     tested = f"tested on {', '.join(TESTED_ON)}"
     lines = [Line("python", platform.python_version(), tested)]
     for name, version in versions.items():

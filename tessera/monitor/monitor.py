@@ -129,7 +129,7 @@ class TesseraMonitor(Callback):
     @property
     def num_profiled_steps(self) -> int:
         """Steps in which all copies were recorded."""
-        return 0 if self._station is None else self._station.num_recorded_steps
+        return 0 if self._station is None else self._station.windows.num_steps
 
     # What the trainer calls.
 
@@ -143,11 +143,10 @@ class TesseraMonitor(Callback):
         self._sinks = Sinks(trainer.logger if self._is_first else None, place)
         self._rule, self._summary = AlertRule(), Summary()
         self._figures: dict[str, Sample] = {}
-        folder = self.checkpoint_dir
-        self._actions = Actions(self.action_by_severity, folder, self._sinks.say)
+        self._actions = Actions(self.action_by_severity, self.checkpoint_dir, self._sinks.say)
         self._step, self._summarised = 0, trainer.global_step
         self._station = Station(
-            self.schedule, pl_module, pl_module.device, self.board_size, self.rules, self._sinks.say
+            self.schedule, pl_module, self.board_size, self.rules, self._sinks.say
         )
 
     def on_train_batch_start(

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,32 +20,7 @@ if TYPE_CHECKING:
 
     from tessera.commands.check.criteria import Finding
     from tessera.commands.check.report import Report
-    from tessera.commands.check.training_trial import TrainingSettings
-
-Tell = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How much is played and trained.
-
-    Attributes:
-        board_size: of the games of criteria 1 and 5.
-        num_batches: of criterion 1, and again of criterion 5.
-        whole_games: in a batch of criterion 1.
-        long_games: in a batch of criterion 5.
-        plies: moves in each place of a batch of criterion 5.
-        d_model: of the model that plays them.
-        training: the training that criteria 2, 3 and 4 look at.
-    """
-
-    training: TrainingSettings
-    board_size: int = 19
-    num_batches: int = 10
-    whole_games: int = 100
-    long_games: int = 8
-    plies: int = 300
-    d_model: int = 256
+    from tessera.commands.check.trials import Scale, Tell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def scale_for(device: torch.device) -> Scale:
     """The design's figures: a model of its width on a GPU, the quickstart's on a CPU."""
     from tessera.commands.check.training_trial import CPU_TRAINING, GPU_TRAINING
+    from tessera.commands.check.trials import Scale
 
     if device.type == "cuda":
         return Scale(GPU_TRAINING, long_games=64)
@@ -92,17 +67,6 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     from tessera.commands.check.training_trial import train
     from tessera.commands.machine import machine_name
 
-    def play_whole(tell: Tell) -> list[Finding]:
-        played = play_whole_games(
-            device,
-            seed=seed,
-            board_size=scale.board_size,
-            num_batches=scale.num_batches,
-            num_games=scale.whole_games,
-            tell=lambda done: tell(done / scale.num_batches),
-        )
-        return [judge_engine(played)]
-
     def train_once(tell: Tell) -> list[Finding]:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # or the training would look as if its memory had holes
@@ -110,23 +74,16 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
         return [judge(run) for judge in (judge_progress, judge_transfers, judge_monitor)]
 
     def play_long(tell: Tell) -> list[Finding]:
-        played = play_long_games(
-            new_model(scale.board_size, scale.d_model, device, seed),
-            device,
-            seed=seed,
-            board_size=scale.board_size,
-            num_batches=scale.num_batches,
-            num_games=scale.long_games,
-            plies=scale.plies,
-            tell=lambda done: tell(done / scale.num_batches),
-        )
-        return [judge_long_games(played, scale.plies)]
+        model = new_model(scale.board_size, scale.d_model, device, seed)
+        return [judge_long_games(play_long_games(model, scale, seed, tell), scale.plies)]
 
     # Operations are so short here that a second core gains little, and loses much on a busy one.
     torch.set_num_threads(1)
     began = time.monotonic()
     trials = {
-        "1 the engine is stable": play_whole,
+        "1 the engine is stable": lambda tell: [
+            judge_engine(play_whole_games(device, scale, seed, tell))
+        ],
         "2, 3 and 4: a training": train_once,
         "5 stable past the middle game": play_long,
     }

@@ -7,13 +7,11 @@ Shapes: B games, V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from tessera.commands.check.criteria import MAX_STATE_NORM
-from tessera.commands.check.trials import PlayedBatch, described
+from tessera.commands.check.trials import PlayedBatch, Scale, Tell, described
 from tessera.go import Choice, GameLoop, GPUGoEngine
 from tessera.go.bitboard import popcount
 from tessera.model import MambaModel, ModelState
@@ -28,31 +26,16 @@ def new_model(board_size: int, d_model: int, device: torch.device, seed: int) ->
         return MambaModel(num_tokens(board_size), d_model).to(device).eval()
 
 
-def play_long_games(
-    model: MambaModel,
-    device: torch.device,
-    *,
-    seed: int,
-    board_size: int,
-    num_batches: int,
-    num_games: int,
-    plies: int,
-    tell: Callable[[int], None] = lambda done: None,
-) -> list[PlayedBatch]:
+def play_long_games(model: MambaModel, scale: Scale, seed: int, tell: Tell) -> list[PlayedBatch]:
     """Batches of games that a model plays against itself, a pass only where nothing else is legal.
 
-    Args:
-        model: on the device.
-        device: where the games are played, by the code that a run on it would use.
-        seed: of the moves.
-        board_size: n.
-        num_batches: how many.
-        num_games: games in each.
-        plies: moves in each place of a batch. A game that ends before, because nothing was legal
-            any more, makes room for a new one; at least one game of a batch has to get that far.
-        tell: is called with the number of batches that are done.
+    They are played where the model is, by the code that a run there would use. A game that ends
+    before ``scale.plies``, because nothing was legal any more, makes room for a new one; at least
+    one game of a batch has to get that far.
     """
     batches = []
+    device, plies = model.device, scale.plies
+    num_batches, num_games = scale.num_batches, scale.long_games
     # More games than end in so many plies: two passes are the shortest.
     games = num_games * (plies // 2 + 1)
     place = torch.arange(games, device=device)
@@ -61,14 +44,9 @@ def play_long_games(
         figures: dict[str, float] = {}
         try:
             witness = _Witness(ModelPlayer(model, passes_last=True))
+            size = scale.board_size
             loop = GameLoop(
-                witness,
-                games,
-                num_games,
-                board_size=board_size,
-                device=device,
-                seed=seed,
-                tables={},
+                witness, games, num_games, board_size=size, device=device, seed=seed, tables={}
             )
             loop.begin(numbers + batch * num_games)
             for _ in range(plies):
@@ -78,7 +56,7 @@ def play_long_games(
             faults = [described(error)]
         played = num_games * plies if figures else 0
         batches.append(PlayedBatch(f"batch {batch + 1}", num_games, played, tuple(faults), figures))
-        tell(batch + 1)
+        tell((batch + 1) / num_batches)
     return batches
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.commands.check.criteria import WANTED_FALL
-from tessera.commands.check.trials import MEAN_OF, MonitorReading, TrainingRun, described, last_loss
+from tessera.commands.check.trials import (
+    MEAN_OF,
+    MonitorReading,
+    Tell,
+    TrainingRun,
+    described,
+    last_loss,
+)
 from tessera.commands.quiet import quieten
 from tessera.data import GameDataModule
 from tessera.monitor import TesseraMonitor
@@ -71,12 +77,7 @@ GPU_TRAINING = TrainingSettings(
 )
 
 
-def train(
-    settings: TrainingSettings,
-    device: torch.device,
-    seed: int,
-    tell: Callable[[float], None] = lambda done: None,
-) -> TrainingRun:
+def train(settings: TrainingSettings, device: torch.device, seed: int, tell: Tell) -> TrainingRun:
     """Train until the loss has fallen far enough, or for ``max_steps``.
 
     Early means: the mean loss of the last ``MEAN_OF`` steps is ``WANTED_FALL`` below the first.
@@ -85,7 +86,7 @@ def train(
         settings: what is trained.
         device: where.
         seed: of the weights and of the games.
-        tell: is called with the share that is done, from 0 to 1.
+        tell: how much is done.
     """
     quieten()
     watch = _Watch(settings, tell)
@@ -159,7 +160,7 @@ def _fit(
 class _Watch(Callback):
     """Keeps every step's loss on the device, reads some at a time, and ends the training."""
 
-    def __init__(self, settings: TrainingSettings, tell: Callable[[float], None]) -> None:
+    def __init__(self, settings: TrainingSettings, tell: Tell) -> None:
         self.losses: list[float] = []
         self._others: list[list[float]] = []
         self._unread: list[Tensor] = []

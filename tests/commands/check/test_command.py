@@ -19,10 +19,10 @@ import pytest
 import torch
 
 from tessera.commands.check import command
-from tessera.commands.check.command import Scale
 from tessera.commands.check.criteria import Finding, Verdict
 from tessera.commands.check.report import Report
 from tessera.commands.check.training_trial import TrainingSettings
+from tessera.commands.check.trials import Scale
 from tests.runs import tessera
 
 TRAINING = TrainingSettings(

@@ -26,7 +26,7 @@ from tessera.commands.check.criteria import (
 from tessera.commands.check.engine_trial import play_whole_games, record_faults
 from tessera.commands.check.long_games_trial import new_model, play_long_games
 from tessera.commands.check.training_trial import TrainingSettings, train
-from tessera.commands.check.trials import PlayedBatch
+from tessera.commands.check.trials import PlayedBatch, Scale, TrainingRun
 from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
 from tessera.go.position import Removed, no_suicide, place
 from tessera.go.randomness import MOVE, random_words
@@ -49,28 +49,34 @@ SMALL = TrainingSettings(
 )
 
 
+def told_nobody(done: float) -> None:
+    """Nobody waits."""
+
+
+def trained(settings: TrainingSettings = SMALL, seed: int = 0) -> TrainingRun:
+    return train(settings, CPU, seed, told_nobody)
+
+
 def whole_games(num_batches: int = 3, size: int = 3) -> list[PlayedBatch]:
-    return play_whole_games(CPU, seed=0, board_size=size, num_batches=num_batches, num_games=6)
+    scale = Scale(SMALL, size, num_batches, whole_games=6)
+    return play_whole_games(CPU, scale, 0, told_nobody)
 
 
 def long_games(
     model: MambaModel | None = None, size: int = 5, plies: int = 12, num_batches: int = 2
 ) -> list[PlayedBatch]:
     model = new_model(size, 8, CPU, 0) if model is None else model
-    return play_long_games(
-        model, CPU, seed=0, board_size=size, num_batches=num_batches, num_games=4, plies=plies
-    )
+    scale = Scale(SMALL, size, num_batches, long_games=4, plies=plies)
+    return play_long_games(model, scale, 0, told_nobody)
 
 
 # Criterion 1.
 
 
 def test_sound_games_have_no_fault_and_every_ply_is_counted() -> None:
-    told: list[int] = []
-    batches = play_whole_games(
-        CPU, seed=0, board_size=5, num_batches=2, num_games=6, tell=told.append
-    )
-    assert [batch.faults for batch in batches] == [(), ()] and told == [1, 2]
+    told: list[float] = []
+    batches = play_whole_games(CPU, Scale(SMALL, 5, 2, whole_games=6), 0, told.append)
+    assert [batch.faults for batch in batches] == [(), ()] and told == [0.5, 1]
     assert judge_engine(batches).verdict == "passed"
     assert ["uniform" in batches[0].name, "rules" in batches[1].name] == [True, True]
     record = play_games("rules", range(6, 12), seed=0, board_size=5)
@@ -173,7 +179,7 @@ def test_an_error_is_a_fault_and_not_the_end(monkeypatch: pytest.MonkeyPatch) ->
 def without_a_rule(monkeypatch: pytest.MonkeyPatch, legal: Callable[[Any], Tensor]) -> list[str]:
     """The faults of games whose player and referee both take that for the legal points."""
     monkeypatch.setattr(GPUGoEngine, "_find_legal", legal)
-    batches = play_whole_games(CPU, seed=0, board_size=3, num_batches=1, num_games=20)
+    batches = play_whole_games(CPU, Scale(SMALL, 3, 1, whole_games=20), 0, told_nobody)
     return [fault.split("game ")[1].split(" ", 1)[1] for fault in batches[0].faults]
 
 
@@ -201,7 +207,7 @@ def test_an_engine_that_leaves_captured_chains_fails(monkeypatch: pytest.MonkeyP
         return place(position, row, bit, "single")
 
     monkeypatch.setattr(engine, "place", place_as_in_phase2)
-    (batch,) = play_whole_games(CPU, seed=0, board_size=5, num_batches=1, num_games=20)
+    (batch,) = play_whole_games(CPU, Scale(SMALL, 5, 1, whole_games=20), 0, told_nobody)
     assert any("has stones without liberties at its end" in fault for fault in batch.faults)
 
 
@@ -360,7 +366,7 @@ def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_model_that_learns_passes_early_and_leaves_nothing_behind(traces: Path) -> None:
     told: list[float] = []
-    run = train(SMALL, CPU, seed=0, tell=told.append)
+    run = train(SMALL, CPU, 0, told.append)
     assert run.fault == "" and SMALL.min_steps <= len(run.losses) < SMALL.max_steps
     finding = judge_progress(run)
     assert finding.verdict == "passed", finding.measured
@@ -375,15 +381,15 @@ def test_a_model_that_learns_passes_early_and_leaves_nothing_behind(traces: Path
 
 def test_a_training_with_the_same_seed_is_the_same_again() -> None:
     settings = dataclasses.replace(SMALL, max_steps=5)
-    first, second = (train(settings, CPU, seed=3) for _ in range(2))
+    first, second = (trained(settings, 3) for _ in range(2))
     assert first.losses == second.losses and len(first.losses) == 5
-    other = train(settings, CPU, seed=4)
+    other = trained(settings, 4)
     assert other.losses[0] != first.losses[0]  # other weights
     assert other.floor_nats != first.floor_nats  # other games
 
 
 def test_a_model_that_does_not_learn_fails_after_all_its_steps() -> None:
-    run = train(dataclasses.replace(SMALL, lr=1e-9, max_steps=30), CPU, seed=0)
+    run = trained(dataclasses.replace(SMALL, lr=1e-9, max_steps=30))
     assert len(run.losses) == 30
     finding = judge_progress(run)
     assert finding.verdict == "failed" and abs(finding.details["fall_ratio"]) < 0.05
@@ -397,12 +403,12 @@ def test_a_bad_start_fails_although_the_loss_falls(monkeypatch: pytest.MonkeyPat
         nn.init.normal_(self.head.bias, std=3.0)
 
     monkeypatch.setattr(GameModel, "__init__", badly)
-    finding = judge_progress(train(SMALL, CPU, seed=0))
+    finding = judge_progress(trained())
     assert finding.details["fall_ratio"] > 0.1 and finding.verdict == "failed"
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_fails() -> None:
-    run = train(dataclasses.replace(SMALL, lr=1e30, warmup_steps=0), CPU, seed=0)
+    run = trained(dataclasses.replace(SMALL, lr=1e30, warmup_steps=0))
     assert len(run.losses) == 10 and not math.isfinite(run.losses[-1])
     assert judge_progress(run).verdict == "failed"
 
@@ -418,7 +424,7 @@ def test_an_error_in_a_step_is_what_was_found(
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(TesseraModule, "training_step", broken)
-    run = train(SMALL, CPU, seed=0)
+    run = trained()
     assert run.fault == "RuntimeError: planted" and run.monitor is None
     for judge in (judge_progress, judge_transfers, judge_monitor):
         assert judge(run).verdict == "failed" and "planted" in judge(run).measured
@@ -437,6 +443,6 @@ def test_a_signal_in_a_training_is_not_taken_for_a_finding(
 
     monkeypatch.setattr(TesseraModule, "training_step", interrupted)
     with pytest.raises(Stopped) as ended, StopSignals():
-        train(SMALL, CPU, seed=0)
+        trained()
     assert ended.value.number == number
     assert list(traces.iterdir()) == []
