@@ -184,10 +184,10 @@ def find_copies(events: Iterable[TraceEvent]) -> list[Copy]:
         path = paths.get(id(launch), ())
         operators = [name for name in path if not name.startswith(LABEL)]
         owners = [name.removeprefix(LABEL) for name in path if name.startswith(LABEL)]
-        unknown = launch.name if launch is not None else "unknown"
+        launcher = "unknown" if launch is None else launch.name
         aten = [name for name in operators if name.startswith("aten::")] or operators
         copy = Copy(
-            operator=aten[-1] if aten else unknown,
+            operator=aten[-1] if aten else launcher,
             direction=transfer[1],
             num_bytes=event.num_bytes,
             ms=event.us / 1e3,

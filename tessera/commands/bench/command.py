@@ -39,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     device = _checked(parser, arguments)
-    _use_threads(arguments.threads)
+    # Without a number torch gets one thread, as ``play_games`` takes it, and rivals what they like.
+    torch.set_num_threads(arguments.threads or 1)
+    if arguments.threads is not None and hasattr(os, "sched_setaffinity"):
+        # The rivals' threads start later.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
     try:
@@ -105,26 +109,8 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     device = find_device(arguments, parser, problems)
     if arguments.board_size is None:
         arguments.board_size = [19, 9] if device.type == "cuda" else [19]
-    if problem := _memory_problem(arguments, device):
-        parser.error(problem)
-    return device
-
-
-def _memory_problem(arguments: argparse.Namespace, device: torch.device) -> str:
-    """Why so many games cannot be held at once, in a line; empty if they can, or none are asked."""
-    games = getattr(arguments, "batch_size", None)
-    if games is None:
-        return ""
+    games = getattr(arguments, "batch_size", None) or 0
     num_bytes = games * Rules().bytes_per_game(max(arguments.board_size))
-    need = memory_problem(num_bytes, device)
-    return need and f"--batch_size must be less, got {games}: so many games need {need}."
-
-
-def _use_threads(threads: int | None) -> None:
-    """Keep torch and the rivals, whose threads start later, on so many cores.
-
-    Without a number torch gets one, as ``play_games`` takes it, and the rivals what they like.
-    """
-    torch.set_num_threads(threads or 1)
-    if threads is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    if need := memory_problem(num_bytes, device):
+        parser.error(f"--batch_size must be less, got {games}: so many games need {need}.")
+    return device

@@ -24,7 +24,7 @@ from tessera.commands.fit.measurement import Measurement, json_problems, tell
 from tessera.commands.fit.named_configs import config_names
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
-from tessera.commands.fit.predict import given_games, print_predictions
+from tessera.commands.fit.predict import print_predictions
 from tessera.commands.fit.run_settings import run_problems
 from tessera.commands.fit.trainer_settings import spent_limits
 from tessera.commands.one_line import one_line
@@ -34,6 +34,7 @@ from tessera.model import ModelSettings
 from tessera.model.settings import made_of
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
+from tessera.play.games import read_games
 from tessera.signals import Stopped
 from tessera.training.checkpoint_content import check_content
 from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
@@ -341,9 +342,12 @@ class TesseraCLI(LightningCLI):
         """Write the distributions of the given games, a line of JSON for each ply."""
         settings = self.datamodule.settings
         try:
-            games = given_games(self._setting("games"), settings)
+            files = self._setting("games")
+            games, warnings = read_games(files, settings.board_size, settings.rules)
         except ValueError as error:
             raise SettingsError(str(error)) from error
+        for warning in warnings:
+            print(f"tessera: warning: {warning}", file=sys.stderr)
         print_predictions(self.trainer, model, games, settings, ckpt_path)
 
 
