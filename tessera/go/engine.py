@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BLACK, WHITE, EMPTY = 0, 1, 2
 
-_PER_GAME = ["turn", "move_number", "history", "captured", "_passes", "_ko_point", "last_captures"]
+_PER_GAME = ["turn", "move_number", "history", "captured", "passes", "ko_point", "last_captures"]
 
 
 class IllegalMoveError(ValueError):
@@ -59,6 +59,9 @@ class GPUGoEngine:
             suicide those of the mover credited to the other.
         last_captures: (B,) int64, how many stones the newest ``play_batch`` took off each board.
         position: the stones of the player to move and of the other, and which are in atari.
+        passes: (B,) int64, passes since the last stone.
+        ko_point: (B,) int64, the token that simple ko forbids; -1 for none.
+        superko: the earlier positions; None under simple ko.
         vocabulary: the board's tokens.
         max_moves: plies after which a game is over.
     """
@@ -96,10 +99,10 @@ class GPUGoEngine:
             (batch_size, self.max_moves), pad, dtype=torch.int16, device=self.device
         )
         self.captured = zeros(batch_size, 2)
-        self._passes = zeros(batch_size)
-        self._ko_point = zeros(batch_size) - 1
+        self.passes = zeros(batch_size)
+        self.ko_point = zeros(batch_size) - 1
         self.last_captures = zeros(batch_size)
-        self._superko = (
+        self.superko = (
             Superko(self.max_moves, self.rules.ko == "situational", rows)
             if self.rules.ko != "simple"
             else None
@@ -133,12 +136,12 @@ class GPUGoEngine:
 
         A suicide that leaves the position as it was is no pass, see ``Rules``.
         """
-        return (self._passes >= 2) | (self.move_number >= self.max_moves)
+        return (self.passes >= 2) | (self.move_number >= self.max_moves)
 
     def score(self) -> Tensor:
         """(B,) float32, black's area minus white's minus komi, of the stones as they stand."""
         if self.backend == "triton":
-            return self._plies().score(self.rules.komi)
+            return self._plies().score()
         return scoring.area_score(*self._colours(), self.rules.komi)
 
     def ownership(self) -> Tensor:
@@ -193,9 +196,9 @@ class GPUGoEngine:
         position.atari.copy_(all_in_atari(position, self.rules.capture))
         counts = bitboard.popcount(dead).sum(0)
         self.captured.scatter_add_(1, self.turn.unsqueeze(1), counts.unsqueeze(1))
-        if self._superko is not None:
+        if self.superko is not None:
             games = counts.nonzero().squeeze(1)
-            self._superko.replace(Removed(games, dead[:, games]), self.turn, self.move_number)
+            self.superko.replace(Removed(games, dead[:, games]), self.turn, self.move_number)
         return counts
 
     def reset(self, mask: Tensor | None = None) -> None:
@@ -242,7 +245,7 @@ class GPUGoEngine:
             torch.where(black_moves, black, white), torch.where(black_moves, white, black), black
         )
         position.atari = all_in_atari(position, self.rules.capture)
-        hashes = turn if self._superko is None else self._superko.hash_of(black, white)
+        hashes = turn if self.superko is None else self.superko.hash_of(black, white)
         self._begin(position, turn, hashes, chosen)
 
     def _begin(self, new: Position, turn: Tensor, hashes: Tensor, chosen: Tensor) -> None:
@@ -253,13 +256,13 @@ class GPUGoEngine:
             rows = getattr(old, name)
             rows.copy_(torch.where(chosen, getattr(new, name), rows))
         self.turn.copy_(torch.where(chosen, turn, self.turn))
-        for counter in (self.move_number, self._passes, self.last_captures):
+        for counter in (self.move_number, self.passes, self.last_captures):
             counter.masked_fill_(chosen, 0)
         self.captured.masked_fill_(chosen.unsqueeze(1), 0)
         self.history.masked_fill_(chosen.unsqueeze(1), self.vocabulary.pad_token)
-        self._ko_point.masked_fill_(chosen, -1)
-        if self._superko is not None:
-            self._superko.begin(chosen, hashes, turn)
+        self.ko_point.masked_fill_(chosen, -1)
+        if self.superko is not None:
+            self.superko.begin(chosen, hashes, turn)
 
     # What the players and the recorder of this package read; bitboards (n, B).
 
@@ -275,10 +278,10 @@ class GPUGoEngine:
         position = self.position
         safe = no_suicide(position, self.rules.capture)
         legal = position.empty if self.rules.suicide else safe
-        if self._superko is None:
-            return legal & ~bitboard.points(self._ko_point, self.board_size)
+        if self.superko is None:
+            return legal & ~bitboard.points(self.ko_point, self.board_size)
         suicides = legal & ~safe if self.rules.suicide else None
-        forbidden = self._superko.repeats(position, safe, suicides, self.turn)
+        forbidden = self.superko.repeats(position, safe, suicides, self.turn)
         return legal if forbidden is None else legal & ~forbidden
 
     def last_move_rows(self) -> Tensor:
@@ -291,8 +294,8 @@ class GPUGoEngine:
         position = self.position
         tensors = [position.own, position.opponent, position.atari]
         tensors += [getattr(self, name) for name in _PER_GAME]
-        if self._superko is not None:
-            tensors += self._superko.per_game_tensors()
+        if self.superko is not None:
+            tensors += self.superko.per_game_tensors()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def keep(self, games: Tensor) -> None:
@@ -312,8 +315,8 @@ class GPUGoEngine:
         self.position = Position(*(bitboard.select_games(rows, games) for rows in sets))
         for name in _PER_GAME:
             setattr(self, name, getattr(self, name)[games])
-        if self._superko is not None:
-            self._superko.keep(games)
+        if self.superko is not None:
+            self.superko.keep(games)
 
     # Inside.
 
@@ -321,18 +324,7 @@ class GPUGoEngine:
         """The games as the kernels see them."""
         from tessera.go.kernels.plies import Plies
 
-        return Plies(
-            self.position,
-            self.turn,
-            self.move_number,
-            self._passes,
-            self.last_captures,
-            self.captured,
-            self.history,
-            self._ko_point,
-            None if self._superko is None else self._superko.kernel_arguments(),
-            self.rules,
-        )
+        return Plies(self)
 
     def _colours(self) -> tuple[Tensor, Tensor]:
         own, opponent = self.position.own, self.position.opponent
@@ -371,14 +363,14 @@ class GPUGoEngine:
         before = self.history.gather(1, at).squeeze(1)
         self.history.scatter_(1, at, torch.where(active, moves.short(), before).unsqueeze(1))
         self.move_number += active
-        self._passes = torch.where(active, (self._passes + 1) * ~placed, self._passes)
-        if self._superko is not None:
-            self._superko.record(
+        self.passes = torch.where(active, (self.passes + 1) * ~placed, self.passes)
+        if self.superko is not None:
+            self.superko.record(
                 moves, (row, bit), placed, active, self.turn, self.move_number, taken, suicides
             )
         else:
             ko_point = taken.first_points(outcome.is_ko & (num_taken == 1))
-            self._ko_point = torch.where(active, ko_point, self._ko_point)
+            self.ko_point = torch.where(active, ko_point, self.ko_point)
         # The other player is the mover now.
         own, opponent = self.position.own, self.position.opponent
         changed = (own ^ opponent) * active

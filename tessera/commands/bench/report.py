@@ -50,7 +50,9 @@ class Report:
             for s in self.speeds
         ]
         ratios = [
-            f"{ours.board_size}×{ours.board_size}, {ours.what}: {_short(ratio)} times as fast as"
+            f"{ours.board_size}×{ours.board_size}, {ours.what}:"
+            # Three digits, or all before the point.
+            f" {format(ratio, ',.0f' if ratio >= 100 else '.3g')} times as fast as"
             f" {theirs.name}, {theirs.what}."
             for ours, theirs, ratio in self.ratios()
         ]
@@ -70,11 +72,6 @@ class Report:
             for ours, theirs, ratio in self.ratios()
         ]
         return {**asdict(self), "speeds": speeds, "ratios": ratios}
-
-
-def _short(ratio: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def measured(

@@ -267,7 +267,8 @@ class TesseraCLI(LightningCLI):
         root = _root(self.config[self.subcommand])
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
         # The first process's folder is the one that is written to.
-        if _rank() != 0:
+        # Known before there is a trainer; of a node's first process its node's.
+        if getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0)):
             return run or latest_run(name, root)
         run = run or new_run(name, root)
         try:
@@ -349,11 +350,6 @@ class TesseraCLI(LightningCLI):
         for warning in warnings:
             print(f"tessera: warning: {warning}", file=sys.stderr)
         print_predictions(self.trainer, model, games, settings, ckpt_path)
-
-
-def _rank() -> int:
-    """This process's rank, known before there is a trainer; of a node's first one its node's."""
-    return getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0))
 
 
 def _root(settings: Namespace) -> Path:

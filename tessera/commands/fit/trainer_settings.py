@@ -201,10 +201,8 @@ def spent_limits(settings: Namespace, checkpoint: Mapping[str, Any], path: Path)
         checkpoint: a checkpoint's content.
         path: its file, for the message.
     """
-    elapsed_s = 0.0
-    for name, state in checkpoint.get("callbacks", {}).items():
-        if name == "Timer":
-            elapsed_s = state["time_elapsed"]["train"]
+    timer = checkpoint.get("callbacks", {}).get("Timer")
+    elapsed_s = timer["time_elapsed"]["train"] if timer else 0.0
     limit_s = seconds_of(settings.max_time)
     steps, epochs = checkpoint["global_step"], checkpoint.get("epoch", 0)
     spent = (
