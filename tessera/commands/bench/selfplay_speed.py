@@ -75,10 +75,8 @@ def time_mamba_ssm(board_size: int, n_layers: int, batch_size: int, timing: Timi
     name, layer = mamba_ssm(timing.device, _D_MODEL)
     model = RivalModel(Vocabulary(board_size).size, _D_MODEL, n_layers, layer).to(timing.device)
     mixers: list[Any] = list(model.mixers)
-    states: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for mixer in mixers:
-        conv, ssm = mixer.allocate_inference_cache(batch_size, 1, dtype=torch.bfloat16)
-        states.append((conv, ssm.float()))
+    caches = (x.allocate_inference_cache(batch_size, 1, dtype=torch.bfloat16) for x in mixers)
+    states = [(conv, ssm.float()) for conv, ssm in caches]
 
     def mix(index: int, hidden: torch.Tensor) -> torch.Tensor:
         # Its convolution wants its input in the state's dtype.

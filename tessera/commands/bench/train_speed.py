@@ -12,7 +12,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -254,12 +254,8 @@ def seconds_of_generation(
     settings = StreamSettings(board_size=board_size, batch_size=1, context=length)
     most = 4096 if device.type == "cuda" else 64
     games = whole_batches(max(most, math.ceil(sequences / settings.num_windows)), sequences, 1)
-    stream = GameStream(
-        StreamSettings(
-            board_size=board_size, batch_size=sequences, context=length, games_per_chunk=games
-        ),
-        device=device,
-    )
+    settings = replace(settings, batch_size=sequences, games_per_chunk=games)
+    stream = GameStream(settings, device=device)
     stream.batch(0)
     batches = stream.settings.batches_per_chunk
     began = now(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import time
@@ -30,9 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all five criteria are met, otherwise 1; a wrong argument ends the process with one
         line and exit code 2.
     """
-    parser = _parser()
+    parser = OneLineParser(prog="tessera check", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
+    add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
+    add("--json", type=Path, metavar="FILE", help="also write everything to this file")
     arguments = parser.parse_args(argv)
-    device = _checked(parser, arguments)
+    problems = []
+    if not 0 <= arguments.seed < 2**32:
+        problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
+    device = find_device(arguments, parser, problems)
     report = measure(device, arguments.seed, scale_for(device))
     print("\n".join(report.lines()))
     write_json(arguments.json, report.as_json())
@@ -122,20 +128,3 @@ def tried(trials: Mapping[str, Callable[[Tell], list[Finding]]]) -> Iterator[Fin
                     seconds = time.monotonic() - began
                     print(f"{told} ({seconds:.0f} s)", file=sys.stderr, flush=True)
                 yield finding
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="tessera check", description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
-    add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
-    add("--json", type=Path, metavar="FILE", help="also write everything to this file")
-    return parser
-
-
-def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:
-    """The device, once every argument has been looked at; all problems are said in one line."""
-    problems = []
-    if not 0 <= arguments.seed < 2**32:
-        problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
-    return find_device(arguments, parser, problems)

@@ -40,7 +40,7 @@ def play_whole_games(
 
 
 def record_faults(record: GameRecord) -> list[str]:
-    """What is wrong with a record of finished games; nothing if they are sound.
+    """What is wrong with a record of finished games; each fault in a line with its first game.
 
     The referee is a new engine of the torch backend on the CPU, whatever played the games, so
     games from a GPU's kernels are replayed by other code on another device. It looks every move up
@@ -79,7 +79,13 @@ def record_faults(record: GameRecord) -> list[str]:
         # Last, since it would remove them.
         "has stones without liberties at its end": referee.capture_stones() == 0,
     }
-    return _named(checks, record.numbers)
+    lines = []
+    for what, holds in checks.items():
+        wrong = (~holds).nonzero().squeeze(1)
+        if wrong.numel():
+            more = f" (and {wrong.numel() - 1} more)" if wrong.numel() > 1 else ""
+            lines.append(f"game {int(record.numbers[wrong[0]])} {what}{more}")
+    return lines
 
 
 def _ends_properly(record: GameRecord) -> Tensor:
@@ -136,14 +142,3 @@ class _Boards:
             ordered = torch.stack(self._hashes, 1).sort(1).values
             checks["repeats a position"] = (ordered[:, 1:] != ordered[:, :-1]).all(1)
         return checks
-
-
-def _named(checks: dict[str, Tensor], numbers: Tensor) -> list[str]:
-    """A line for each check that does not hold in every game, with the first such game."""
-    lines = []
-    for what, holds in checks.items():
-        wrong = (~holds).nonzero().squeeze(1)
-        if wrong.numel():
-            more = f" (and {wrong.numel() - 1} more)" if wrong.numel() > 1 else ""
-            lines.append(f"game {int(numbers[wrong[0]])} {what}{more}")
-    return lines

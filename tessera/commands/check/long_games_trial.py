@@ -14,7 +14,7 @@ from tessera.commands.check.criteria import MAX_STATE_NORM
 from tessera.commands.check.trials import PlayedBatch, Scale, Tell, described
 from tessera.go import Choice, GameLoop, GPUGoEngine
 from tessera.go.bitboard import popcount
-from tessera.model import MambaModel, ModelState
+from tessera.model import MambaModel
 from tessera.play.model_player import ModelPlayer
 from tessera.vocabulary import num_tokens
 
@@ -83,20 +83,15 @@ class _Witness:
 
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
         """The move of the player, and a look at what the model gave."""
-        logits = self.player.read()
-        self._see_model(logits, self.player.state)
+        logits, state = self.player.read(), self.player.state
+        for tensor in (logits, *(tensor for layer in state.layers for tensor in layer)):
+            self._is_finite &= tensor.flatten(1).isfinite().all(1)
+        for (ssm,) in self.player.model.blocks.watched(state.layers):
+            torch.maximum(self._norm, ssm.flatten(1).norm(dim=1), out=self._norm)
         choice = self.player.draw(logits, engine, words)
         legal = engine.get_legal_mask().gather(1, choice.moves.unsqueeze(1)).squeeze(1)
         self._is_legal &= legal
         return choice
-
-    def _see_model(self, logits: Tensor, state: ModelState) -> None:
-        tensors = [tensor for layer in state.layers for tensor in layer]
-        for tensor in (logits, *tensors):
-            self._is_finite &= tensor.flatten(1).isfinite().all(1)
-        seen = self.player.model.blocks.watched(state.layers)
-        for (ssm,) in seen:
-            torch.maximum(self._norm, ssm.flatten(1).norm(dim=1), out=self._norm)
 
     def observe(self, engine: GPUGoEngine, moves: Tensor, over: Tensor) -> None:
         """Look at the games after a ply."""

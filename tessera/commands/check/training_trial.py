@@ -112,7 +112,24 @@ def train(settings: TrainingSettings, device: torch.device, seed: int, tell: Tel
         monitor = TesseraMonitor(
             board_size=settings.board_size, rules=data.settings.rules, **_MONITOR
         )
-        _fit(settings, device, module, data, [watch, monitor])
+        with tempfile.TemporaryDirectory(prefix="tessera-check-") as folder:
+            trainer = Trainer(
+                accelerator=device.type,
+                devices=1 if device.type == "cpu" else [device.index or 0],
+                precision=settings.precision,  # type: ignore[arg-type]
+                max_steps=settings.max_steps,
+                max_epochs=-1,
+                gradient_clip_val=1.0,
+                limit_val_batches=0,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=folder,
+                callbacks=[watch, monitor],
+            )
+            keep_signals(trainer)
+            trainer.fit(module, datamodule=data)
     except Exception as error:  # it is what was found, not an end of the check
         fault = described(error)
     floor_nats, excess_nats = watch.means()
@@ -127,34 +144,6 @@ def train(settings: TrainingSettings, device: torch.device, seed: int, tell: Tel
         monitor=None if monitor is None or fault else _reading(monitor),
         fault=fault,
     )
-
-
-def _fit(
-    settings: TrainingSettings,
-    device: torch.device,
-    module: TesseraModule,
-    data: GameDataModule,
-    callbacks: list[Callback],
-) -> None:
-    index = device.index if device.index is not None else 0
-    with tempfile.TemporaryDirectory(prefix="tessera-check-") as folder:
-        trainer = Trainer(
-            accelerator=device.type,
-            devices=1 if device.type == "cpu" else [index],
-            precision=settings.precision,  # type: ignore[arg-type]
-            max_steps=settings.max_steps,
-            max_epochs=-1,
-            gradient_clip_val=1.0,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-            callbacks=callbacks,
-        )
-        keep_signals(trainer)
-        trainer.fit(module, datamodule=data)
 
 
 class _Watch(Callback):
