@@ -82,7 +82,8 @@ class Sinks:
         except Exception as error:
             self.failed[name] = str(error)
             # With a lost console this finds ``failed`` set and ends here.
-            self.say(f"monitor: {name} is left out from now on ({_reason(error)}).")
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.say(f"monitor: {name} is left out from now on ({reason}).")
 
     def _post(self, alert: Alert) -> None:
         if self._logger is None:
@@ -114,7 +115,3 @@ class Sinks:
         """TensorBoard's writer; None with another logger."""
         writer = getattr(self._logger, "experiment", None)
         return writer if hasattr(writer, "add_custom_scalars") else None
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

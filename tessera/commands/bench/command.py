@@ -69,25 +69,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera bench", description=__doc__, allow_abbrev=False)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay,train}")
     for kind, what in _KINDS.items():
-        _add_options(kinds.add_parser(kind, allow_abbrev=False, help=what, description=what), kind)
-    return parser
-
-
-def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
-    add = parser.add_argument
-    if kind == "engine":
+        add = kinds.add_parser(kind, allow_abbrev=False, help=what, description=what).add_argument
+        several = kind == "engine"
         boards = "2 to 19, one or more (default: 19; 19 and 9 on a GPU)"
-        add("--board_size", type=int, nargs="+", help=boards)
-    else:
-        add("--board_size", type=int, nargs=1, help="2 to 19 (default: 19)")
-    if kind != "train":
-        games = "games at once (default: what suits the device and its free memory)"
-        add("--batch_size", type=int, help=games)
-    add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
-    add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
-    add("--runs", type=int, help="parts of that time, whose median counts (default: 1; 5 on a GPU)")
-    add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
-    add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+        boards = boards if several else "2 to 19 (default: 19)"
+        add("--board_size", type=int, nargs="+" if several else 1, help=boards)
+        if kind != "train":
+            games = "games at once (default: what suits the device and its free memory)"
+            add("--batch_size", type=int, help=games)
+        add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
+        add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
+        runs = "parts of that time, whose median counts (default: 1; 5 on a GPU)"
+        add("--runs", type=int, help=runs)
+        add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
+        add("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    return parser
 
 
 def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:

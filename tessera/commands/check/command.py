@@ -60,13 +60,7 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     # Here, so that a wrong argument is found before torch and Lightning are loaded.
     import torch
 
-    from tessera.commands.check.criteria import (
-        judge_engine,
-        judge_long_games,
-        judge_monitor,
-        judge_progress,
-        judge_transfers,
-    )
+    from tessera.commands.check import criteria
     from tessera.commands.check.engine_trial import play_whole_games
     from tessera.commands.check.long_games_trial import new_model, play_long_games
     from tessera.commands.check.report import Report
@@ -77,18 +71,19 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # or the training would look as if its memory had holes
         run = train(scale.training, device, seed, tell)
-        return [judge(run) for judge in (judge_progress, judge_transfers, judge_monitor)]
+        judges = (criteria.judge_progress, criteria.judge_transfers, criteria.judge_monitor)
+        return [judge(run) for judge in judges]
 
     def play_long(tell: Tell) -> list[Finding]:
         model = new_model(scale.board_size, scale.d_model, device, seed)
-        return [judge_long_games(play_long_games(model, scale, seed, tell), scale.plies)]
+        return [criteria.judge_long_games(play_long_games(model, scale, seed, tell), scale.plies)]
 
     # Operations are so short here that a second core gains little, and loses much on a busy one.
     torch.set_num_threads(1)
     began = time.monotonic()
     trials = {
         "1 the engine is stable": lambda tell: [
-            judge_engine(play_whole_games(device, scale, seed, tell))
+            criteria.judge_engine(play_whole_games(device, scale, seed, tell))
         ],
         "2, 3 and 4: a training": train_once,
         "5 stable past the middle game": play_long,
