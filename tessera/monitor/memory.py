@@ -48,6 +48,7 @@ class MemoryProbe:
         self._card: Any = None  # NVML's handle
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+            self._read_card()  # NVML takes a while to start, which is no part of a step
         else:
             why = f"{self.device.type} has no GPU memory"
             self.why_absent = dict.fromkeys(self.metrics, why)
