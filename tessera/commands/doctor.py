@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from tessera.commands.arguments import OneLineParser
 from tessera.commands.json_file import file_problems, write_json
-from tessera.commands.packages import fault_of, import_fault, start_import, version_of
+from tessera.commands.packages import fault_in_a_process, import_fault, version_of
 from tessera.commands.table import table
 
 # The versions of Python on which the whole test suite passed.
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 if training can run here, 1 if something that it needs is missing.
     """
-    parser = _parser()
+    parser = OneLineParser(prog="tessera doctor", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--json", metavar="FILE", help="also write it to this file")
     arguments = parser.parse_args(argv)
     if problems := file_problems(arguments.json):
         parser.error(" ".join(problems))
@@ -72,10 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def look() -> list[Line]:
     """Everything that the report says."""
     versions = {name: version_of(name) for name in (*_NEEDED, *_OPTIONAL)}
-    importing = {name: start_import(_module(name)) for name in _OPTIONAL if versions[name]}
-    # These are needed in this process in any case.
-    faults = {name: _fault(name) for name in _NEEDED if versions[name]}
-    faults |= {name: fault_of(process) for name, process in importing.items()}
+    modules = {name: _MODULES.get(name, name) for name, version in versions.items() if version}
+    optional = [name for name in modules if name in _OPTIONAL]
+    with ThreadPoolExecutor() as pool:
+        reasons = pool.map(fault_in_a_process, (modules[name] for name in optional))
+        # These are needed in this process in any case.
+        faults = {name: _fault(modules[name]) for name in modules if name in _NEEDED}
+    faults |= dict(zip(optional, reasons, strict=True))
     tested = f"tested on {', '.join(TESTED_ON)}"
     lines = [Line("python", platform.python_version(), tested)]
     for name, version in versions.items():
@@ -93,14 +97,10 @@ def look() -> list[Line]:
     return lines + _devices()
 
 
-def _module(name: str) -> str:
-    return _MODULES.get(name, name)
-
-
-def _fault(name: str) -> str:
-    """Why a package cannot be imported, empty if it can."""
+def _fault(module: str) -> str:
+    """Why a module cannot be imported, empty if it can."""
     try:
-        importlib.import_module(_module(name))
+        importlib.import_module(module)
     except Exception as error:  # of whatever kind: it is what is reported
         return import_fault(error)
     return ""
@@ -134,9 +134,3 @@ def _devices() -> list[Line]:
         scan, why = kind.choose_for("auto", device)
         lines.append(Line(name, f"{scan} on {device}", why))
     return lines
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="tessera doctor", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--json", metavar="FILE", help="also write it to this file")
-    return parser

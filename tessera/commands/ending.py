@@ -31,7 +31,9 @@ def ended_by(error: BaseException) -> int | None:
         error = Stopped(signal.SIGINT)
     if isinstance(error, Stopped):
         code = 128 + error.number
-        return say(f"{error}.", code) if _is_first_process() else code
+        # Of all processes that train one model the first one speaks to people.
+        rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
+        return say(f"{error}.", code) if rank == "0" else code
     if isinstance(error, OutputLost):
         return 128 + signal.SIGPIPE if error.has_no_reader else say(str(error), 1)
     fault = machine_fault(error)
@@ -58,9 +60,3 @@ def in_words(error: OSError) -> str:
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     named = isinstance(error.filename, str | bytes)
     return f"{os.fsdecode(error.filename)}: {reason}" if named else reason
-
-
-def _is_first_process() -> bool:
-    """Whether this is the process, of all that train one model, that speaks to people."""
-    rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
-    return rank == "0"

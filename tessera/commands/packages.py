@@ -36,28 +36,23 @@ def import_fault(error: Exception) -> str:
     return said if isinstance(error, ImportError) else f"{type(error).__name__}: {said}"
 
 
-def start_import(module: str) -> subprocess.Popen[str]:
-    """Import a module in a process of its own, which an extension that does not fit may end."""
-    return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), module],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-
-
-def fault_of(importing: subprocess.Popen[str]) -> str:
-    """Why the import failed, empty if it did not; waits for it."""
+def fault_in_a_process(module: str) -> str:
+    """Why a module cannot be imported, in a process that it may end; empty if it can."""
+    command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), module]
     try:
-        printed, _ = importing.communicate(timeout=_TIMEOUT_S)
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        importing.kill()
-        importing.communicate()
         return f"the import takes more than {_TIMEOUT_S} s"
-    code = importing.returncode
-    if code == 0:
-        return ""
+    code = done.returncode
     if code < 0:
         return f"the import ends Python with {signal.Signals(-code).name}"
     # The package itself may have printed something before.
-    return printed.rpartition("\n\n")[2].strip() or f"the import ends Python with code {code}"
+    said = done.stdout.rpartition("\n\n")[2].strip() or f"the import ends Python with code {code}"
+    return said if code else ""

@@ -99,11 +99,6 @@ def flood(seed: Tensor, points: Tensor) -> Tensor:
             grown, points = grown[:, growing], points[:, growing]
 
 
-def liberties(stones: Tensor, empty: Tensor) -> Tensor:
-    """The empty points next to a stone of the set; (n, B)."""
-    return neighbours(stones) & empty
-
-
 def without_liberties(stones: Tensor, empty: Tensor) -> Tensor:
     """The stones of one colour whose chain touches no empty point; (n, B)."""
     return stones & ~flood(neighbours(empty), stones)

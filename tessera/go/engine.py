@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BLACK, WHITE, EMPTY = 0, 1, 2
 
-_PER_GAME = ["turn", "move_number", "history", "captured", "_passes", "_ko_point", "_last_captures"]
+_PER_GAME = ["turn", "move_number", "history", "captured", "passes", "ko_point", "last_captures"]
 
 
 class IllegalMoveError(ValueError):
@@ -58,6 +58,11 @@ class GPUGoEngine:
         history: (B, max_moves) int16 tokens, PAD where nothing has been played.
         captured: (B, 2) int64, stones taken off the board by black's and by white's moves, by
             suicide those of the mover credited to the other.
+        last_captures: (B,) int64, how many stones the newest ``play_batch`` took off each board.
+        position: the stones of the player to move and of the other, and which are in atari.
+        passes: (B,) int64, passes since the last stone.
+        ko_point: (B,) int64, the token that simple ko forbids; -1 for none.
+        superko: the earlier positions; None under simple ko.
         vocabulary: the board's tokens.
         max_moves: plies after which a game is over.
     """
@@ -80,9 +85,7 @@ class GPUGoEngine:
         num_bytes = batch_size * self.rules.bytes_per_game(self.board_size)
         if problem := memory_problem(num_bytes, self.device):
             raise MemoryError(f"out of memory: batch_size (={batch_size}) games need {problem}.")
-        self._new_state(batch_size)
 
-    def _new_state(self, batch_size: int) -> None:
         def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
@@ -91,16 +94,16 @@ class GPUGoEngine:
         rows = zeros(n, batch_size, dtype=torch.int32)
         if self.backend == "triton":  # the kernels read a game's rows in one piece
             rows = zeros(batch_size, n, dtype=torch.int32).t()
-        self._position = Position(*(torch.zeros_like(rows) for _ in range(3)))
+        self.position = Position(*(torch.zeros_like(rows) for _ in range(3)))
         self.turn, self.move_number = zeros(batch_size), zeros(batch_size)
         self.history = torch.full(
             (batch_size, self.max_moves), pad, dtype=torch.int16, device=self.device
         )
         self.captured = zeros(batch_size, 2)
-        self._passes = zeros(batch_size)
-        self._ko_point = zeros(batch_size) - 1
-        self._last_captures = zeros(batch_size)
-        self._superko = (
+        self.passes = zeros(batch_size)
+        self.ko_point = zeros(batch_size) - 1
+        self.last_captures = zeros(batch_size)
+        self.superko = (
             Superko(self.max_moves, self.rules.ko == "situational", rows)
             if self.rules.ko != "simple"
             else None
@@ -116,7 +119,7 @@ class GPUGoEngine:
     @property
     def boards(self) -> Tensor:
         """(B, 3, n, n) bool planes: 0 black, 1 white, 2 empty; a copy made on request."""
-        planes = (*self._colours(), self._position.empty)
+        planes = (*self._colours(), self.position.empty)
         return torch.stack([bitboard.unpack(plane) for plane in planes], 1)
 
     def get_legal_mask(self) -> Tensor:
@@ -134,12 +137,12 @@ class GPUGoEngine:
 
         A suicide that leaves the position as it was is no pass, see ``Rules``.
         """
-        return (self._passes >= 2) | (self.move_number >= self.max_moves)
+        return (self.passes >= 2) | (self.move_number >= self.max_moves)
 
     def score(self) -> Tensor:
         """(B,) float32, black's area minus white's minus komi, of the stones as they stand."""
         if self.backend == "triton":
-            return self._plies().score(self.rules.komi)
+            return self._plies().score()
         return scoring.area_score(*self._colours(), self.rules.komi)
 
     def ownership(self) -> Tensor:
@@ -185,7 +188,7 @@ class GPUGoEngine:
         Returns:
             (B,) int64, how many stones were removed.
         """
-        position = self._position
+        position = self.position
         dead = bitboard.without_liberties(position.opponent, position.empty)
         if self.rules.capture == "single":
             dead = dead & ~bitboard.neighbours(position.opponent)
@@ -194,9 +197,9 @@ class GPUGoEngine:
         position.atari.copy_(all_in_atari(position, self.rules.capture))
         counts = bitboard.popcount(dead).sum(0)
         self.captured.scatter_add_(1, self.turn.unsqueeze(1), counts.unsqueeze(1))
-        if self._superko is not None:
+        if self.superko is not None:
             games = counts.nonzero().squeeze(1)
-            self._superko.replace(Removed(games, dead[:, games]), self.turn, self.move_number)
+            self.superko.replace(Removed(games, dead[:, games]), self.turn, self.move_number)
         return counts
 
     def reset(self, mask: Tensor | None = None) -> None:
@@ -208,7 +211,7 @@ class GPUGoEngine:
             ValueError: if ``mask`` has another shape or dtype.
         """
         chosen = chosen_games(mask, self.batch_size, self.device)
-        none = torch.zeros_like(self._position.own)
+        none = torch.zeros_like(self.position.own)
         zeros = torch.zeros_like(self.turn)
         self._begin(Position(none, none, none), zeros, zeros, chosen)
 
@@ -243,24 +246,24 @@ class GPUGoEngine:
             torch.where(black_moves, black, white), torch.where(black_moves, white, black), black
         )
         position.atari = all_in_atari(position, self.rules.capture)
-        hashes = turn if self._superko is None else self._superko.hash_of(black, white)
+        hashes = turn if self.superko is None else self.superko.hash_of(black, white)
         self._begin(position, turn, hashes, chosen)
 
     def _begin(self, new: Position, turn: Tensor, hashes: Tensor, chosen: Tensor) -> None:
         """Begin a new game at these positions where ``chosen`` (B,) is True, in place."""
         self._legal = None
-        old = self._position
+        old = self.position
         for name in ("own", "opponent", "atari"):
             rows = getattr(old, name)
             rows.copy_(torch.where(chosen, getattr(new, name), rows))
         self.turn.copy_(torch.where(chosen, turn, self.turn))
-        for counter in (self.move_number, self._passes, self._last_captures):
+        for counter in (self.move_number, self.passes, self.last_captures):
             counter.masked_fill_(chosen, 0)
         self.captured.masked_fill_(chosen.unsqueeze(1), 0)
         self.history.masked_fill_(chosen.unsqueeze(1), self.vocabulary.pad_token)
-        self._ko_point.masked_fill_(chosen, -1)
-        if self._superko is not None:
-            self._superko.begin(chosen, hashes, turn)
+        self.ko_point.masked_fill_(chosen, -1)
+        if self.superko is not None:
+            self.superko.begin(chosen, hashes, turn)
 
     # What the players and the recorder of this package read; bitboards (n, B).
 
@@ -273,37 +276,27 @@ class GPUGoEngine:
         return self._legal.clone()
 
     def _find_legal(self) -> Tensor:
-        position = self._position
+        position = self.position
         safe = no_suicide(position, self.rules.capture)
         legal = position.empty if self.rules.suicide else safe
-        if self._superko is None:
-            return legal & ~bitboard.points(self._ko_point, self.board_size)
+        if self.superko is None:
+            return legal & ~bitboard.points(self.ko_point, self.board_size)
         suicides = legal & ~safe if self.rules.suicide else None
-        forbidden = self._superko.repeats(position, safe, suicides, self.turn)
+        forbidden = self.superko.repeats(position, safe, suicides, self.turn)
         return legal if forbidden is None else legal & ~forbidden
-
-    @property
-    def position(self) -> Position:
-        """The stones of the player to move and of the other, and which of them are in atari."""
-        return self._position
 
     def last_move_rows(self) -> Tensor:
         """The point of each game's last move (n, B); none after a pass or before the first."""
         at = (self.move_number - 1).clamp(min=0).unsqueeze(1)
         return bitboard.points(self.history.gather(1, at).squeeze(1).long(), self.board_size)
 
-    @property
-    def last_captures(self) -> Tensor:
-        """(B,) int64, how many stones the newest ``play_batch`` took off each board."""
-        return self._last_captures
-
     def num_bytes(self) -> int:
         """Bytes that the games hold on the device, everything they remember included."""
-        position = self._position
+        position = self.position
         tensors = [position.own, position.opponent, position.atari]
         tensors += [getattr(self, name) for name in _PER_GAME]
-        if self._superko is not None:
-            tensors += self._superko.per_game_tensors()
+        if self.superko is not None:
+            tensors += self.superko.per_game_tensors()
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def keep(self, games: Tensor) -> None:
@@ -319,12 +312,12 @@ class GPUGoEngine:
         if ((games < 0) | (games >= self.batch_size)).any():
             raise ValueError(f"games must be numbers from 0 to {self.batch_size - 1}.")
         self._legal = None
-        sets = (self._position.own, self._position.opponent, self._position.atari)
-        self._position = Position(*(bitboard.select_games(rows, games) for rows in sets))
+        sets = (self.position.own, self.position.opponent, self.position.atari)
+        self.position = Position(*(bitboard.select_games(rows, games) for rows in sets))
         for name in _PER_GAME:
             setattr(self, name, getattr(self, name)[games])
-        if self._superko is not None:
-            self._superko.keep(games)
+        if self.superko is not None:
+            self.superko.keep(games)
 
     # Inside.
 
@@ -332,21 +325,10 @@ class GPUGoEngine:
         """The games as the kernels see them."""
         from tessera.go.kernels.plies import Plies
 
-        return Plies(
-            self._position,
-            self.turn,
-            self.move_number,
-            self._passes,
-            self._last_captures,
-            self.captured,
-            self.history,
-            self._ko_point,
-            None if self._superko is None else self._superko.kernel_arguments(),
-            self.rules,
-        )
+        return Plies(self)
 
     def _colours(self) -> tuple[Tensor, Tensor]:
-        own, opponent = self._position.own, self._position.opponent
+        own, opponent = self.position.own, self.position.opponent
         black_moves = self.turn == BLACK
         return torch.where(black_moves, own, opponent), torch.where(black_moves, opponent, own)
 
@@ -365,16 +347,16 @@ class GPUGoEngine:
         self._legal = None
         row, bit = bitboard.row_and_bit(moves, self.board_size)
         # The kernel does the same: an occupied point, and what is no point, are no stone.
-        bit = bit & self._position.empty.gather(0, row.unsqueeze(0)).squeeze(0)
+        bit = bit & self.position.empty.gather(0, row.unsqueeze(0)).squeeze(0)
         is_move = (bit != 0) | (moves == self.vocabulary.pass_token)
         active = is_move & ~self.is_game_over()
         placed = active & (bit != 0)
         bit = bit * placed
-        outcome = place(self._position, row, bit, self.rules.capture)
+        outcome = place(self.position, row, bit, self.rules.capture)
         taken, suicides = outcome.taken, outcome.suicides
 
         num_taken, num_suicides = taken.counts(self.batch_size), suicides.counts(self.batch_size)
-        self._last_captures = num_taken + num_suicides
+        self.last_captures = num_taken + num_suicides
         self.captured.scatter_add_(
             1, torch.stack([self.turn, 1 - self.turn], 1), torch.stack([num_taken, num_suicides], 1)
         )
@@ -382,19 +364,16 @@ class GPUGoEngine:
         before = self.history.gather(1, at).squeeze(1)
         self.history.scatter_(1, at, torch.where(active, moves.short(), before).unsqueeze(1))
         self.move_number += active
-        self._passes = torch.where(active, (self._passes + 1) * ~placed, self._passes)
-        if self._superko is not None:
-            self._superko.record(
+        self.passes = torch.where(active, (self.passes + 1) * ~placed, self.passes)
+        if self.superko is not None:
+            self.superko.record(
                 moves, (row, bit), placed, active, self.turn, self.move_number, taken, suicides
             )
         else:
             ko_point = taken.first_points(outcome.is_ko & (num_taken == 1))
-            self._ko_point = torch.where(active, ko_point, self._ko_point)
-        self._exchange(active)
-
-    def _exchange(self, active: Tensor) -> None:
-        """Let the other player be the mover in every active game."""
-        own, opponent = self._position.own, self._position.opponent
+            self.ko_point = torch.where(active, ko_point, self.ko_point)
+        # The other player is the mover now.
+        own, opponent = self.position.own, self.position.opponent
         changed = (own ^ opponent) * active
-        self._position.own, self._position.opponent = own ^ changed, opponent ^ changed
+        self.position.own, self.position.opponent = own ^ changed, opponent ^ changed
         self.turn = self.turn ^ active

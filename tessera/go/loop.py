@@ -127,7 +127,10 @@ class GameLoop:
                 is_done = ply % _PLIES_BETWEEN_LOOKS == 0 and self.is_done()
             if is_done:
                 break
-        return self._record()
+        tables = {name: tensor[:-1].clone() for name, tensor in self.tables.items()}
+        size, rules = self.engine.board_size, self.engine.rules
+        numbers = self._numbers[:-1].clone()
+        return GameRecord(size, rules, self.player.name, self.seed, numbers, **tables)
 
     def begin(self, numbers: Tensor) -> None:
         """Put the first of these games (G,) into the slots.
@@ -210,11 +213,3 @@ class GameLoop:
         self.engine.keep(going)
         self._rows, self._games = self._rows[going], self._games[going]
         self._plies = self._plies[going]
-
-    def _record(self) -> GameRecord:
-        tables = {name: tensor[:-1].clone() for name, tensor in self.tables.items()}
-        engine = self.engine
-        numbers = self._numbers[:-1].clone()
-        return GameRecord(
-            engine.board_size, engine.rules, self.player.name, self.seed, numbers, **tables
-        )

@@ -128,11 +128,6 @@ class ExactPlayer:
         """Nothing is remembered."""
 
 
-def uniform_classes(engine: GPUGoEngine) -> Tensor:
-    """Every legal move that does not fill an own true eye, as one class."""
-    return _candidates(engine).unsqueeze(0)
-
-
 # The rule-based player's weight of a move is the product of the factors that apply to it.
 _STRONG, _MILD = 4, 3
 FACTORS = {
@@ -181,7 +176,8 @@ def rules_classes(engine: GPUGoEngine) -> Tensor:
 PLAYERS = {
     player.name: player
     for player in (
-        ExactPlayer("uniform", (0,), uniform_classes),
+        # Every legal move that does not fill an own true eye, as one class.
+        ExactPlayer("uniform", (0,), lambda engine: _candidates(engine).unsqueeze(0)),
         ExactPlayer(
             "rules",
             tuple(_STRONG * i + _MILD * j for i in range(4) for j in range(4)),

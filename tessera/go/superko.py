@@ -25,6 +25,9 @@ from tessera.go.zobrist import tokens_of, zobrist_keys, zobrist_sum
 _FILTER_WORDS = 128
 _UNUSED = 0x5E1F_C0DE_0F7E_55E2  # stands where a game has no position yet
 
+_SETS, _FLAGS = ("_own_lost", "_opponent_lost"), ("_own_exposed", "_opponent_exposed")
+_WORDS = ("_hash", "_positions", "_filter")
+
 
 class Superko:
     """The positions of B games so far, and what may return to one of them.
@@ -80,13 +83,10 @@ class Superko:
 
     def keep(self, games: Tensor) -> None:
         """Go on with these games only."""
-        self._own_lost = select_games(self._own_lost, games)
-        self._opponent_lost = select_games(self._opponent_lost, games)
-        self._own_exposed = self._own_exposed[games]
-        self._opponent_exposed = self._opponent_exposed[games]
-        self._hash = self._hash[games]
-        self._positions = self._positions[games]
-        self._filter = self._filter[games]
+        for name in _SETS:
+            setattr(self, name, select_games(getattr(self, name), games))
+        for name in (*_FLAGS, *_WORDS):
+            setattr(self, name, getattr(self, name)[games])
 
     def record(
         self,
@@ -143,15 +143,9 @@ class Superko:
 
     def per_game_tensors(self) -> tuple[Tensor, ...]:
         """All that is kept of the games, without the keys."""
-        return (
-            self._own_lost,
-            self._opponent_lost,
-            self._own_exposed.view(torch.uint8),
-            self._opponent_exposed.view(torch.uint8),
-            self._hash,
-            self._positions,
-            self._filter,
-        )
+        flags = (getattr(self, name).view(torch.uint8) for name in _FLAGS)
+        sets, words = ((getattr(self, name) for name in names) for names in (_SETS, _WORDS))
+        return (*sets, *flags, *words)
 
     def repeats(
         self, position: Position, safe: Tensor, suicides: Tensor | None, turn: Tensor
@@ -174,11 +168,12 @@ class Superko:
             chosen, suspects = position.select(games), suspects[:, games]
             captures = suspects & neighbours(chosen.opponent & chosen.atari)
             found.append(self._quiet_repeats(games, suspects & ~captures, turn))
-            found.append(self._capture_repeats(games, captures, chosen, turn))
+            prey = chosen.opponent & chosen.atari
+            found.append(self._removing_repeats(games, captures, prey, turn, is_suicide=False))
         if suicides is not None:
             games = suicides.any(0).nonzero().squeeze(1)
-            chosen = position.select(games)
-            found.append(self._suicide_repeats(games, suicides[:, games], chosen, turn))
+            points, own = suicides[:, games], position.own[:, games]
+            found.append(self._removing_repeats(games, points, own, turn, is_suicide=True))
         if not any(games.numel() for games, _ in found):
             return None
         games, tokens = (torch.cat(part) for part in zip(*found, strict=True))
@@ -192,25 +187,17 @@ class Superko:
         at = games[column]
         return self._known(at, tokens, self._hash[at] + self._keys[turn[at], tokens], turn)
 
-    def _capture_repeats(
-        self, games: Tensor, points: Tensor, chosen: Position, turn: Tensor
+    def _removing_repeats(
+        self, games: Tensor, points: Tensor, prey: Tensor, turn: Tensor, is_suicide: bool
     ) -> tuple[Tensor, Tensor]:
+        """Moves that take the chains of ``prey`` beside the stone; a suicide takes it as well."""
         column, tokens = tokens_of(points)
         at = games[column]
-        stone = bitboard.points(tokens, self._board_size)
-        taken = flood(neighbours(stone), (chosen.opponent & chosen.atari)[:, column])
-        words = self._hash[at] + self._keys[turn[at], tokens]
-        words -= zobrist_sum(taken, self._keys, 1 - turn[at])
-        return self._known(at, tokens, words, turn)
-
-    def _suicide_repeats(
-        self, games: Tensor, points: Tensor, chosen: Position, turn: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        column, tokens = tokens_of(points)
-        at = games[column]
-        stone = bitboard.points(tokens, self._board_size)
-        lost = flood(neighbours(stone), chosen.own[:, column])
-        words = self._hash[at] - zobrist_sum(lost, self._keys, turn[at])
+        removed = flood(neighbours(bitboard.points(tokens, self._board_size)), prey[:, column])
+        words = self._hash[at]
+        if not is_suicide:
+            words = words + self._keys[turn[at], tokens]
+        words = words - zobrist_sum(removed, self._keys, turn[at] if is_suicide else 1 - turn[at])
         return self._known(at, tokens, words, turn)
 
     def _known(

@@ -104,14 +104,6 @@ class Alert:
     message: str
 
 
-@dataclass(slots=True)
-class _Watch:
-    """What is remembered of one metric."""
-
-    is_raised: bool = False
-    last_step: int | None = None
-
-
 class AlertRule:
     """Turns measured values into alerts, one for each fault.
 
@@ -137,7 +129,8 @@ class AlertRule:
     ) -> None:
         self.thresholds = {threshold.metric: threshold for threshold in thresholds}
         self.cool_down = cool_down
-        self._watches: dict[str, _Watch] = {}
+        self._raised: set[str] = set()  # metrics whose fault lasts
+        self._last_step: dict[str, int] = {}  # of a metric's newest alert
 
     def decide(self, step: int, metrics: Mapping[str, float]) -> list[Alert]:
         """The alerts that newly measured values give rise to.
@@ -159,12 +152,13 @@ class AlertRule:
             return None
         if value <= threshold.limit or not threshold.matters(metrics):
             if value <= _RELEASE * threshold.limit:
-                self._watch(threshold.metric).is_raised = False
+                self._raised.discard(threshold.metric)
             return None
         if not self._may_raise(threshold.metric, step):
             return None
+        unit = METRICS[threshold.metric].unit if threshold.metric in METRICS else ""
         message = (
-            f"{_text(threshold.metric, value)} is above {threshold.limit:g} "
+            f"{threshold.metric} {value:.4g}{unit and f' {unit}'} is above {threshold.limit:g} "
             f"({threshold.severity}): {threshold.advice}"
         )
         return Alert(step, threshold.metric, value, threshold.limit, threshold.severity, message)
@@ -174,7 +168,8 @@ class AlertRule:
         found: dict[str, list[str]] = {}
         for name, value in metrics.items():
             if not math.isfinite(value):
-                found.setdefault(_category(name), []).append(name)
+                category = METRICS[name].category if name in METRICS else name
+                found.setdefault(category, []).append(name)
         alerts = []
         for names in found.values():
             # Each is asked, so that all of them count as raised.
@@ -190,26 +185,13 @@ class AlertRule:
             alerts.append(Alert(step, first, metrics[first], limit, severity, message))
         for name, value in metrics.items():
             if math.isfinite(value) and name not in self.thresholds:
-                self._watch(name).is_raised = False
+                self._raised.discard(name)
         return alerts
 
     def _may_raise(self, name: str, step: int) -> bool:
         """Whether this is a new fault; if so it is remembered."""
-        watch = self._watch(name)
-        cooling = watch.last_step is not None and step - watch.last_step < self.cool_down
-        if watch.is_raised or cooling:
+        if name in self._raised or step - self._last_step.get(name, -math.inf) < self.cool_down:
             return False
-        watch.is_raised, watch.last_step = True, step
+        self._raised.add(name)
+        self._last_step[name] = step
         return True
-
-    def _watch(self, name: str) -> _Watch:
-        return self._watches.setdefault(name, _Watch())
-
-
-def _category(name: str) -> str:
-    return METRICS[name].category if name in METRICS else name
-
-
-def _text(name: str, value: float) -> str:
-    unit = METRICS[name].unit if name in METRICS else ""
-    return f"{name} {value:.4g}" + (f" {unit}" if unit else "")

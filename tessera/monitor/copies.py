@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,8 @@ from tessera.transfers import LABEL
 _SCOPES = ("cpu_op", "user_annotation")
 _LAUNCHES = ("cuda_runtime", "cuda_driver")
 _ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
-_DIRECTIONS = ("HtoD", "DtoH")  # a copy within the device is no transfer
+# A copy such as "Memcpy DtoH (Device -> Pageable)"; one within the device is no transfer.
+_TRANSFER = re.compile(r"\S+ (HtoD|DtoH)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,8 @@ class CopyProbe:
 
     def close(self) -> None:
         """Drop a recording that was not ended."""
-        if self._profile is not None:
-            recorder, self._profile = self._profile, None
+        recorder, self._profile = self._profile, None
+        if recorder is not None:
             recorder.__exit__(None, None, None)
 
 
@@ -175,18 +177,18 @@ def find_copies(events: Iterable[TraceEvent]) -> list[Copy]:
     paths = _paths(events)
     found = []
     for event in events:
-        direction = _direction(event)
-        if direction is None:
+        transfer = _TRANSFER.match(event.name)
+        if event.category != "gpu_memcpy" or transfer is None:
             continue
         launch = launches.get(event.correlation)
         path = paths.get(id(launch), ())
         operators = [name for name in path if not name.startswith(LABEL)]
         owners = [name.removeprefix(LABEL) for name in path if name.startswith(LABEL)]
-        unknown = launch.name if launch is not None else "unknown"
+        launcher = "unknown" if launch is None else launch.name
         aten = [name for name in operators if name.startswith("aten::")] or operators
         copy = Copy(
-            operator=aten[-1] if aten else unknown,
-            direction=direction,
+            operator=aten[-1] if aten else launcher,
+            direction=transfer[1],
             num_bytes=event.num_bytes,
             ms=event.us / 1e3,
             owner=owners[-1] if owners else None,
@@ -194,14 +196,6 @@ def find_copies(events: Iterable[TraceEvent]) -> list[Copy]:
         )
         found.append((launch.start_us if launch is not None else event.start_us, copy))
     return [copy for _, copy in sorted(found, key=lambda pair: pair[0])]
-
-
-def _direction(event: TraceEvent) -> str | None:
-    """``HtoD`` or ``DtoH`` for a copy such as "Memcpy DtoH (Device -> Pageable)", else None."""
-    if event.category != "gpu_memcpy":
-        return None
-    words = event.name.split()
-    return words[1] if len(words) > 1 and words[1] in _DIRECTIONS else None
 
 
 def _paths(events: list[TraceEvent]) -> dict[int, tuple[str, ...]]:
@@ -212,15 +206,14 @@ def _paths(events: list[TraceEvent]) -> dict[int, tuple[str, ...]]:
     paths: dict[int, tuple[str, ...]] = {}
     open_scopes: list[TraceEvent] = []
     for event in relevant:
-        while open_scopes and not _encloses(open_scopes[-1], event):
+        # A scope began no later; it encloses the event if it still goes on.
+        while open_scopes and (
+            open_scopes[-1].thread != event.thread
+            or open_scopes[-1].start_us + open_scopes[-1].us < event.start_us
+        ):
             open_scopes.pop()
         if event.category in _SCOPES:
             open_scopes.append(event)
         else:
             paths[id(event)] = tuple(scope.name for scope in open_scopes)
     return paths
-
-
-def _encloses(scope: TraceEvent, event: TraceEvent) -> bool:
-    """Whether a scope, which began no later, still goes on when the event begins."""
-    return scope.thread == event.thread and event.start_us <= scope.start_us + scope.us

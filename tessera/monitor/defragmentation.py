@@ -92,15 +92,12 @@ class Defragmentation(Callback):
         step, device = trainer.global_step, pl_module.device
         is_new, self._last_step = step != self._last_step, step
         is_due = self.enabled and is_new and step % self.every_n_steps == 0
-        if not is_due or device.type != "cuda" or not self._is_worth_it(device):
+        if not is_due or device.type != "cuda":
+            return
+        if torch.cuda.memory_reserved(device) <= (self.only_above or 0) * self._peak:
             return
         done = self.history[step] = defragment(device)
         if trainer.logger is not None:
             values = {"ms": done.ms, "mb": done.returned_mb}
             tagged = {f"monitor/defragmentation_{unit}": value for unit, value in values.items()}
             trainer.logger.log_metrics(tagged, step)
-
-    def _is_worth_it(self, device: torch.device) -> bool:
-        if self.only_above is None:
-            return True
-        return torch.cuda.memory_reserved(device) > self.only_above * self._peak

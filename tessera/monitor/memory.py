@@ -10,6 +10,17 @@ import torch
 
 _MIB = 2**20
 
+# What follows from ``torch.cuda.memory_stats``: a counter, and what it is divided by.
+_COUNTERS: dict[str, tuple[str, str | int]] = {
+    "vram_allocated_mb": ("allocated_bytes.all.current", _MIB),
+    "vram_reserved_mb": ("reserved_bytes.all.current", _MIB),
+    "fragmentation_ratio": ("reserved_bytes.all.current", "allocated_bytes.all.peak"),
+    "num_segments": ("segment.all.current", 1),
+    "inactive_split_ratio": ("inactive_split_bytes.all.current", "reserved_bytes.all.current"),
+    "alloc_retries": ("num_alloc_retries", 1),
+    "ooms": ("num_ooms", 1),
+}
+
 
 class MemoryProbe:
     """Reads the metrics of the categories memory and fragmentation; never waits for the GPU.
@@ -28,121 +39,69 @@ class MemoryProbe:
         problem: what failed on a machine where it should not have, and what is read instead.
     """
 
-    metrics = (
-        "vram_used_mb",
-        "vram_used_ratio",
-        "vram_allocated_mb",
-        "vram_reserved_mb",
-        "fragmentation_ratio",
-        "num_segments",
-        "inactive_split_ratio",
-        "alloc_retries",
-        "ooms",
-    )
+    metrics = ("vram_used_mb", "vram_used_ratio", *_COUNTERS)
 
     def __init__(self, device: str | torch.device) -> None:
         self.device = torch.device(device)
         self.why_absent: dict[str, str] = {}
         self.problem: str | None = None
-        self._card: Any = None
-        if self.device.type != "cuda":
+        self._card: Any = None  # NVML's handle
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._read_card()  # NVML takes a while to start, which is no part of a step
+        else:
             why = f"{self.device.type} has no GPU memory"
             self.why_absent = dict.fromkeys(self.metrics, why)
-            return
-        torch.cuda.reset_peak_memory_stats(self.device)
-        self._open_card()
 
     def read(self) -> dict[str, float]:
         """What could be measured now, by name."""
         if self.device.type != "cuda":
             return {}
-        values = self._read_card() | allocator_metrics(torch.cuda.memory_stats(self.device))
+        used, total = self._read_card()
+        values = {"vram_used_mb": used / _MIB, "vram_used_ratio": used / total}
+        values |= allocator_metrics(torch.cuda.memory_stats(self.device))
         torch.cuda.reset_peak_memory_stats(self.device)
         return values
 
     def close(self) -> None:
         """Let go of NVML; doing it twice is harmless."""
         if self._card is not None:
+            import pynvml
+
             self._card = None
-            nvml = _nvml()
-            with contextlib.suppress(nvml.NVMLError):
-                nvml.nvmlShutdown()
+            with contextlib.suppress(pynvml.NVMLError):
+                pynvml.nvmlShutdown()
 
-    def _open_card(self) -> None:
-        try:
-            nvml = _nvml()
-        except ImportError as error:
-            self._without_nvml(error)
-            return
-        try:
-            nvml.nvmlInit()
-            self._card = _handle(nvml, self.device)
-        except nvml.NVMLError as error:
-            self._without_nvml(error)
-
-    def _read_card(self) -> dict[str, float]:
-        if self._card is not None:
-            nvml = _nvml()
+    def _read_card(self) -> tuple[int, int]:
+        """Bytes in use on the card, and all that it has."""
+        if self.problem is None:
             try:
-                memory = nvml.nvmlDeviceGetMemoryInfo(self._card)
-            except nvml.NVMLError as error:
-                self.close()
-                self._without_nvml(error)
-            else:
-                return _card_metrics(memory.used, memory.total)
-        free, total = torch.cuda.mem_get_info(self.device)
-        return _card_metrics(total - free, total)
+                import pynvml  # of the distribution nvidia-ml-py
 
-    def _without_nvml(self, error: Exception) -> None:
-        """On a MIG slice or in some containers NVML says nothing; the CUDA runtime always does."""
-        self.problem = (
-            f"NVML cannot be read ({error}); vram_used_mb comes from the CUDA runtime instead, "
-            "which knows this process's part of the card only"
-        )
+                if self._card is None:
+                    pynvml.nvmlInit()
+                    # Known by its UUID, whatever CUDA_VISIBLE_DEVICES hides or reorders.
+                    uuid = str(torch.cuda.get_device_properties(self.device).uuid)
+                    uuid = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+                    self._card = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+                memory = pynvml.nvmlDeviceGetMemoryInfo(self._card)
+                return memory.used, memory.total
+            except Exception as error:  # NVML's, or there is no such module
+                self.close()
+                # On a MIG slice or in some containers NVML says nothing; CUDA always does.
+                self.problem = (
+                    f"NVML cannot be read ({error}); vram_used_mb comes from the CUDA runtime "
+                    "instead, which knows this process's part of the card only"
+                )
+        free, total = torch.cuda.mem_get_info(self.device)
+        return total - free, total
 
 
 def allocator_metrics(stats: Mapping[str, Any]) -> dict[str, float]:
     """The metrics that follow from ``torch.cuda.memory_stats``; what it does not say is absent."""
-    values = {
-        "vram_allocated_mb": _scaled(stats.get("allocated_bytes.all.current")),
-        "vram_reserved_mb": _scaled(stats.get("reserved_bytes.all.current")),
-        "fragmentation_ratio": _ratio(stats, "reserved_bytes.all.current", _PEAK),
-        "num_segments": stats.get("segment.all.current"),
-        "inactive_split_ratio": _ratio(
-            stats, "inactive_split_bytes.all.current", "reserved_bytes.all.current"
-        ),
-        "alloc_retries": stats.get("num_alloc_retries"),
-        "ooms": stats.get("num_ooms"),
-    }
-    return {name: float(value) for name, value in values.items() if value is not None}
-
-
-_PEAK = "allocated_bytes.all.peak"
-
-
-def _scaled(num_bytes: int | None) -> float | None:
-    return None if num_bytes is None else num_bytes / _MIB
-
-
-def _ratio(stats: Mapping[str, Any], above: str, below: str) -> float | None:
-    """A quotient of two counters; None if one is missing or there is nothing to divide by."""
-    if above not in stats or not stats.get(below):
-        return None
-    return stats[above] / stats[below]
-
-
-def _card_metrics(used: int, total: int) -> dict[str, float]:
-    return {"vram_used_mb": used / _MIB, "vram_used_ratio": used / total}
-
-
-def _nvml() -> Any:
-    """The module ``pynvml`` of the distribution nvidia-ml-py."""
-    import pynvml
-
-    return pynvml
-
-
-def _handle(nvml: Any, device: torch.device) -> Any:
-    """NVML's handle of torch's device, whatever CUDA_VISIBLE_DEVICES hides or reorders."""
-    uuid = str(torch.cuda.get_device_properties(device).uuid)
-    return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+    values: dict[str, float] = {}
+    for name, (above, below) in _COUNTERS.items():
+        divisor = stats.get(below) if isinstance(below, str) else below
+        if above in stats and divisor:
+            values[name] = stats[above] / divisor
+    return values

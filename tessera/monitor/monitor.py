@@ -129,7 +129,7 @@ class TesseraMonitor(Callback):
     @property
     def num_profiled_steps(self) -> int:
         """Steps in which all copies were recorded."""
-        return 0 if self._station is None else self._station.num_recorded_steps
+        return 0 if self._station is None else self._station.windows.num_steps
 
     # What the trainer calls.
 
@@ -143,11 +143,10 @@ class TesseraMonitor(Callback):
         self._sinks = Sinks(trainer.logger if self._is_first else None, place)
         self._rule, self._summary = AlertRule(), Summary()
         self._figures: dict[str, Sample] = {}
-        folder = self.checkpoint_dir
-        self._actions = Actions(self.action_by_severity, folder, self._sinks.say)
+        self._actions = Actions(self.action_by_severity, self.checkpoint_dir, self._sinks.say)
         self._step, self._summarised = 0, trainer.global_step
         self._station = Station(
-            self.schedule, pl_module, pl_module.device, self.board_size, self.rules, self._sinks.say
+            self.schedule, pl_module, self.board_size, self.rules, self._sinks.say
         )
 
     def on_train_batch_start(
@@ -157,8 +156,7 @@ class TesseraMonitor(Callback):
         # The batches whose gradients one step accumulates belong to the same step.
         if self._station is not None and trainer.global_step + 1 != self._step:
             self._step = trainer.global_step + 1
-            for sample in self._station.begin_step(self._step):
-                self._take(sample)
+            self._take(self._station.begin_step(self._step))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -169,8 +167,7 @@ class TesseraMonitor(Callback):
         self._station.end_batch()
         if trainer.global_step < self._step:
             return
-        for sample in self._station.end_step(self._step):
-            self._take(sample)
+        self._take(self._station.end_step(self._step))
         if self._step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._log()
         if self._is_first and self.schedule.is_due("summary", self._step):
@@ -180,8 +177,7 @@ class TesseraMonitor(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take in the last samples."""
         if self._station is not None:
-            for sample in self._station.finish(self._step):
-                self._take(sample)
+            self._take(self._station.finish(self._step))
             self._log()
             self._station.close()
 
@@ -199,18 +195,18 @@ class TesseraMonitor(Callback):
 
     # Inside.
 
-    def _take(self, sample: Sample) -> None:
-        """Keep a sample and raise the alerts that it gives rise to."""
-        self._latest |= sample.values
-        self._summary.add(sample.values)
-        for name in sample.values:
-            self._figures[name] = sample
-        for alert in self._rule.decide(sample.step, sample.values):
-            self._raise(alert)
-        if "unowned_copies" in sample.values:
-            assert self._station is not None
-            room = _MAX_KEPT - len(self.unowned_copies)
-            self.unowned_copies += self._station.unowned_copies[:room]
+    def _take(self, samples: list[Sample]) -> None:
+        """Keep samples and raise the alerts that they give rise to."""
+        for sample in samples:
+            self._latest |= sample.values
+            self._summary.add(sample.values)
+            self._figures |= dict.fromkeys(sample.values, sample)
+            for alert in self._rule.decide(sample.step, sample.values):
+                self._raise(alert)
+            if "unowned_copies" in sample.values:
+                assert self._station is not None
+                room = _MAX_KEPT - len(self.unowned_copies)
+                self.unowned_copies += self._station.unowned_copies[:room]
 
     def _raise(self, alert: Alert) -> None:
         if alert.metric == "unowned_copies":

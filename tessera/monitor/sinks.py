@@ -57,7 +57,10 @@ class Sinks:
     def alert(self, alert: Alert) -> None:
         """Tell of an alert everywhere."""
         self._num_alerts += 1
-        self._print(lambda: _line(alert))
+        text = f"ALERT at step {alert.step}: {alert.message}"
+        is_terminal = getattr(sys.stderr, "isatty", lambda: False)
+        colour = _COLOURS[alert.severity]
+        self._print(lambda: f"{colour}{text}{_PLAIN}" if is_terminal() else text)
         self._use(ALERTS_FILE, lambda: self._append(alert))
         self._use("TensorBoard", lambda: self._post(alert))
 
@@ -79,7 +82,8 @@ class Sinks:
         except Exception as error:
             self.failed[name] = str(error)
             # With a lost console this finds ``failed`` set and ends here.
-            self.say(f"monitor: {name} is left out from now on ({_reason(error)}).")
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.say(f"monitor: {name} is left out from now on ({reason}).")
 
     def _post(self, alert: Alert) -> None:
         if self._logger is None:
@@ -111,14 +115,3 @@ class Sinks:
         """TensorBoard's writer; None with another logger."""
         writer = getattr(self._logger, "experiment", None)
         return writer if hasattr(writer, "add_custom_scalars") else None
-
-
-def _line(alert: Alert) -> str:
-    """The alert in one line, in colour on a terminal."""
-    text = f"ALERT at step {alert.step}: {alert.message}"
-    is_terminal = getattr(sys.stderr, "isatty", lambda: False)()
-    return f"{_COLOURS[alert.severity]}{text}{_PLAIN}" if is_terminal else text
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from lightning.pytorch import LightningModule
 
 from tessera.go import Rules
 from tessera.model import GameModel
@@ -40,8 +40,7 @@ class Station:
 
     Args:
         schedule: when each is sampled.
-        module: what is trained; the ``GameModel`` in it is looked at.
-        device: that trains.
+        module: what is trained, on its device; the ``GameModel`` in it is looked at.
         board_size: of the monitor's own games; None for no games.
         rules: of these games.
         say: prints a line.
@@ -49,14 +48,14 @@ class Station:
     Attributes:
         why_absent: for every metric that cannot be measured, why.
         transfers: the run's timed copies.
+        windows: the recordings of all copies.
         unowned_copies: copies that nobody owns, of the last recording.
     """
 
     def __init__(
         self,
         schedule: Schedule,
-        module: nn.Module,
-        device: torch.device,
+        module: LightningModule,
         board_size: int | None,
         rules: str | Rules,
         say: Callable[[str], None],
@@ -66,18 +65,18 @@ class Station:
         self._schedule, self._say = schedule, say
         self._parts: dict[str, Any] = {}
         self._sampled_at: dict[str, int] = {}
-        self._told: str | None = None
+        self._is_told = False  # what the memory probe reads instead of what it should
+        self._device = device = module.device
         # The first copies of a process set the driver up, which is no part of a step.
         to_host(torch.zeros(1, device=device), "monitor")
         begin_to_host(torch.zeros(1, device=device), "monitor")
         # Listening is what makes copies known to the profiler, so it is always done.
         self.transfers = self._parts["transfer"] = TransferProbe()
         self._open("memory", MemoryProbe, device)
-        self._device = device
-        self._windows = self._parts["copies"] = CopyWindows(
+        self.windows = self._parts["copies"] = CopyWindows(
             device, schedule.copies_every, schedule.copies_steps, schedule.copies_time_ratio
         )
-        self.why_absent |= self._windows.why_absent
+        self.why_absent |= self.windows.why_absent
         model = next((part for part in module.modules() if isinstance(part, GameModel)), None)
         for kind, probe, arguments in (
             ("timing", TimingProbe, (model, device)),
@@ -93,17 +92,12 @@ class Station:
             self._open("game", GameProbe, board_size, rules, device)
             self._use("game", "warm_up")
 
-    @property
-    def num_recorded_steps(self) -> int:
-        """Steps of which all copies were recorded."""
-        return self._windows.num_steps
-
     def begin_step(self, step: int) -> list[Sample]:
         """Before a step: arm what samples it. Returns what an ended recording of copies found."""
         found = self._copies(step - 1, self._use("copies", "begin_step", step))
         for kind in _DEFERRED:
             # A recorded step is slower than others and is not timed.
-            is_timed = kind != "timing" or not self._windows.is_recording
+            is_timed = kind != "timing" or not self.windows.is_recording
             if is_timed and self._schedule.is_due(kind, step):
                 self._use(kind, "begin")
                 self._sampled_at[kind] = step
@@ -126,7 +120,10 @@ class Station:
                 found.append(Sample(step, values))
         if self._schedule.is_due("memory", step):
             values = self._use("memory", "read")
-            self._tell_problem()
+            problem = getattr(self._parts.get("memory"), "problem", None)
+            if problem is not None and not self._is_told:
+                self._is_told = True
+                self._say(f"monitor: {problem}.")
             if values:
                 found.append(Sample(step, values))
         return found
@@ -170,7 +167,6 @@ class Station:
             self._drop(kind, metrics, error)
             return
         self.why_absent |= self._parts[kind].why_absent
-        self._tell_problem()
 
     def _use(self, kind: str, method: str, *arguments: Any) -> Any:
         """What a probe's method returns; None if there is no such probe, or not any more."""
@@ -192,10 +188,3 @@ class Station:
 
     def _explain(self, metrics: tuple[str, ...], why: str) -> None:
         self.why_absent |= dict.fromkeys(metrics, why)
-
-    def _tell_problem(self) -> None:
-        """Say once what the memory probe reads instead of what it should."""
-        problem = getattr(self._parts.get("memory"), "problem", None)
-        if problem is not None and self._told is None:
-            self._told = problem
-            self._say(f"monitor: {problem}.")

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import numpy as np
 
 from tessera.monitor.metrics import CATEGORIES, METRICS
 
 _WIDTH = 11  # of a column of numbers
-
-
-@dataclass(slots=True)
-class _Range:
-    """What is remembered of one metric."""
-
-    least: float
-    total: float
-    most: float
-    num: int = 1
-
-    def add(self, value: float) -> None:
-        # NaN stays: min and max alone would hide it or not, depending on their order.
-        self.least = value if value != value else min(self.least, value)
-        self.most = value if value != value else max(self.most, value)
-        self.total += value
-        self.num += 1
 
 
 class Summary:
@@ -35,16 +19,16 @@ class Summary:
     """
 
     def __init__(self) -> None:
-        self._ranges: dict[str, _Range] = {}
+        # The least, the sum and the most of each metric, and of how many values.
+        self._ranges: dict[str, tuple[float, float, float, int]] = {}
 
     def add(self, values: Mapping[str, float]) -> None:
         """Take newly measured values in."""
         for name, value in values.items():
-            known = self._ranges.get(name)
-            if known is None:
-                self._ranges[name] = _Range(value, value, value)
-            else:
-                known.add(value)
+            least, total, most, num = self._ranges.get(name, (value, 0.0, value, 0))
+            # NumPy's keep NaN, which Python's would hide or not, depending on the order.
+            least, most = np.minimum(least, value), np.maximum(most, value)
+            self._ranges[name] = least, total + value, most, num + 1
 
     def table(self, title: str, why_absent: Mapping[str, str]) -> str:
         """The table; what was collected is forgotten, and the next one begins."""
@@ -55,8 +39,18 @@ class Summary:
         for category in CATEGORIES:
             for name, metric in METRICS.items():
                 if metric.category == category and name in ranges:
-                    lines.append(f"{_label(name):{width}}{_figures(ranges[name])}")
-        return "\n".join([*lines, *_absent(ranges, why_absent)])
+                    least, total, most, num = ranges[name]
+                    figures = map(_number, (least, total / num, most))
+                    row = "".join(f"{figure:>{_WIDTH}}" for figure in figures)
+                    lines.append(f"{_label(name):{width}}{row}")
+        by_reason: dict[str, list[str]] = {}
+        for name in METRICS:
+            if name in ranges:
+                continue
+            reason = why_absent.get(name, "not sampled since the last summary")
+            by_reason.setdefault(reason, []).append(name)
+        lines += [f"  absent: {', '.join(names)} ({why})" for why, names in by_reason.items()]
+        return "\n".join(lines)
 
 
 def _label(name: str) -> str:
@@ -64,21 +58,6 @@ def _label(name: str) -> str:
     return f"  {name} ({unit})" if unit else f"  {name}"
 
 
-def _figures(seen: _Range) -> str:
-    values = (seen.least, seen.total / seen.num, seen.most)
-    return "".join(f"{_number(value):>{_WIDTH}}" for value in values)
-
-
 def _number(value: float) -> str:
     """Four digits, but thousands as whole numbers."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
-
-
-def _absent(measured: Mapping[str, _Range], why_absent: Mapping[str, str]) -> list[str]:
-    """One line for every reason why metrics are missing."""
-    by_reason: dict[str, list[str]] = {}
-    for name in METRICS:
-        if name not in measured:
-            reason = why_absent.get(name, "not sampled since the last summary")
-            by_reason.setdefault(reason, []).append(name)
-    return [f"  absent: {', '.join(names)} ({reason})" for reason, names in by_reason.items()]

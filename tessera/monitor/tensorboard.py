@@ -23,14 +23,11 @@ def layout(metrics: Iterable[Metric]) -> Layout:
     metrics = list(metrics)
     assert set(TOP_FIVE) <= {name for chart in _TOP_CHARTS for name in _names(chart)}
     pages: Layout = {"monitor: top five": {chart: _chart(chart) for chart in _TOP_CHARTS}}
+    chart_of = {name: chart for chart, names in _TOGETHER.items() for name in names}
     for category in CATEGORIES:
-        charts = [_chart_of(metric.name) for metric in metrics if metric.category == category]
+        charts = [chart_of.get(m.name, m.name) for m in metrics if m.category == category]
         pages[f"monitor: {category}"] = {chart: _chart(chart) for chart in dict.fromkeys(charts)}
     return pages
-
-
-def _chart_of(name: str) -> str:
-    return next((chart for chart, names in _TOGETHER.items() if name in names), name)
 
 
 def _names(chart: str) -> tuple[str, ...]:

@@ -60,7 +60,8 @@ class CopyWindows:
         if self._next is None:
             self._next = step + _FIRST - 1
         copies = self.end(step) if step >= self._first + self._steps else None
-        if not self.is_recording and step >= self._next and self._has_budget():
+        budget_s = self._time_ratio * (time.perf_counter() - self._began)
+        if not self.is_recording and step >= self._next and self._spent_s <= budget_s:
             began = time.perf_counter()
             self._probe.start()
             self._first, self._next = step, step + self._every
@@ -80,6 +81,3 @@ class CopyWindows:
     def close(self) -> None:
         """Drop a window that was not ended."""
         self._probe.close()
-
-    def _has_budget(self) -> bool:
-        return self._spent_s <= self._time_ratio * (time.perf_counter() - self._began)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class GamePicture(Callback):
     def __init__(self, every_n_validations: int = 1) -> None:
         self.every_n_validations = every_n_validations
         self._validations = 0
-        self._moments: list[Moment] = []
+        self._moments: list[tuple[Tensor, Scene]] = []
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, if it is this validation's turn and there is a log that takes images."""
@@ -45,42 +45,22 @@ class GamePicture(Callback):
         data: GameDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not self._moments:
             self._moments = replay(data.settings)
-        context = data.settings.context
+        scenes = []
         with torch.inference_mode(), owned("picture"):
-            scenes = [moment.scene(pl_module, context) for moment in self._moments]
+            for tokens, scene in self._moments:
+                window = tokens[:, -(data.settings.context or 0) :].to(pl_module.device)
+                chances = pl_module.predict_step((window, None), 0)[-1]
+                scenes.append(replace(scene, maps={"model": chances, **scene.maps}))
             picture = draw_scenes(scenes)
         writer.add_image("val/game", picture, trainer.global_step)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A position of a game on its way.
+def replay(settings: StreamSettings) -> list[tuple[Tensor, Scene]]:
+    """Three moments of the first validation game, played on the CPU.
 
-    Attributes:
-        tokens: (1, ply + 1) int64, EOS and the moves so far.
-        stones: (n, n) int: +1 black, -1 white, 0 empty.
-        player: the name of who plays.
-        chances: (n² + 1,) the player's distribution.
+    Returns:
+        EOS and the moves so far, (1, ply + 1) int64, and the position with the player's map.
     """
-
-    tokens: Tensor
-    stones: Tensor
-    player: str
-    chances: Tensor
-
-    def scene(self, module: LightningModule, context: int | None) -> Scene:
-        """What to draw: the position with the model's map and the player's."""
-        tokens = self.tokens.to(module.device)
-        window = tokens if context is None else tokens[:, -context:]
-        chances = module.predict_step((window, None), 0)[-1]
-        ply = tokens.shape[1] - 1
-        last_move = int(self.tokens[0, -1]) if ply else None
-        maps = {"model": chances, f"player ({self.player})": self.chances}
-        return Scene(self.stones, last_move, ply, maps)
-
-
-def replay(settings: StreamSettings) -> list[Moment]:
-    """Three moments of the first validation game, played on the CPU."""
     size = settings.board_size
     record = play_games(
         settings.player,
@@ -97,9 +77,10 @@ def replay(settings: StreamSettings) -> list[Moment]:
     moments = []
     for ply in range(moves.shape[1]):
         if ply in wanted:
-            planes = engine.boards[0].int()
-            tokens = torch.cat([eos, moves[:, :ply]], 1)
-            chances = distribution(player, engine)[0]
-            moments.append(Moment(tokens, planes[0] - planes[1], settings.player, chances))
+            black, white, _ = engine.boards[0].int()
+            last_move = int(moves[0, ply - 1]) if ply else None
+            maps = {f"player ({player.name})": distribution(player, engine)[0]}
+            scene = Scene(black - white, last_move, ply, maps)
+            moments.append((torch.cat([eos, moves[:, :ply]], 1), scene))
         engine.play_batch(moves[:, ply])
     return moments

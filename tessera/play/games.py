@@ -41,9 +41,11 @@ def read_games(
         rules: what the games are judged by, see ``referee.judge``.
 
     Raises:
-        ValueError: a line for every file that cannot be read and for every game that cannot be
-            used, which say where and why.
+        ValueError: if no file is named, or a line for every file that cannot be read and for every
+            game that cannot be used, which say where and why.
     """
+    if not paths or "" in paths:
+        raise ValueError("games must name at least one SGF or text file.")
     given = [(path, game) for path in paths for game in _games_of(path, board_size)]
     readable = [game.moves for _, game in given if isinstance(game, NamedGame)]
     verdicts = iter(judge(readable, board_size, rules))

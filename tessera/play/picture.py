@@ -67,8 +67,10 @@ def _panel(scene: Scene, title: str, chances: Tensor | None, highest: float) -> 
     _draw_board(pen, size)
     if chances is not None:
         _draw_heat(pen, size, chances, highest, scene.stones)
-        title += f": pass {_percent(float(chances[size**2]))}"
-    _draw_stones(pen, scene.stones)
+        title += f": pass {100 * float(chances[size**2]):.1f} %"
+    for row, column in scene.stones.nonzero().tolist():
+        _disc(pen, row, column, 0.45, _INK)
+        _disc(pen, row, column, 0.42, _BLACK if scene.stones[row, column] > 0 else _WHITE)
     if scene.last_move is not None and scene.last_move < size**2:
         row, column = divmod(scene.last_move, size)
         _disc(pen, row, column, 0.16, _MARK)
@@ -114,16 +116,11 @@ def _draw_heat(
             _disc(pen, row, column, 0.18 + 0.3 * strength, colour)
             if chance >= _LABEL_ABOVE and strength > 0.25:
                 ink = _WHITE if strength > 0.5 else _INK
-                _write(pen, row, column, f"{100 * chance:.0f}", ink)
+                at = ((column + 1) * _CELL, _TITLE + (row + 1) * _CELL)
+                pen.text(at, f"{100 * chance:.0f}", ink, _font(0.45), "mm")
         elif chance >= _LABEL_ABOVE / 2:
             # Probability on a stone is a mistake: it is shown around the stone.
             _disc(pen, row, column, 0.5, _HEAT)
-
-
-def _draw_stones(pen: ImageDraw.ImageDraw, stones: Tensor) -> None:
-    for row, column in stones.nonzero().tolist():
-        _disc(pen, row, column, 0.45, _INK)
-        _disc(pen, row, column, 0.42, _BLACK if stones[row, column] > 0 else _WHITE)
 
 
 def _disc(
@@ -134,19 +131,9 @@ def _disc(
     pen.ellipse((x - r, y - r, x + r, y + r), colour)
 
 
-def _write(
-    pen: ImageDraw.ImageDraw, row: int, column: int, text: str, ink: tuple[int, ...]
-) -> None:
-    pen.text(((column + 1) * _CELL, _TITLE + (row + 1) * _CELL), text, ink, _font(0.45), "mm")
-
-
 def _font(height: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font; the height is in cells."""
     return ImageFont.load_default(size=height * _CELL)
-
-
-def _percent(chance: float) -> str:
-    return f"{100 * chance:.1f} %"
 
 
 def _star_lines(size: int) -> tuple[int, ...]:

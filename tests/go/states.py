@@ -19,8 +19,8 @@ def everything(engine: GPUGoEngine) -> dict[str, Tensor]:
     sets = {"own": position.own, "opponent": position.opponent, "atari": position.atari}
     held = {name: rows.t() for name, rows in sets.items()}
     held |= {name: getattr(engine, name) for name in _PER_GAME}
-    if engine._superko is not None:
-        own_lost, opponent_lost, *others = engine._superko.per_game_tensors()
+    if engine.superko is not None:
+        own_lost, opponent_lost, *others = engine.superko.per_game_tensors()
         for nth, tensor in enumerate((own_lost.t(), opponent_lost.t(), *others)):
             held[f"superko {nth}"] = tensor
     return {

@@ -49,14 +49,16 @@ def test_every_board_size_can_be_drawn(size: int) -> None:
 def test_a_replayed_moment_is_a_position_of_the_game_with_the_players_own_map() -> None:
     moments = replay(StreamSettings(board_size=5, context=None, batch_size=1))
     assert len(moments) == 3
-    for moment in moments:
-        assert moment.chances.sum() == pytest.approx(1)
-        occupied = moment.stones.flatten() != 0
-        assert moment.chances[:25][occupied].count_nonzero() == 0
-        points = moment.tokens[0, 1:][moment.tokens[0, 1:] < 25]
-        assert moment.stones.count_nonzero() <= len(points)
+    for tokens, scene in moments:
+        (chances,) = scene.maps.values()
+        assert chances.sum() == pytest.approx(1)
+        occupied = scene.stones.flatten() != 0
+        assert chances[:25][occupied].count_nonzero() == 0
+        points = tokens[0, 1:][tokens[0, 1:] < 25]
+        assert scene.stones.count_nonzero() <= len(points)
         assert set(occupied.nonzero().flatten().tolist()) <= set(points.tolist())
-    plies = [moment.tokens.shape[1] for moment in moments]
+        assert scene.last_move == (int(tokens[0, -1]) if scene.ply else None)
+    plies = [scene.ply for _, scene in moments]
     assert plies == sorted(plies) and plies[0] < plies[-1]
 
 

@@ -40,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     device = _checked(parser, arguments)
-    _use_threads(arguments.threads)
+    # Without a number torch gets one thread, as ``play_games`` takes it, and rivals what they like.
+    torch.set_num_threads(arguments.threads or 1)
+    if arguments.threads is not None and hasattr(os, "sched_setaffinity"):
+        # The rivals' threads start later.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
     try:
@@ -66,25 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera bench", description=__doc__, allow_abbrev=False)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay,train}")
     for kind, what in _KINDS.items():
-        _add_options(kinds.add_parser(kind, allow_abbrev=False, help=what, description=what), kind)
-    return parser
-
-
-def _add_options(parser: argparse.ArgumentParser, kind: str) -> None:
-    add = parser.add_argument
-    if kind == "engine":
+        add = kinds.add_parser(kind, allow_abbrev=False, help=what, description=what).add_argument
+        several = kind == "engine"
         boards = "2 to 19, one or more (default: 19; 19 and 9 on a GPU)"
-        add("--board_size", type=int, nargs="+", help=boards)
-    else:
-        add("--board_size", type=int, nargs=1, help="2 to 19 (default: 19)")
-    if kind != "train":
-        games = "games at once (default: what suits the device and its free memory)"
-        add("--batch_size", type=int, help=games)
-    add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
-    add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
-    add("--runs", type=int, help="parts of that time, whose median counts (default: 1; 5 on a GPU)")
-    add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
-    add("--json", metavar="FILE", help="also write the figures to this file")
+        boards = boards if several else "2 to 19 (default: 19)"
+        add("--board_size", type=int, nargs="+" if several else 1, help=boards)
+        if kind != "train":
+            games = "games at once (default: what suits the device and its free memory)"
+            add("--batch_size", type=int, help=games)
+        add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
+        add("--seconds", type=float, default=5.0, help="least time for each row (default: 5)")
+        runs = "parts of that time, whose median counts (default: 1; 5 on a GPU)"
+        add("--runs", type=int, help=runs)
+        add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
+        add("--json", metavar="FILE", help="also write the figures to this file")
+    return parser
 
 
 def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:
@@ -100,26 +100,8 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     device = find_device(arguments, parser, [f"--{problem}" for problem in problems])
     if arguments.board_size is None:
         arguments.board_size = [19, 9] if device.type == "cuda" else [19]
-    if problem := _memory_problem(arguments, device):
-        parser.error(problem)
-    return device
-
-
-def _memory_problem(arguments: argparse.Namespace, device: torch.device) -> str:
-    """Why so many games cannot be held at once, in a line; empty if they can, or none are asked."""
-    games = getattr(arguments, "batch_size", None)
-    if games is None:
-        return ""
+    games = getattr(arguments, "batch_size", None) or 0
     num_bytes = games * Rules().bytes_per_game(max(arguments.board_size))
-    need = memory_problem(num_bytes, device)
-    return need and f"--batch_size must be less, got {games}: so many games need {need}."
-
-
-def _use_threads(threads: int | None) -> None:
-    """Keep torch and the rivals, whose threads start later, on so many cores.
-
-    Without a number torch gets one, as ``play_games`` takes it, and the rivals what they like.
-    """
-    torch.set_num_threads(threads or 1)
-    if threads is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    if need := memory_problem(num_bytes, device):
+        parser.error(f"--batch_size must be less, got {games}: so many games need {need}.")
+    return device

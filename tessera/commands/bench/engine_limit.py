@@ -59,15 +59,11 @@ def read_counters(output: str) -> dict[str, float]:
     starts = [number for number, line in enumerate(lines) if line.startswith('"ID"')]
     if not starts:
         return {}
-    values = {
-        row["Metric Name"]: row["Metric Value"]
+    return {
+        COUNTERS[row["Metric Name"]]: float(value) / 100
         for row in csv.DictReader(lines[starts[0] :])
         if row.get("Metric Name") in COUNTERS
-    }
-    return {
-        COUNTERS[counter]: float(value.replace(",", "")) / 100
-        for counter, value in values.items()
-        if value.replace(",", "").replace(".", "").isdigit()
+        and (value := row["Metric Value"].replace(",", "")).replace(".", "").isdigit()
     }
 
 

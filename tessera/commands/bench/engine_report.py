@@ -17,10 +17,9 @@ from tessera.commands.bench.engine_speed import (
     time_games,
     time_parts,
     time_plies,
-    time_tokens,
 )
-from tessera.commands.bench.report import Report, say
-from tessera.commands.bench.rivals import RIVALS, NotMeasuredError
+from tessera.commands.bench.report import Report, measured, say
+from tessera.commands.bench.rivals import RIVALS
 from tessera.commands.machine import machine_name
 from tessera.go import PLAYERS, Rules
 from tessera.go.backend import resolve_backend
@@ -58,7 +57,15 @@ class EngineReport(Report):
         """The report as a person reads it."""
         said = super(EngineReport, self).lines()
         if self.costs is not None:
-            said += _cost_lines(self.costs)
+            costs = self.costs
+            said += [
+                f"What bounds it: a ply of {costs.batch_size:,} games takes {costs.ply_ms:.1f} ms:"
+                f" legal mask {costs.mask_ms:.1f}, player's choice {costs.choice_ms:.1f}, play"
+                f" {costs.play_ms:.1f} (means over the first {costs.plies} plies).",
+                f"The same calls on one game take {costs.one_game_ms:.1f} ms,"
+                f" {costs.one_game_ms / costs.ply_ms:.0%} of that;"
+                " the rest is work that grows with the games.",
+            ]
         for player, shares in self.limits.items():
             parts = ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items())
             said.append(f"What bounds whole {player} games, of the chip's peak: {parts}.")
@@ -82,18 +89,14 @@ def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) 
         timing: where and how long.
     """
     in_kernels = resolve_backend("auto", timing.device) == "triton"
-    speeds: list[Speed] = []
-    missing: dict[str, str] = {}
+    rows: list[tuple[str, str, Callable[[], Speed]]] = []
     for size in board_sizes:
         for time_row, batch in _rows(size, batch_size, timing.device, in_kernels):
-            say(f"{size}×{size}, {batch:,} games")
-            speeds.append(time_row(size, batch, timing))
+            said = f"{size}×{size}, {batch:,} games"
+            rows.append((said, "Tessera", partial(time_row, size, batch, timing)))
         for name, time_rival in RIVALS.items():
-            say(f"{size}×{size}, {name}")
-            try:
-                speeds.append(time_rival(size, timing))
-            except NotMeasuredError as error:
-                missing[name] = str(error)
+            rows.append((f"{size}×{size}, {name}", name, partial(time_rival, size, timing)))
+    speeds, missing = measured(rows)
     costs, limits, census = None, {}, None
     if in_kernels:
         say("the limits of the chip")
@@ -102,11 +105,15 @@ def measure(board_sizes: Sequence[int], batch_size: int | None, timing: Timing) 
         except LimitUnknownError as error:
             missing["share of the limits"] = str(error)
         say("the census")
-        census = _census(timing.device)
+        from tessera.go.kernels.census import MAX_CENSUS_SIZE, count_legal_positions
+
+        began = now(timing.device)
+        legal = count_legal_positions(MAX_CENSUS_SIZE, timing.device)
+        census = Census(MAX_CENSUS_SIZE, legal, now(timing.device) - began)
     else:
         batch = batch_size or _BATCH_ON_A_CPU
         costs = time_parts(board_sizes[0], batch, timing.device, timing.seconds)
-    return EngineReport(machine_name(timing.device), tuple(speeds), missing, costs, limits, census)
+    return EngineReport(machine_name(timing.device), speeds, missing, costs, limits, census)
 
 
 def _rows(
@@ -118,7 +125,7 @@ def _rows(
     games = [(partial(time_games, player), whole) for player in PLAYERS]
     if not in_kernels:
         return [*games, (time_plies, plies)]
-    tokens = partial(time_tokens, "uniform")
+    tokens = partial(time_games, "uniform", only_tokens=True)
     in_graph = partial(time_plies, in_graph=True)
     return [(tokens, whole), *games, (time_plies, plies), (in_graph, plies)]
 
@@ -131,22 +138,3 @@ def whole_games_batch(size: int, device: torch.device) -> int:
     fitting = free // 2 // (BYTES_PER_PLY * Rules().move_limit(size))
     games = max(1, min(_POINTS_ON_A_GPU // size**2, fitting))
     return 2 ** (games.bit_length() - 1)
-
-
-def _census(device: torch.device) -> Census:
-    from tessera.go.kernels.census import MAX_CENSUS_SIZE, count_legal_positions
-
-    began = now(device)
-    legal = count_legal_positions(MAX_CENSUS_SIZE, device)
-    return Census(MAX_CENSUS_SIZE, legal, now(device) - began)
-
-
-def _cost_lines(costs: Costs) -> list[str]:
-    calls = costs.one_game_ms / costs.ply_ms
-    return [
-        f"What bounds it: a ply of {costs.batch_size:,} games takes {costs.ply_ms:.1f} ms:"
-        f" legal mask {costs.mask_ms:.1f}, player's choice {costs.choice_ms:.1f}, play"
-        f" {costs.play_ms:.1f} (means over the first {costs.plies} plies).",
-        f"The same calls on one game take {costs.one_game_ms:.1f} ms, {calls:.0%} of that;"
-        " the rest is work that grows with the games.",
-    ]

@@ -111,41 +111,39 @@ class Costs:
         return self.mask_ms + self.choice_ms + self.play_ms
 
 
-def time_games(player: str, board_size: int, batch_size: int, timing: Timing) -> Speed:
-    """Play batches of whole games with their records."""
-
-    def play(numbers: range) -> Tensor:
-        return play_games(
-            player, numbers, seed=0, board_size=board_size, device=timing.device, trim=False
-        ).lengths
-
-    what = f"{_kind(player)} games with log-probabilities"
-    return _time_whole_games(play, what, board_size, batch_size, timing)
-
-
-def time_tokens(player: str, board_size: int, batch_size: int, timing: Timing) -> Speed:
-    """Play batches of whole games in kernels, keeping moves, captures and results only."""
-    from tessera.go.kernels.games import play_tables
-
-    tables = {name: TABLES[name] for name in ("moves", "captures", "lengths", "results")}
-
-    def play(numbers: range) -> Tensor:
-        at = torch.arange(numbers.start, numbers.stop, device=timing.device)
-        return play_tables(player, at, seed=0, board_size=board_size, rules=Rules(), tables=tables)[
-            "lengths"
-        ]
-
-    return _time_whole_games(play, f"{_kind(player)} games, tokens", board_size, batch_size, timing)
-
-
-def _time_whole_games(
-    play: Callable[[range], Tensor], what: str, board_size: int, batch_size: int, timing: Timing
+def time_games(
+    player: str, board_size: int, batch_size: int, timing: Timing, only_tokens: bool = False
 ) -> Speed:
-    """Time what plays the games of these numbers and returns their lengths."""
-    play(range(_WARM_UP_GAMES))
-    runs = timing.repeat(
-        lambda call: int(play(range(call * batch_size, (call + 1) * batch_size)).sum())
-    )
+    """Play batches of whole games with their records.
+
+    ``only_tokens`` plays them in kernels and keeps moves, captures and results only.
+    """
+    device = timing.device
+    kept = {name: TABLES[name] for name in ("moves", "captures", "lengths", "results")}
+
+    def play(first: int, games: int = batch_size) -> int:
+        if only_tokens:
+            from tessera.go.kernels.games import play_tables
+
+            numbers = torch.arange(first, first + games, device=device)
+            played = play_tables(
+                player, numbers, seed=0, board_size=board_size, rules=Rules(), tables=kept
+            )
+            return int(played["lengths"].sum())
+        record = play_games(
+            player,
+            range(first, first + games),
+            seed=0,
+            board_size=board_size,
+            device=device,
+            trim=False,
+        )
+        return int(record.lengths.sum())
+
+    play(0, _WARM_UP_GAMES)
+    kind = "rule-based" if player == "rules" else player
+    what = f"{kind} games, tokens" if only_tokens else f"{kind} games with log-probabilities"
+    runs = timing.repeat(lambda call: play(call * batch_size))
     return Speed("Tessera", what, board_size, batch_size, runs)
 
 
@@ -223,10 +221,6 @@ def _time_parts(
         totals = [sum_ + times[i + 1] - times[i] for i, sum_ in enumerate(totals)]
         plies += 1
     return plies, [1000 * total / plies for total in totals]
-
-
-def _kind(player: str) -> str:
-    return "rule-based" if player == "rules" else player
 
 
 def now(device: torch.device) -> float:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from tessera.commands.bench.engine_speed import Speed
+from tessera.commands.bench.rivals import NotMeasuredError
 from tessera.commands.table import table
+
+Row = TypeVar("Row")
 
 _COLUMNS = {
     **{"engine": None, "what": None, "board": "d", "batch": ",", "plies/s": ",.0f"},
@@ -45,7 +50,9 @@ class Report:
             for s in self.speeds
         ]
         ratios = [
-            f"{ours.board_size}×{ours.board_size}, {ours.what}: {_short(ratio)} times as fast as"
+            f"{ours.board_size}×{ours.board_size}, {ours.what}:"
+            # Three digits, or all before the point.
+            f" {format(ratio, ',.0f' if ratio >= 100 else '.3g')} times as fast as"
             f" {theirs.name}, {theirs.what}."
             for ours, theirs, ratio in self.ratios()
         ]
@@ -67,9 +74,24 @@ class Report:
         return {**asdict(self), "speeds": speeds, "ratios": ratios}
 
 
-def _short(ratio: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+def measured(
+    rows: Iterable[tuple[str, str, Callable[[], Row]]],
+) -> tuple[tuple[Row, ...], dict[str, str]]:
+    """The rows that could be measured, and by their names why others could not.
+
+    Args:
+        rows: what to say of each (nothing if empty), its name, and what measures it.
+    """
+    speeds: list[Row] = []
+    missing: dict[str, str] = {}
+    for said, name, measure in rows:
+        if said:
+            say(said)
+        try:
+            speeds.append(measure())
+        except NotMeasuredError as error:
+            missing[name] = str(error)
+    return tuple(speeds), missing
 
 
 def say(what: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from tessera.commands.bench.engine_speed import Speed, Timing
-from tessera.commands.bench.report import Report, say
-from tessera.commands.bench.rivals import NotMeasuredError, RivalModel, mamba_ssm, time_pgx
+from tessera.commands.bench.report import Report, measured
+from tessera.commands.bench.rivals import RivalModel, mamba_ssm, time_pgx
 from tessera.commands.machine import machine_name
 from tessera.go import GameLoop
 from tessera.model import MambaModel
@@ -75,10 +75,8 @@ def time_mamba_ssm(board_size: int, n_layers: int, batch_size: int, timing: Timi
     name, layer = mamba_ssm(timing.device, _D_MODEL)
     model = RivalModel(Vocabulary(board_size).size, _D_MODEL, n_layers, layer).to(timing.device)
     mixers: list[Any] = list(model.mixers)
-    states: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for mixer in mixers:
-        conv, ssm = mixer.allocate_inference_cache(batch_size, 1, dtype=torch.bfloat16)
-        states.append((conv, ssm.float()))
+    caches = (x.allocate_inference_cache(batch_size, 1, dtype=torch.bfloat16) for x in mixers)
+    states = [(conv, ssm.float()) for conv, ssm in caches]
 
     def mix(index: int, hidden: torch.Tensor) -> torch.Tensor:
         # Its convolution wants its input in the state's dtype.
@@ -96,25 +94,14 @@ def time_mamba_ssm(board_size: int, n_layers: int, batch_size: int, timing: Timi
 
 def measure(board_size: int, batch_size: int, timing: Timing) -> Report:
     """Time Tessera with one block and with four, mamba_ssm's step beside it, and PGX."""
-    rows: list[tuple[str, Callable[[], Speed]]] = [
-        (f"{name}, {_blocks(blocks)}", partial(time_row, board_size, blocks, batch_size, timing))
+    kinds = {"self-play": time_selfplay, "step": time_decoding, "mamba_ssm": time_mamba_ssm}
+    rows = {
+        f"{name}, {_blocks(blocks)}": partial(time_row, board_size, blocks, batch_size, timing)
         for blocks in _NUM_BLOCKS
-        for name, time_row in (
-            ("self-play", time_selfplay),
-            ("step", time_decoding),
-            ("mamba_ssm", time_mamba_ssm),
-        )
-    ]
-    rows.append(("PGX", partial(time_pgx, board_size, timing)))
-    speeds: list[Speed] = []
-    missing: dict[str, str] = {}
-    for name, time_row in rows:
-        say(name)
-        try:
-            speeds.append(time_row())
-        except NotMeasuredError as error:
-            missing[name] = str(error)
-    return Report(machine_name(timing.device), tuple(speeds), missing)
+        for name, time_row in kinds.items()
+    }
+    rows["PGX"] = partial(time_pgx, board_size, timing)
+    return Report(machine_name(timing.device), *measured((x, x, row) for x, row in rows.items()))
 
 
 def _time_steps(

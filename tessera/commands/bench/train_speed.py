@@ -12,7 +12,8 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tessera.accelerator import triton_obstacle
 from tessera.commands.bench.engine_speed import Timing, now
-from tessera.commands.bench.report import say
-from tessera.commands.bench.rivals import NotMeasuredError, RivalModel, mamba_ssm
+from tessera.commands.bench.report import measured, say
+from tessera.commands.bench.rivals import RivalModel, mamba_ssm
 from tessera.commands.machine import machine_name
 from tessera.commands.table import Cell, table
 from tessera.data import GameStream, StreamSettings
@@ -158,42 +159,31 @@ class TrainReport:
 def measure(board_size: int, timing: Timing) -> TrainReport:
     """Train every shape with one block and with four, mamba_ssm's layers beside ours."""
     is_gpu = timing.device.type == "cuda"
-    speeds: list[TrainSpeed] = []
-    missing: dict[str, str] = {}
     say("the ceilings of the device")
     ceilings = measure_ceilings(timing.device)
+    rows: list[tuple[str, str, Callable[[], TrainSpeed]]] = []
     for sequences, length in SHAPES_ON_A_GPU if is_gpu else SHAPES_ON_A_CPU:
         for blocks in NUM_BLOCKS:
-            say(f"{sequences}×{length}, {blocks} blocks")
-            speeds.append(_time(board_size, blocks, sequences, length, timing))
+            time_row = partial(_time, board_size, blocks, sequences, length, timing)
+            rows.append((f"{sequences}×{length}, {blocks} blocks", OURS, partial(time_row, OURS)))
             if not triton_obstacle(timing.device):
-                speeds.append(_time(board_size, blocks, sequences, length, timing, compiled=True))
-            try:
-                rival = mamba_ssm(timing.device, D_MODEL)
-            except NotMeasuredError as error:
-                missing["mamba_ssm"] = str(error)
-                continue
-            speeds.append(_time(board_size, blocks, sequences, length, timing, rival))
-    machine = machine_name(timing.device)
-    return TrainReport(machine, board_size, tuple(speeds), missing, ceilings)
+                rows.append(("", COMPILED, partial(time_row, COMPILED)))
+            rows.append(("", "mamba_ssm", partial(time_row, "mamba_ssm")))
+    speeds, missing = measured(rows)
+    return TrainReport(machine_name(timing.device), board_size, speeds, missing, ceilings)
 
 
 def _time(
-    board_size: int,
-    num_blocks: int,
-    sequences: int,
-    length: int,
-    timing: Timing,
-    rival: tuple[str, Callable[[int], nn.Module]] | None = None,
-    compiled: bool = False,
+    board_size: int, num_blocks: int, sequences: int, length: int, timing: Timing, name: str
 ) -> TrainSpeed:
     device, vocab_size = timing.device, Vocabulary(board_size).size
     torch.manual_seed(0)
     model: nn.Module
-    if rival is None:
+    if name in _OWN:
         model = MambaModel(vocab_size, D_MODEL, n_layers=num_blocks)
     else:
-        model = RivalModel(vocab_size, D_MODEL, num_blocks, rival[1])
+        name, layer = mamba_ssm(device, D_MODEL)
+        model = RivalModel(vocab_size, D_MODEL, num_blocks, layer)
     step = training_step(model.to(device), device)
     generator = torch.Generator(device).manual_seed(0)
     tokens = torch.randint(
@@ -204,7 +194,7 @@ def _time(
         step(tokens)
     with moved:
         step(tokens)
-    if compiled:
+    if name == COMPILED:
         assert isinstance(model, MambaModel)
         model.compile_training(same_length=True)
     for _ in range(_WARM_UP_STEPS):
@@ -223,12 +213,12 @@ def _time(
     runs = timing.repeat(some)
     rates = [run.plies / run.seconds for run in runs]
     generation = None
-    if rival is None and not compiled:
+    if name == OURS:
         generation_s = seconds_of_generation(board_size, sequences, length, device)
         step_s = sequences * length / statistics.median(rates)
         generation = generation_s / (generation_s + step_s)
     return TrainSpeed(
-        name=rival[0] if rival else COMPILED if compiled else OURS,
+        name=name,
         num_blocks=num_blocks,
         sequences=sequences,
         length=length,
@@ -237,7 +227,7 @@ def _time(
         fastest=max(rates),
         peak_mb=peak_mb,
         flops=flops.get_total_flops(),
-        bytes_moved=moved.total if rival is None and not compiled else None,
+        bytes_moved=moved.total if name == OURS else None,
         generation_ratio=generation,
     )
 
@@ -264,12 +254,8 @@ def seconds_of_generation(
     settings = StreamSettings(board_size=board_size, batch_size=1, context=length)
     most = 4096 if device.type == "cuda" else 64
     games = whole_batches(max(most, math.ceil(sequences / settings.num_windows)), sequences, 1)
-    stream = GameStream(
-        StreamSettings(
-            board_size=board_size, batch_size=sequences, context=length, games_per_chunk=games
-        ),
-        device=device,
-    )
+    settings = replace(settings, batch_size=sequences, games_per_chunk=games)
+    stream = GameStream(settings, device=device)
     stream.batch(0)
     batches = stream.settings.batches_per_chunk
     began = now(device)

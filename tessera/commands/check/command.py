@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -21,32 +18,7 @@ if TYPE_CHECKING:
 
     from tessera.commands.check.criteria import Finding
     from tessera.commands.check.report import Report
-    from tessera.commands.check.training_trial import TrainingSettings
-
-_BAR = "{desc} |{bar}| {percentage:.0f}% {elapsed}"
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How much is played and trained.
-
-    Attributes:
-        board_size: of the games of criteria 1 and 5.
-        num_batches: of criterion 1, and again of criterion 5.
-        whole_games: in a batch of criterion 1.
-        long_games: in a batch of criterion 5.
-        plies: moves in each place of a batch of criterion 5.
-        d_model: of the model that plays them.
-        training: the training that criteria 2, 3 and 4 look at.
-    """
-
-    training: TrainingSettings
-    board_size: int = 19
-    num_batches: int = 10
-    whole_games: int = 100
-    long_games: int = 8
-    plies: int = 300
-    d_model: int = 256
+    from tessera.commands.check.trials import Scale, Tell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,9 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all five criteria are met, otherwise 1; a wrong argument ends the process with one
         line and exit code 2.
     """
-    parser = _parser()
+    parser = OneLineParser(prog="tessera check", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
+    add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
+    add("--json", metavar="FILE", help="also write everything to this file")
     arguments = parser.parse_args(argv)
-    device = _checked(parser, arguments)
+    problems = []
+    if not 0 <= arguments.seed < 2**32:
+        problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
+    device = find_device(arguments, parser, problems)
     report = measure(device, arguments.seed, scale_for(device))
     print("\n".join(report.lines()))
     write_json(arguments.json, report.as_json())
@@ -68,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def scale_for(device: torch.device) -> Scale:
     """The design's figures: a model of its width on a GPU, the quickstart's on a CPU."""
     from tessera.commands.check.training_trial import CPU_TRAINING, GPU_TRAINING
+    from tessera.commands.check.trials import Scale
 
     if device.type == "cuda":
         return Scale(GPU_TRAINING, long_games=64)
@@ -79,118 +59,66 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     # Here, so that a wrong argument is found before torch and Lightning are loaded.
     import torch
 
-    from tessera.commands.check.criteria import (
-        judge_engine,
-        judge_long_games,
-        judge_monitor,
-        judge_progress,
-        judge_transfers,
-    )
+    from tessera.commands.check import criteria
     from tessera.commands.check.engine_trial import play_whole_games
     from tessera.commands.check.long_games_trial import new_model, play_long_games
     from tessera.commands.check.report import Report
     from tessera.commands.check.training_trial import train
     from tessera.commands.machine import machine_name
 
+    def train_once(tell: Tell) -> list[Finding]:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # or the training would look as if its memory had holes
+        run = train(scale.training, device, seed, tell)
+        judges = (criteria.judge_progress, criteria.judge_transfers, criteria.judge_monitor)
+        return [judge(run) for judge in judges]
+
+    def play_long(tell: Tell) -> list[Finding]:
+        model = new_model(scale.board_size, scale.d_model, device, seed)
+        return [criteria.judge_long_games(play_long_games(model, scale, seed, tell), scale.plies)]
+
     # Operations are so short here that a second core gains little, and loses much on a busy one.
     torch.set_num_threads(1)
     began = time.monotonic()
-    progress = _Progress()
-    size, batches = scale.board_size, scale.num_batches
-
-    with progress.part("1 the engine is stable"):
-        whole = play_whole_games(
-            device,
-            seed=seed,
-            board_size=size,
-            num_batches=batches,
-            num_games=scale.whole_games,
-            tell=lambda done: progress.move(done / batches),
-        )
-    findings = [progress.found(judge_engine(whole))]
-
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # or the training would look as if its memory had holes
-    with progress.part("2, 3 and 4: a training"):
-        run = train(scale.training, device, seed, progress.move)
-    for judge in (judge_progress, judge_transfers, judge_monitor):
-        findings.append(progress.found(judge(run)))
-
-    with progress.part("5 stable past the middle game"):
-        played = play_long_games(
-            new_model(size, scale.d_model, device, seed),
-            device,
-            seed=seed,
-            board_size=size,
-            num_batches=batches,
-            num_games=scale.long_games,
-            plies=scale.plies,
-            tell=lambda done: progress.move(done / batches),
-        )
-    findings.append(progress.found(judge_long_games(played, scale.plies)))
-    progress.close()
-    seconds = time.monotonic() - began
-    return Report(machine_name(device), str(device), seed, seconds, tuple(findings))
+    trials = {
+        "1 the engine is stable": lambda tell: [
+            criteria.judge_engine(play_whole_games(device, scale, seed, tell))
+        ],
+        "2, 3 and 4: a training": train_once,
+        "5 stable past the middle game": play_long,
+    }
+    findings = tuple(tried(trials))
+    return Report(machine_name(device), str(device), seed, time.monotonic() - began, findings)
 
 
-class _Progress:
-    """A bar over the three parts of the work; in a log file a line for each criterion."""
+def tried(trials: Mapping[str, Callable[[Tell], list[Finding]]]) -> Iterator[Finding]:
+    """What each trial finds, under a bar over all of them; a log file gets a line for each finding.
 
-    def __init__(self) -> None:
-        self._began, self._before = time.monotonic(), 0
-        self._bar = tqdm(
-            total=3.0,
-            file=sys.stderr,
-            disable=None,  # where it is not a terminal
-            leave=False,
-            # A terminal that does not know its width says 0; this makes it 100.
-            ncols=shutil.get_terminal_size((100, 24)).columns,
-            bar_format=_BAR,
-        )
+    Args:
+        trials: by name; each is given what to tell how much of it is done, 0 to 1.
+    """
+    began = time.monotonic()
+    with tqdm(
+        total=float(len(trials)),
+        file=sys.stderr,
+        disable=None,  # where it is not a terminal
+        leave=False,
+        # A terminal that does not know its width says 0; this makes it 100.
+        ncols=shutil.get_terminal_size((100, 24)).columns,
+        bar_format="{desc} |{bar}| {percentage:.0f}% {elapsed}",
+    ) as bar:
+        for before, (name, attempt) in enumerate(trials.items()):
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """One of the parts, from its beginning to its end."""
-        self._bar.set_description_str(name)
-        try:
-            yield
-        except BaseException:
-            self._bar.close()
-            raise
-        self._before += 1
-        self.move(0)
+            def move(share: float, before: int = before) -> None:
+                bar.n = before + share
+                bar.refresh()
 
-    def move(self, share: float) -> None:
-        """Say how much of the part is done, 0 to 1."""
-        if not self._bar.disable:
-            self._bar.n = self._before + share
-            self._bar.refresh()
-
-    def found(self, finding: Finding) -> Finding:
-        """Say what was found; returns it."""
-        if self._bar.disable:
-            seconds = time.monotonic() - self._began
-            told = f"criterion {finding.number}, {finding.name}: {finding.verdict}"
-            print(f"{told} ({seconds:.0f} s)", file=sys.stderr, flush=True)
-        return finding
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.close()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="tessera check", description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
-    add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
-    add("--json", metavar="FILE", help="also write everything to this file")
-    return parser
-
-
-def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:
-    """The device, once every argument has been looked at; all problems are said in one line."""
-    problems = []
-    if not 0 <= arguments.seed < 2**32:
-        problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
-    return find_device(arguments, parser, problems)
+            bar.set_description_str(name)
+            findings = attempt(move)
+            move(1)
+            for finding in findings:
+                if bar.disable:
+                    told = f"criterion {finding.number}, {finding.name}: {finding.verdict}"
+                    seconds = time.monotonic() - began
+                    print(f"{told} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+                yield finding

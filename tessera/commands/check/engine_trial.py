@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from tessera.commands.check.trials import PlayedBatch, described
+from tessera.commands.check.trials import PlayedBatch, Scale, Tell, described
 from tessera.go import GameRecord, GPUGoEngine, play_games
 from tessera.go.backend import resolve_backend
 from tessera.go.randomness import ZOBRIST, random_words
@@ -17,43 +15,32 @@ _PLAYERS = ("uniform", "rules")  # take turns from batch to batch
 
 
 def play_whole_games(
-    device: torch.device,
-    *,
-    seed: int,
-    board_size: int,
-    num_batches: int,
-    num_games: int,
-    tell: Callable[[int], None] = lambda done: None,
+    device: torch.device, scale: Scale, seed: int, tell: Tell
 ) -> list[PlayedBatch]:
     """Batches of games from start to end, each replayed by a referee.
 
-    Args:
-        device: where they are played, by the code that a run on it would use.
-        seed: of the games.
-        board_size: n.
-        num_batches: how many.
-        num_games: games in each.
-        tell: is called with the number of batches that are done.
+    They are played on the device by the code that a run on it would use.
     """
     batches, backend = [], resolve_backend("auto", device)
-    for batch in range(num_batches):
+    size, num_games = scale.board_size, scale.whole_games
+    for batch in range(scale.num_batches):
         player = _PLAYERS[batch % len(_PLAYERS)]
         name = f"batch {batch + 1} ({player}, {backend})"
         numbers = range(batch * num_games, (batch + 1) * num_games)
         plies, faults = 0, []
         try:
-            record = play_games(player, numbers, seed=seed, board_size=board_size, device=device)
+            record = play_games(player, numbers, seed=seed, board_size=size, device=device)
             plies = int(record.lengths.sum())
             faults = record_faults(record)
         except Exception as error:  # whatever it is, it is this batch's fault and no other's
             faults = [described(error)]
         batches.append(PlayedBatch(name, num_games, plies, tuple(faults), {}))
-        tell(batch + 1)
+        tell((batch + 1) / scale.num_batches)
     return batches
 
 
 def record_faults(record: GameRecord) -> list[str]:
-    """What is wrong with a record of finished games; nothing if they are sound.
+    """What is wrong with a record of finished games; each fault in a line with its first game.
 
     The referee is a new engine of the torch backend on the CPU, whatever played the games, so
     games from a GPU's kernels are replayed by other code on another device. It looks every move up
@@ -84,7 +71,7 @@ def record_faults(record: GameRecord) -> list[str]:
         ),
         "captures other stones in the referee's replay": captures_agree,
         "has other stones on the board than its moves and captures leave": (
-            boards.num_stones() == boards.num_placed - captures.sum(1)
+            boards.stones.sum((1, 2)) == boards.num_placed - captures.sum(1)
         ),
         **boards.checks(),
         "has a result that is not finite": results.isfinite(),
@@ -92,7 +79,13 @@ def record_faults(record: GameRecord) -> list[str]:
         # Last, since it would remove them.
         "has stones without liberties at its end": referee.capture_stones() == 0,
     }
-    return _named(checks, record.numbers)
+    lines = []
+    for what, holds in checks.items():
+        wrong = (~holds).nonzero().squeeze(1)
+        if wrong.numel():
+            more = f" (and {wrong.numel() - 1} more)" if wrong.numel() > 1 else ""
+            lines.append(f"game {int(record.numbers[wrong[0]])} {what}{more}")
+    return lines
 
 
 def _ends_properly(record: GameRecord) -> Tensor:
@@ -118,7 +111,7 @@ class _Boards:
         games, points = referee.batch_size, referee.vocabulary.num_points
         self._words = random_words(0, torch.arange(2 * points), 0, ZOBRIST).view(2, points)
         self._hashes: list[Tensor] = []  # (B,) each; of positions that a stone made, the first one
-        self._stones = torch.zeros(games, 2, points, dtype=torch.bool)
+        self.stones = torch.zeros(games, 2, points, dtype=torch.bool)
         self._was_empty = torch.ones(games, dtype=torch.bool)
         self._stays = self._was_empty.clone()
         self.num_placed = torch.zeros(games, dtype=torch.int64)
@@ -128,20 +121,16 @@ class _Boards:
         """Look at the boards after these moves (B,); a pass changes nothing."""
         placed = moves < self._referee.vocabulary.num_points
         at = (moves * placed).unsqueeze(1)
-        before, self._stones = self._stones, self._referee.boards[:, :2].flatten(2)
+        before, self.stones = self.stones, self._referee.boards[:, :2].flatten(2)
         self._was_empty &= ~placed | ~before.any(1).gather(1, at).squeeze(1)
-        self._stays &= ~placed | self._stones.any(1).gather(1, at).squeeze(1)
+        self._stays &= ~placed | self.stones.any(1).gather(1, at).squeeze(1)
         self.num_placed += placed
         self._remember(placed)
 
     def _remember(self, placed: Tensor) -> None:
-        hashes = (self._stones * self._words).sum((1, 2))
+        hashes = (self.stones * self._words).sum((1, 2))
         # A number of its own where no stone was placed: such a position may come back.
         self._hashes.append(torch.where(placed, hashes, len(self._hashes)))
-
-    def num_stones(self) -> Tensor:
-        """(B,) int64, stones of both colours."""
-        return self._stones.sum((1, 2))
 
     def checks(self) -> dict[str, Tensor]:
         """By fault, (B,) bool, True where it did not occur."""
@@ -153,14 +142,3 @@ class _Boards:
             ordered = torch.stack(self._hashes, 1).sort(1).values
             checks["repeats a position"] = (ordered[:, 1:] != ordered[:, :-1]).all(1)
         return checks
-
-
-def _named(checks: dict[str, Tensor], numbers: Tensor) -> list[str]:
-    """A line for each check that does not hold in every game, with the first such game."""
-    lines = []
-    for what, holds in checks.items():
-        wrong = (~holds).nonzero().squeeze(1)
-        if wrong.numel():
-            more = f" (and {wrong.numel() - 1} more)" if wrong.numel() > 1 else ""
-            lines.append(f"game {int(numbers[wrong[0]])} {what}{more}")
-    return lines

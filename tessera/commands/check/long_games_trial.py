@@ -7,16 +7,14 @@ Shapes: B games, V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from tessera.commands.check.criteria import MAX_STATE_NORM
-from tessera.commands.check.trials import PlayedBatch, described
+from tessera.commands.check.trials import PlayedBatch, Scale, Tell, described
 from tessera.go import Choice, GameLoop, GPUGoEngine
 from tessera.go.bitboard import popcount
-from tessera.model import MambaModel, ModelState
+from tessera.model import MambaModel
 from tessera.play.model_player import ModelPlayer
 from tessera.vocabulary import num_tokens
 
@@ -28,31 +26,16 @@ def new_model(board_size: int, d_model: int, device: torch.device, seed: int) ->
         return MambaModel(num_tokens(board_size), d_model).to(device).eval()
 
 
-def play_long_games(
-    model: MambaModel,
-    device: torch.device,
-    *,
-    seed: int,
-    board_size: int,
-    num_batches: int,
-    num_games: int,
-    plies: int,
-    tell: Callable[[int], None] = lambda done: None,
-) -> list[PlayedBatch]:
+def play_long_games(model: MambaModel, scale: Scale, seed: int, tell: Tell) -> list[PlayedBatch]:
     """Batches of games that a model plays against itself, a pass only where nothing else is legal.
 
-    Args:
-        model: on the device.
-        device: where the games are played, by the code that a run on it would use.
-        seed: of the moves.
-        board_size: n.
-        num_batches: how many.
-        num_games: games in each.
-        plies: moves in each place of a batch. A game that ends before, because nothing was legal
-            any more, makes room for a new one; at least one game of a batch has to get that far.
-        tell: is called with the number of batches that are done.
+    They are played where the model is, by the code that a run there would use. A game that ends
+    before ``scale.plies``, because nothing was legal any more, makes room for a new one; at least
+    one game of a batch has to get that far.
     """
     batches = []
+    device, plies = model.device, scale.plies
+    num_batches, num_games = scale.num_batches, scale.long_games
     # More games than end in so many plies: two passes are the shortest.
     games = num_games * (plies // 2 + 1)
     place = torch.arange(games, device=device)
@@ -61,14 +44,9 @@ def play_long_games(
         figures: dict[str, float] = {}
         try:
             witness = _Witness(ModelPlayer(model, passes_last=True))
+            size = scale.board_size
             loop = GameLoop(
-                witness,
-                games,
-                num_games,
-                board_size=board_size,
-                device=device,
-                seed=seed,
-                tables={},
+                witness, games, num_games, board_size=size, device=device, seed=seed, tables={}
             )
             loop.begin(numbers + batch * num_games)
             for _ in range(plies):
@@ -78,7 +56,7 @@ def play_long_games(
             faults = [described(error)]
         played = num_games * plies if figures else 0
         batches.append(PlayedBatch(f"batch {batch + 1}", num_games, played, tuple(faults), figures))
-        tell(batch + 1)
+        tell((batch + 1) / num_batches)
     return batches
 
 
@@ -105,20 +83,15 @@ class _Witness:
 
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
         """The move of the player, and a look at what the model gave."""
-        logits = self.player.read()
-        self._see_model(logits, self.player.state)
+        logits, state = self.player.read(), self.player.state
+        for tensor in (logits, *(tensor for layer in state.layers for tensor in layer)):
+            self._is_finite &= tensor.flatten(1).isfinite().all(1)
+        for (ssm,) in self.player.model.blocks.watched(state.layers):
+            torch.maximum(self._norm, ssm.flatten(1).norm(dim=1), out=self._norm)
         choice = self.player.draw(logits, engine, words)
         legal = engine.get_legal_mask().gather(1, choice.moves.unsqueeze(1)).squeeze(1)
         self._is_legal &= legal
         return choice
-
-    def _see_model(self, logits: Tensor, state: ModelState) -> None:
-        tensors = [tensor for layer in state.layers for tensor in layer]
-        for tensor in (logits, *tensors):
-            self._is_finite &= tensor.flatten(1).isfinite().all(1)
-        seen = self.player.model.blocks.watched(state.layers)
-        for (ssm,) in seen:
-            torch.maximum(self._norm, ssm.flatten(1).norm(dim=1), out=self._norm)
 
     def observe(self, engine: GPUGoEngine, moves: Tensor, over: Tensor) -> None:
         """Look at the games after a ply."""

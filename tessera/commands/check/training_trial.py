@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.commands.check.criteria import WANTED_FALL
-from tessera.commands.check.trials import MEAN_OF, MonitorReading, TrainingRun, described, last_loss
+from tessera.commands.check.trials import (
+    MEAN_OF,
+    MonitorReading,
+    Tell,
+    TrainingRun,
+    described,
+    last_loss,
+)
 from tessera.commands.quiet import quieten
 from tessera.data import GameDataModule
 from tessera.monitor import TesseraMonitor
@@ -71,12 +77,7 @@ GPU_TRAINING = TrainingSettings(
 )
 
 
-def train(
-    settings: TrainingSettings,
-    device: torch.device,
-    seed: int,
-    tell: Callable[[float], None] = lambda done: None,
-) -> TrainingRun:
+def train(settings: TrainingSettings, device: torch.device, seed: int, tell: Tell) -> TrainingRun:
     """Train until the loss has fallen far enough, or for ``max_steps``.
 
     Early means: the mean loss of the last ``MEAN_OF`` steps is ``WANTED_FALL`` below the first.
@@ -85,7 +86,7 @@ def train(
         settings: what is trained.
         device: where.
         seed: of the weights and of the games.
-        tell: is called with the share that is done, from 0 to 1.
+        tell: how much is done.
     """
     quieten()
     watch = _Watch(settings, tell)
@@ -111,7 +112,24 @@ def train(
         monitor = TesseraMonitor(
             board_size=settings.board_size, rules=data.settings.rules, **_MONITOR
         )
-        _fit(settings, device, module, data, [watch, monitor])
+        with tempfile.TemporaryDirectory(prefix="tessera-check-") as folder:
+            trainer = Trainer(
+                accelerator=device.type,
+                devices=1 if device.type == "cpu" else [device.index or 0],
+                precision=settings.precision,  # type: ignore[arg-type]
+                max_steps=settings.max_steps,
+                max_epochs=-1,
+                gradient_clip_val=1.0,
+                limit_val_batches=0,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=folder,
+                callbacks=[watch, monitor],
+            )
+            keep_signals(trainer)
+            trainer.fit(module, datamodule=data)
     except Exception as error:  # it is what was found, not an end of the check
         fault = described(error)
     floor_nats, excess_nats = watch.means()
@@ -128,38 +146,10 @@ def train(
     )
 
 
-def _fit(
-    settings: TrainingSettings,
-    device: torch.device,
-    module: TesseraModule,
-    data: GameDataModule,
-    callbacks: list[Callback],
-) -> None:
-    index = device.index if device.index is not None else 0
-    with tempfile.TemporaryDirectory(prefix="tessera-check-") as folder:
-        trainer = Trainer(
-            accelerator=device.type,
-            devices=1 if device.type == "cpu" else [index],
-            precision=settings.precision,  # type: ignore[arg-type]
-            max_steps=settings.max_steps,
-            max_epochs=-1,
-            gradient_clip_val=1.0,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-            callbacks=callbacks,
-        )
-        keep_signals(trainer)
-        trainer.fit(module, datamodule=data)
-
-
 class _Watch(Callback):
     """Keeps every step's loss on the device, reads some at a time, and ends the training."""
 
-    def __init__(self, settings: TrainingSettings, tell: Callable[[float], None]) -> None:
+    def __init__(self, settings: TrainingSettings, tell: Tell) -> None:
         self.losses: list[float] = []
         self._others: list[list[float]] = []
         self._unread: list[Tensor] = []

@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tessera.commands.check.training_trial import TrainingSettings
 
 MEAN_OF = 20  # steps whose mean loss is compared with the first
+
+Tell = Callable[[float], None]  # is called with the share of a trial that is done, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is played and trained.
+
+    Attributes:
+        board_size: of the games of criteria 1 and 5.
+        num_batches: of criterion 1, and again of criterion 5.
+        whole_games: in a batch of criterion 1.
+        long_games: in a batch of criterion 5.
+        plies: moves in each place of a batch of criterion 5.
+        d_model: of the model that plays them.
+        training: the training that criteria 2, 3 and 4 look at.
+    """
+
+    training: TrainingSettings
+    board_size: int = 19
+    num_batches: int = 10
+    whole_games: int = 100
+    long_games: int = 8
+    plies: int = 300
+    d_model: int = 256
 
 
 @dataclass(frozen=True, slots=True)

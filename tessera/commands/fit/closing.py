@@ -25,12 +25,9 @@ def closing_lines(trainer: Trainer, run: RunFolder | None, argv: Sequence[str]) 
     """
     if run is None:
         return [f"steps made: {trainer.global_step}; nothing is kept"]
-    lines = []
     checkpoints = [x for x in trainer.callbacks if isinstance(x, TrainingCheckpoint)]  # type: ignore[attr-defined]
-    saved = [
-        checkpoint.path for checkpoint in checkpoints if checkpoint.last_saved_step is not None
-    ]
-    lines += [f"checkpoint: {path}" for path in saved]
+    saved = [x.path for x in checkpoints if x.last_saved_step is not None]
+    lines = [f"checkpoint: {path}" for path in saved]
     if any(isinstance(logger, GroupedLogger) and not logger.is_lost for logger in trainer.loggers):
         lines.append(f"curves:     tensorboard --logdir {run.logs.parent.parent}")
     lines += [f"resume:     {resume_command(argv, path, *_longer(trainer))}" for path in saved]

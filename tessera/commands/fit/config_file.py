@@ -30,7 +30,10 @@ def config_problems(argv: Sequence[str]) -> list[str]:
     for option, value in _options(argv):
         problem = None
         if option == "config":
-            problem = _config_problem(config_file(value))
+            path = config_file(value)
+            problem = _reading_problem(path) if path else "must name a file, got none."
+            if problem is None and (fault := _text_problem(Path(path).read_text("utf-8"))):
+                problem = f"{path}{fault}"
         elif (option in SECTIONS or option.startswith("trainer.")) and _is_file(value):
             # jsonargparse takes the text of the file for the value, and says what is wrong in it.
             problem = _reading_problem(value)
@@ -56,16 +59,6 @@ def _is_file(value: str) -> bool:
         return Path(value).is_file()
     except OSError:  # settings by name may be too long for a name of a file
         return False
-
-
-def _config_problem(path: str) -> str | None:
-    """The first fault of a configuration file, None if it can be read as settings by name."""
-    if not path:
-        return "must name a file, got none."
-    if problem := _reading_problem(path):
-        return problem
-    problem = _text_problem(Path(path).read_text(encoding="utf-8"))
-    return problem and f"{path}{problem}"
 
 
 def _reading_problem(path: str) -> str | None:
@@ -122,15 +115,10 @@ def _misplaced(settings: dict[Any, Any]) -> Iterator[str]:
         if not isinstance(value, dict):
             got = "null" if value is None else value
             yield f"{section} must hold settings by name, got {got}."
-    for name in _names(settings):
-        if not isinstance(name, str):
-            yield f"a setting's name must be text, got {name}."
-
-
-def _names(settings: dict[Any, Any]) -> Iterator[Any]:
-    yield from settings
-    for section in SECTIONS:
-        yield from settings.get(section, ())
+    for names in (settings, *(settings.get(section, ()) for section in SECTIONS)):
+        for name in names:
+            if not isinstance(name, str):
+                yield f"a setting's name must be text, got {name}."
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError) -> str:

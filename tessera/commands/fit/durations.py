@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
-_FORMAT = re.compile(r"(\d+):(\d\d):(\d\d):(\d\d)")
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 
 def seconds_of(duration: Any) -> float | None:
@@ -16,17 +14,11 @@ def seconds_of(duration: Any) -> float | None:
     Args:
         duration: ``DD:HH:MM:SS``, the arguments of a timedelta, or a timedelta.
     """
-    if isinstance(duration, str) and (match := _FORMAT.fullmatch(duration)):
-        parts = map(int, match.groups())
-        duration = dict(zip(("days", "hours", "minutes", "seconds"), parts, strict=True))
     try:
-        if isinstance(duration, Mapping):
-            duration = timedelta(**duration)
-    except (TypeError, OverflowError):
+        seconds = Timer(duration).time_remaining()
+    except (MisconfigurationException, AttributeError, TypeError, OverflowError):
         return None
-    if not isinstance(duration, timedelta) or duration < timedelta():
-        return None
-    return duration.total_seconds()
+    return None if seconds is None or seconds < 0 else seconds
 
 
 def duration_text(seconds: int) -> str:

@@ -25,7 +25,7 @@ from tessera.commands.fit.measurement import Measurement, json_problems, tell
 from tessera.commands.fit.named_configs import config_names
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
-from tessera.commands.fit.predict import given_games, print_predictions
+from tessera.commands.fit.predict import print_predictions
 from tessera.commands.fit.run_settings import run_problems
 from tessera.commands.fit.trainer_settings import spent_limits
 from tessera.commands.one_line import one_line
@@ -33,6 +33,7 @@ from tessera.data import GameDataModule
 from tessera.model import ModelSettings
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.play.game_picture import GamePicture
+from tessera.play.games import read_games
 from tessera.setting_errors import Problem, SettingError
 from tessera.signals import Stopped
 from tessera.training.checkpoint_content import check_content
@@ -257,7 +258,8 @@ class TesseraCLI(LightningCLI):
         root = _root(self.config[self.subcommand])
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
         # The first process's folder is the one that is written to.
-        if _rank() != 0:
+        # Known before there is a trainer; of a node's first process its node's.
+        if getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0)):
             return run or latest_run(name, root)
         run = run or new_run(name, root)
         try:
@@ -332,15 +334,13 @@ class TesseraCLI(LightningCLI):
         """Write the distributions of the given games, a line of JSON for each ply."""
         settings = self.datamodule.settings
         try:
-            games = given_games(self._setting("games"), settings)
+            files = self._setting("games")
+            games, warnings = read_games(files, settings.board_size, settings.rules)
         except ValueError as error:
             raise SettingError(str(error)) from error
+        for warning in warnings:
+            print(f"tessera: warning: {warning}", file=sys.stderr)
         print_predictions(self.trainer, model, games, settings, ckpt_path)
-
-
-def _rank() -> int:
-    """This process's rank, known before there is a trainer; of a node's first one its node's."""
-    return getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0))
 
 
 def _root(settings: Namespace) -> Path:

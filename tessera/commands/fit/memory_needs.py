@@ -1,4 +1,4 @@
-"""Namespace that no memory here can hold, found by arithmetic before anything is built.
+"""Settings that no memory here can hold, found by arithmetic before anything is built.
 
 The figures are lower bounds: what is refused could not have run, what is let through may still
 not fit, which the device says when it happens.
@@ -7,7 +7,8 @@ not fit, which the device says when it happens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from jsonargparse import Namespace
@@ -19,18 +20,12 @@ from tessera.go import RULES
 from tessera.go.record import BYTES_PER_PLY
 from tessera.model import ModelSettings
 
+# What takes memory, how much of it, and the settings that it follows from.
+_Need: TypeAlias = tuple[str, Callable[[Namespace], int], tuple[str, ...]]
+
 _TRAINED, _LOADED = 16, 4  # of a parameter: itself, gradient and two moments; itself alone
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _HELD_OUT = {"val": ("validation", ("fit", "validate")), "test": ("test", ("test",))}
-
-
-@dataclass(frozen=True, slots=True)
-class _Need:
-    """What takes memory, how much of it, and the settings that it follows from."""
-
-    what: str
-    num_bytes: Callable[[Namespace], int]
-    names: tuple[str, ...]
 
 
 def memory_problems(
@@ -48,41 +43,46 @@ def memory_problems(
     where = "the GPU" if device.type == "cuda" else "this machine"
     problems: list[str] = []
     named: set[str] = set()
-    for need in _needs(command, settings):
-        num_bytes = need.num_bytes(settings)
+    for what, bytes_of, names in _needs(command, settings):
+        num_bytes = bytes_of(settings)
         if num_bytes <= there:
             continue
         # Those that alone are the cause; if none is, all of them together.
         blamed = [
             name
-            for name in need.names
-            if need.num_bytes(settings.clone().update(defaults[name], name)) <= there
-        ] or [name for name in need.names if settings[name] != defaults[name]]
+            for name in names
+            if bytes_of(settings.clone().update(defaults[name], name)) <= there
+        ] or [name for name in names if settings[name] != defaults[name]]
         if named.issuperset(blamed):  # of which it was said already
             continue
         named.update(blamed)
-        told = ", ".join(f"{name} (={settings[name]})" for name in blamed or need.names)
+        told = ", ".join(f"{name} (={settings[name]})" for name in blamed or names)
         problems.append(
-            f"{told} must fit into the memory: {need.what} would need at least "
+            f"{told} must fit into the memory: {what} would need at least "
             f"{_in_words(num_bytes)}, and {where} has {_in_words(there)}."
         )
     return problems
 
 
 def _needs(command: str, settings: Namespace) -> list[_Need]:
-    trains = command == "fit"
-    weights = ("model.n_layers", "model.d_model", *_of_parts(settings))
-    needs = [_Need("the model", lambda s: _weights(s, trains), weights)]
-    cut = ("data.context", "data.max_moves")
-    if trains:
-        of_games = ("data.games_per_chunk", "data.windows_per_game", *cut)
-        needs.append(_Need("a chunk of games", _chunk, of_games))
+    of_parameter = _TRAINED if command == "fit" else _LOADED
+    # The sizes among the settings of the parts that are used.
+    parts = _model(settings).parts().items()
+    sizes = (f"model.{name}.{key}" for name, part in parts for key in vars(part))
+    sizes = (name for name in sizes if type(settings[name]) is int)
+    weights = ("model.n_layers", "model.d_model", *sizes)
+    needs: list[_Need] = [
+        ("the model", lambda s: _model(s).num_parameters() * of_parameter, weights)
+    ]
+    cut = ("data.windows_per_game", "data.context", "data.max_moves")
+    if command == "fit":
+        needs.append(("a chunk of games", _chunk, ("data.games_per_chunk", *cut)))
         of_step = ("data.batch_size", "data.context", *weights)
-        needs.append(_Need("a step of training", _step, of_step))
+        needs.append(("a step of training", _step, of_step))
     for part, (what, used_by) in _HELD_OUT.items():
         if command in used_by:
-            of_part = (f"data.{part}_batches", "data.batch_size", "data.windows_per_game", *cut)
-            needs.append(_Need(f"the games of a {what}", _held_out(part), of_part))
+            of_part = (f"data.{part}_batches", "data.batch_size", *cut)
+            needs.append((f"the games of a {what}", partial(_held_out, part), of_part))
     return needs
 
 
@@ -91,26 +91,10 @@ def _model(s: Namespace) -> ModelSettings:
     return ModelSettings.of(s.model.as_dict())
 
 
-def _of_parts(s: Namespace) -> list[str]:
-    """The sizes among the settings of the parts that are used."""
-    names = (
-        f"model.{name}.{key}" for name, part in _model(s).parts().items() for key in vars(part)
-    )
-    return [name for name in names if type(s[name]) is int]
-
-
-def _weights(s: Namespace, trains: bool) -> int:
-    return _model(s).num_parameters() * (_TRAINED if trains else _LOADED)
-
-
 def _plies(s: Namespace) -> int:
     """The longest game there can be; a record has room for it."""
     given = s["data.max_moves"]
     return RULES[s["data.rules"]].move_limit(s["data.board_size"]) if given is None else given
-
-
-def _width(s: Namespace) -> int:
-    return max(_plies(s) + 1, s["data.context"] or 0)
 
 
 def _windows(s: Namespace) -> int:
@@ -121,7 +105,8 @@ def _windows(s: Namespace) -> int:
 def _games(s: Namespace, games: int, rows: int) -> int:
     """Games that are held at once, and as many rows cut from them."""
     windows = 0 if s["data.context"] is None else rows * s["data.context"]
-    per_game = BYTES_PER_PLY * _plies(s) + BYTES_PER_POSITION * _width(s)
+    width = max(_plies(s) + 1, s["data.context"] or 0)
+    per_game = BYTES_PER_PLY * _plies(s) + BYTES_PER_POSITION * width
     return games * per_game + BYTES_PER_POSITION * windows
 
 
@@ -130,12 +115,9 @@ def _chunk(s: Namespace) -> int:
     return _games(s, games, games * _windows(s))
 
 
-def _held_out(part: str) -> Callable[[Namespace], int]:
-    def num_bytes(s: Namespace) -> int:
-        rows = s[f"data.{part}_batches"] * s["data.batch_size"]
-        return _games(s, -(-rows // _windows(s)), rows)
-
-    return num_bytes
+def _held_out(part: str, s: Namespace) -> int:
+    rows = s[f"data.{part}_batches"] * s["data.batch_size"]
+    return _games(s, -(-rows // _windows(s)), rows)
 
 
 def _step(s: Namespace) -> int:

@@ -44,7 +44,9 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(
         Defragmentation, "defragmentation", instantiate=False, sub_configs=True
     )
-    parser.link_arguments("data.board_size", "model.vocab_size", compute_fn=_vocab_size)
+    # Plain arithmetic, because a wrong board size is reported together with everything else.
+    vocab_size = lambda board_size: num_tokens(board_size or 0)  # noqa: E731
+    parser.link_arguments("data.board_size", "model.vocab_size", compute_fn=vocab_size)
 
 
 def add_command_options(parser: LightningArgumentParser, command: str) -> None:
@@ -79,8 +81,3 @@ def order_help(parser: LightningArgumentParser, command: str) -> None:
     groups = [group for group in parser._action_groups if group not in (trainer, of_command)]
     # The first two are argparse's own: what has no name of its own, and the options of no section.
     parser._action_groups = [*groups[:2], of_command, *groups[2:], trainer]
-
-
-def _vocab_size(board_size: int | None) -> int:
-    # Plain arithmetic, because a wrong board size is reported together with everything else.
-    return num_tokens(board_size or 0)

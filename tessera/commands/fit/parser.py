@@ -81,15 +81,15 @@ def in_one_line(message: str, names: list[str]) -> str:
         names: settings that there are, to suggest one for a misspelt name.
     """
     if match := re.search(
-        r"does not accept option '([^']+)'|Key '([^']+)' is not expected", message
+        r"does not accept option '([^']+)'|Key '([^']+)' is not expected"
+        r"|^Option '([^']+)' is not accepted",
+        message,
     ):
-        return _unknown(match[1] or match[2], "", names)
+        return _unknown(match[1] or match[2] or match[3], "", names)
     if match := re.match(r"unrecognized arguments: (\S+)", message):
         name = match[1].partition("=")[0]
         is_option = name.startswith("-")
         return _unknown(name.lstrip("-"), "--" if is_option else "", names)
-    if match := re.match(r"Option '([^']+)' is not accepted", message):
-        return _unknown(match[1], "", names)
     if match := re.match(r'Parser key "([^"]+)":(.*)', message, re.DOTALL):
         return _wrong_value(match[1], match[2])
     return _sentence(message)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,27 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tessera.data import StreamSettings
-from tessera.play.games import NamedGame, read_games
+from tessera.play.games import NamedGame
 from tessera.training.checkpointing import DivergedError
 from tessera.vocabulary import Vocabulary
-
-
-def given_games(paths: Sequence[str], settings: StreamSettings) -> list[NamedGame]:
-    """All games of the files; what is odd about one is said.
-
-    Args:
-        paths: see ``read_games``.
-        settings: of the games that the model was trained on.
-
-    Raises:
-        ValueError: if no file is named, or a line for everything that is wrong with them.
-    """
-    if not paths or "" in paths:
-        raise ValueError("games must name at least one SGF or text file.")
-    games, warnings = read_games(paths, settings.board_size, settings.rules)
-    for warning in warnings:
-        print(f"tessera: warning: {warning}", file=sys.stderr)
-    return games
 
 
 def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterator[str]:

@@ -108,28 +108,24 @@ def _devices(settings: Namespace, command: str) -> Iterator[str]:
     text = str(devices)
     given = re.sub(r"\s", "", text).strip("[]").split(",")
     is_list = isinstance(devices, list) or "," in text
-    if text == "auto":
-        number = 1 if on_cpu else found
-    elif is_list and all(re.fullmatch(r"\d+", part) for part in given):
+    number, wanted = 1 if on_cpu else found, ""
+    if is_list and all(re.fullmatch(r"\d+", part) for part in given):
         number = len(given)
         if on_cpu:
-            yield f"devices must be a number of processes on a CPU, got {text}."
-            return
-        if len(set(given)) < number or max(map(int, given)) >= found:
-            allowed = f"different numbers from 0 to {found - 1}"
-            yield f"devices must be {allowed}, the GPUs that torch finds here, got {text}."
-            return
-    elif not is_list and re.fullmatch(r"[1-9]\d*|-1", text):
-        number = int(text) if text != "-1" else 1 if on_cpu else found
+            wanted = "a number of processes on a CPU"
+        elif len(set(given)) < number or max(map(int, given)) >= found:
+            wanted = f"different numbers from 0 to {found - 1}, the GPUs that torch finds here"
+    elif not is_list and re.fullmatch(r"[1-9]\d*", text):
+        number = int(text)
         most = max(_MOST_PROCESSES, os.cpu_count() or 1) if on_cpu else found
         if number > most:
             what = "most processes on this CPU" if on_cpu else "GPUs that torch finds here"
-            yield f"devices must be at most {most}, the {what}, got {text}."
-            return
-    else:
-        yield f"devices must be a number of devices, a list of their numbers or auto, got {text}."
-        return
-    if command == "predict" and (number > 1 or settings.num_nodes > 1):
+            wanted = f"at most {most}, the {what}"
+    elif is_list or text not in ("auto", "-1"):
+        wanted = "a number of devices, a list of their numbers or auto"
+    if wanted:
+        yield f"devices must be {wanted}, got {text}."
+    elif command == "predict" and (number > 1 or settings.num_nodes > 1):
         yield "devices must be 1 for predict, which gives the games in order, got " + (
             f"{number}." if settings.num_nodes == 1 else f"{number} on {settings.num_nodes} nodes."
         )
@@ -148,18 +144,17 @@ def _epochs(settings: Namespace) -> Iterator[str]:
     """An epoch of an endless stream ends only where a number of batches makes it end."""
     if settings.limit_train_batches is not None or settings.fast_dev_run:
         return
-    for name in ("max_epochs", "min_epochs"):
-        if (settings[name] or 0) > 0:
+    for name, without, see in (
+        ("max_epochs", -1, "max_steps"),
+        ("min_epochs", -1, "max_steps"),
+        ("check_val_every_n_epoch", 1, "val_check_interval"),
+    ):
+        if (settings[name] or 0) > max(0, without):
             yield (
-                f"{name} must be null or -1 where trainer.limit_train_batches is null, because the "
-                f"stream is one endless epoch (see trainer.max_steps), got {settings[name]}."
+                f"{name} must be null or {without} where trainer.limit_train_batches is null, "
+                f"because the stream is one endless epoch (see trainer.{see}), "
+                f"got {settings[name]}."
             )
-    if (settings.check_val_every_n_epoch or 1) > 1:
-        yield (
-            "check_val_every_n_epoch must be null or 1 where trainer.limit_train_batches is null, "
-            "because the stream is one endless epoch (see trainer.val_check_interval), "
-            f"got {settings.check_val_every_n_epoch}."
-        )
 
 
 def _folder(root: Any) -> Iterator[str]:
@@ -201,10 +196,8 @@ def spent_limits(settings: Namespace, checkpoint: Mapping[str, Any], path: Path)
         checkpoint: a checkpoint's content.
         path: its file, for the message.
     """
-    elapsed_s = 0.0
-    for name, state in checkpoint.get("callbacks", {}).items():
-        if name == "Timer":
-            elapsed_s = state["time_elapsed"]["train"]
+    timer = checkpoint.get("callbacks", {}).get("Timer")
+    elapsed_s = timer["time_elapsed"]["train"] if timer else 0.0
     limit_s = seconds_of(settings.max_time)
     steps, epochs = checkpoint["global_step"], checkpoint.get("epoch", 0)
     spent = (

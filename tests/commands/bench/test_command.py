@@ -19,7 +19,6 @@ from tessera.commands.bench.engine_speed import (
     time_games,
     time_parts,
     time_plies,
-    time_tokens,
 )
 from tessera.commands.bench.rivals import NotMeasuredError, time_open_spiel, time_pgx
 from tessera.go import GPUGoEngine, play_games
@@ -208,7 +207,7 @@ def test_a_batch_of_whole_games_fits_into_half_of_the_free_memory(
 @pytest.mark.gpu
 def test_moves_alone_are_those_of_the_records_on_a_gpu() -> None:
     timing = Timing(torch.device("cuda"), 1e-9, runs=1)
-    ours, whole = (time(*("uniform", 9, 50, timing)).runs[0] for time in (time_tokens, time_games))
+    ours, whole = (time_games("uniform", 9, 50, timing, tokens).runs[0] for tokens in (True, False))
     assert ours.plies == whole.plies
 
 

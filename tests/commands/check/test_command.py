@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ import pytest
 import torch
 
 from tessera.commands.check import command
-from tessera.commands.check.command import Scale
 from tessera.commands.check.criteria import Finding, Verdict
 from tessera.commands.check.report import Report
 from tessera.commands.check.training_trial import TrainingSettings
+from tessera.commands.check.trials import Scale
 from tests.runs import tessera
 
 TRAINING = TrainingSettings(
@@ -165,12 +166,13 @@ def test_a_terminal_shows_a_bar_that_fills_up_and_goes_away(
 
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
-    progress = command._Progress()
-    for name in ("1 the engine", "a training", "5 long games"):
-        with progress.part(name):
-            progress.move(0.5)
-        progress.found(finding())
-    progress.close()
+
+    def half(tell: Callable[[float], None]) -> list[Finding]:
+        tell(0.5)
+        return [finding()]
+
+    names = ("1 the engine", "a training", "5 long games")
+    assert len(list(command.tried(dict.fromkeys(names, half)))) == 3
     bars = shown.getvalue().split("\r")
     for text in ("1 the engine |", "17%", "a training |", "50%", "5 long games |", "100%"):
         assert any(text in bar for bar in bars), bars

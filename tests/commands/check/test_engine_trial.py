@@ -12,27 +12,32 @@ import torch
 from torch import Tensor
 
 from tessera.commands.check import engine_trial
-from tessera.commands.check.criteria import (
-    judge_engine,
-)
+from tessera.commands.check.criteria import judge_engine
 from tessera.commands.check.engine_trial import play_whole_games, record_faults
-from tessera.commands.check.trials import PlayedBatch
+from tessera.commands.check.training_trial import TrainingSettings
+from tessera.commands.check.trials import PlayedBatch, Scale, Tell
 from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
 from tessera.go.position import no_suicide, place
 
 CPU = torch.device("cpu")
+NOT_TRAINED = TrainingSettings(batch_size=1, games_per_chunk=1, d_model=1, lr=1.0)
 
 
-def whole_games(num_batches: int = 3, size: int = 3) -> list[PlayedBatch]:
-    return play_whole_games(CPU, seed=0, board_size=size, num_batches=num_batches, num_games=6)
+def told_nobody(done: float) -> None:
+    """Nobody waits."""
+
+
+def whole_games(
+    num_batches: int = 3, size: int = 3, num_games: int = 6, tell: Tell = told_nobody
+) -> list[PlayedBatch]:
+    scale = Scale(NOT_TRAINED, size, num_batches, whole_games=num_games)
+    return play_whole_games(CPU, scale, 0, tell)
 
 
 def test_sound_games_have_no_fault_and_every_ply_is_counted() -> None:
-    told: list[int] = []
-    batches = play_whole_games(
-        CPU, seed=0, board_size=5, num_batches=2, num_games=6, tell=told.append
-    )
-    assert [batch.faults for batch in batches] == [(), ()] and told == [1, 2]
+    told: list[float] = []
+    batches = whole_games(2, 5, tell=told.append)
+    assert [batch.faults for batch in batches] == [(), ()] and told == [0.5, 1]
     assert judge_engine(batches).verdict == "passed"
     assert ["uniform" in batches[0].name, "rules" in batches[1].name] == [True, True]
     record = play_games("rules", range(6, 12), seed=0, board_size=5)
@@ -135,8 +140,8 @@ def test_an_error_is_a_fault_and_not_the_end(monkeypatch: pytest.MonkeyPatch) ->
 def without_a_rule(monkeypatch: pytest.MonkeyPatch, legal: Callable[[Any], Tensor]) -> list[str]:
     """The faults of games whose player and referee both take that for the legal points."""
     monkeypatch.setattr(GPUGoEngine, "_find_legal", legal)
-    batches = play_whole_games(CPU, seed=0, board_size=3, num_batches=1, num_games=20)
-    return [fault.split("game ")[1].split(" ", 1)[1] for fault in batches[0].faults]
+    (batch,) = whole_games(1, num_games=20)
+    return [fault.split("game ")[1].split(" ", 1)[1] for fault in batch.faults]
 
 
 def test_an_engine_that_forgets_superko_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +168,7 @@ def test_an_engine_that_leaves_captured_chains_fails(monkeypatch: pytest.MonkeyP
         return place(position, row, bit, "single")
 
     monkeypatch.setattr(engine, "place", place_as_in_phase2)
-    (batch,) = play_whole_games(CPU, seed=0, board_size=5, num_batches=1, num_games=20)
+    (batch,) = whole_games(1, 5, 20)
     assert any("has stones without liberties at its end" in fault for fault in batch.faults)
 
 

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tessera.commands.check.criteria import (
-    judge_long_games,
-)
+from tessera.commands.check.criteria import judge_long_games
 from tessera.commands.check.long_games_trial import new_model, play_long_games
-from tessera.commands.check.trials import PlayedBatch
+from tessera.commands.check.training_trial import TrainingSettings
+from tessera.commands.check.trials import PlayedBatch, Scale
 from tessera.go import GPUGoEngine
 from tessera.go.position import Removed
 from tessera.go.randomness import MOVE, random_words
@@ -21,15 +20,15 @@ from tessera.model import MambaModel, ModelState
 from tessera.play.model_player import draw_choice
 
 CPU = torch.device("cpu")
+NOT_TRAINED = TrainingSettings(batch_size=1, games_per_chunk=1, d_model=1, lr=1.0)
 
 
 def long_games(
     model: MambaModel | None = None, size: int = 5, plies: int = 12, num_batches: int = 2
 ) -> list[PlayedBatch]:
     model = new_model(size, 8, CPU, 0) if model is None else model
-    return play_long_games(
-        model, CPU, seed=0, board_size=size, num_batches=num_batches, num_games=4, plies=plies
-    )
+    scale = Scale(NOT_TRAINED, size, num_batches, long_games=4, plies=plies)
+    return play_long_games(model, scale, 0, lambda done: None)
 
 
 def test_a_model_plays_long_games() -> None:
