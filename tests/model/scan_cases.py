@@ -1,30 +1,16 @@
-"""What the Triton kernels of the model and the plain code both compute; also a program.
-
-As a program it computes the parts that its arguments name in Triton's interpreter on the CPU, and
-saves them in the file that the first argument names. Triton decides when it is imported whether it
-compiles or interprets, so the interpreter needs a process of its own.
-"""
+"""Random arguments of the model's Triton kernels and of the plain code, and how results compare."""
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from tessera.model import MambaMixer, MambaModel
-from tessera.model import heads as heads_module
-from tessera.model.convolution import triton_convolution
 from tessera.model.heads import plain_losses
-from tessera.model.scans.selective import triton_scan
-from tessera.model.selective_mixing import triton_mixing
 
 Tensors = dict[str, Tensor]
 
@@ -160,8 +146,6 @@ class Losses:
         return LOSSES.forward(wider, targets_T, self.tokens, self.tokens - 2)[0]
 
 
-NO_TOKENS = [1, 4, 7]
-
 # Lengths around the chunks; channels and states that fill their blocks and that do not.
 SCANS = {
     "one-position": Scan(2, 1, 3, 3),
@@ -215,9 +199,14 @@ def run(function: Callable[..., Any], inputs: dict[str, Tensor | None]) -> Tenso
     draw = _drawing(0, str(results[0].device))
     total = sum((result * draw(*result.shape).to(result.dtype)).sum() for result in results)
     total.backward()
-    gradients = {name: leaf.grad for name, leaf in leaves.items() if _is_float(leaf)}
+    gradients = {name: leaf.grad for name, leaf in leaves.items() if is_float(leaf)}
     named = zip(("output", "last"), results, strict=False)
     return {**{name: result.detach() for name, result in named}, **gradients}
+
+
+def is_float(value: Tensor | None) -> bool:
+    """Whether it is there, and has a gradient."""
+    return value is not None and value.is_floating_point()
 
 
 def as_float64(inputs: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
@@ -244,128 +233,6 @@ def lost_digits(actual: Tensors, rounded: Tensors, expected: Tensors) -> dict[st
     }
 
 
-def _is_float(value: Tensor | None) -> bool:
-    return value is not None and value.is_floating_point()
-
-
-def mixer_outputs(scan: str, compiled: bool = False) -> Tensors:
-    """Output and gradients of a mixer with PAD, in float32 and under autocast.
-
-    ``compiled`` lets torch.compile see the whole of it, in one graph.
-    """
-    torch.manual_seed(0)
-    mixer = MambaMixer(4, d_state=2, scan=scan)
-    hidden = torch.randn(2, 3, 4)
-    is_pad = torch.tensor([[0, 0, 1], [0, 0, 0]], dtype=torch.bool)
-    function: Any = mixer
-    if compiled:
-        function = torch.compile(mixer, fullgraph=True, backend="aot_eager")
-    output = function(hidden, is_pad)
-    output.square().sum().backward()
-    gradients = {name: parameter.grad for name, parameter in mixer.named_parameters()}
-    with torch.autocast("cpu", torch.bfloat16):
-        cast = function(hidden, is_pad)
-    return {"output": output.detach(), "autocast": cast.detach(), **gradients}
-
-
-def model_losses(scan: str) -> Tensors:
-    """Losses and gradients of a model whose tokens fill no row of 16; by kernels, if asked."""
-    torch.manual_seed(0)
-    model = MambaModel(12, 4, d_state=2, scan=scan)
-    tokens = torch.tensor([[11, 3, 4, 10], [11, 0, 8, 7]])
-    heads_module._has_kernel = lambda device: scan == "triton"
-    losses = model(tokens, tokens.roll(-1, 1))
-    losses.sum().backward()
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {"losses": losses.detach(), **gradients}
-
-
-def losses_by_length(scan: str, compiled: bool = False) -> Tensors:
-    """Losses and gradients of a model at three lengths; ``compiled`` once, for all of them."""
-    torch.manual_seed(0)
-    model = MambaModel(12, 4, d_state=2, scan=scan).train()
-    heads_module._has_kernel = torch.compiler.assume_constant_result(lambda _: scan == "triton")
-    if compiled:
-        model._compiled = torch.compile(
-            model._losses, fullgraph=True, dynamic=True, backend="aot_eager"
-        )
-    found = {}
-    for length in (5, 9, 6):
-        tokens = torch.arange(2 * length).view(2, length) % 9
-        model.zero_grad()
-        losses = model(tokens, tokens)
-        losses.sum().backward()
-        found[f"losses {length}"] = losses.detach()
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None
-            found[f"{name} {length}"] = parameter.grad.clone()
-        if compiled:
-            torch.compiler.set_stance("fail_on_recompile")
-    torch.compiler.set_stance("default")
-    return found
-
-
-def counted_flops(mixing: Callable[..., Any]) -> int:
-    """Floating-point operations of a mixing's products, forward and backward, as torch counts."""
-    with FlopCounterMode(display=False) as counter:
-        run(mixing, MIXINGS["new-games"].inputs())
-    return counter.get_total_flops()
-
-
-def checked_operators(device: str = "cpu") -> dict[str, str]:
-    """What torch's own check says of each operator: schema, autograd, FakeTensor, tracing.
-
-    Inductor relies on the strides, too, which that check leaves out.
-    """
-    from tessera.model.kernels.convolution_launch import CONVOLUTION
-    from tessera.model.kernels.losses_operator import LOSSES
-    from tessera.model.kernels.mixing_operator import MIXING
-    from tessera.model.kernels.scan_launch import SCAN
-
-    said = {}
-    for name, (operator, backward), case in (
-        ("scan", SCAN, Scan(2, 2, 3, 2)),
-        ("scan-without-state", SCAN, Scan(1, 2, 2, 2, with_state=False, pads=1)),
-        ("convolution", CONVOLUTION, Convolution(2, 2, 3, 2)),
-        ("mixing", MIXING, Mixing(2, 2, 3, 2, 2)),
-        ("mixing-of-new-games", MIXING, Mixing(1, 2, 2, 2, 1, carried=False, pads=1)),
-    ):
-        arguments = tuple(
-            value.requires_grad_() if _is_float(value) else value
-            for value in case.inputs(device).values()
-        )
-        for test, result in torch.library.opcheck(operator, arguments).items():
-            said[f"{name} {test}"] = str(result)
-        with torch.no_grad():
-            layouts = _layouts(operator, arguments)
-            results = operator(*arguments)
-            y = results if isinstance(results, Tensor) else results[0]
-            kept = results[2:] if name.startswith("mixing") else ()
-            gradients = (y,) if name == "convolution" else (y, None)
-            layouts += _layouts(backward, (*arguments, *kept, *gradients))
-        said[f"{name} layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
-    logits, targets = Losses(3, 8).inputs(device).values()
-    arguments = (logits.requires_grad_(), targets, 7, 5)
-    for test, result in torch.library.opcheck(LOSSES.forward, arguments).items():
-        said[f"losses {test}"] = str(result)
-    with torch.no_grad():
-        layouts = _layouts(LOSSES.forward, arguments)
-        losses, normalizers = LOSSES.forward(*arguments)
-        layouts += _layouts(LOSSES.backward, (*arguments, normalizers, losses))
-    said["losses layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
-    return said
-
-
-def _layouts(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> list[tuple[Any, Any]]:
-    """Shape, strides and dtype of every result, and the same of what FakeTensor promises."""
-    with FakeTensorMode() as mode:
-        fakes = tuple(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in arguments)
-        promised = operator(*fakes)
-    real = operator(*arguments)
-    pairs = [(promised, real)] if isinstance(real, Tensor) else zip(promised, real, strict=True)
-    return [tuple((t.shape, t.stride(), t.dtype) for t in pair) for pair in pairs]
-
-
 def _drawing(seed: int, device: str) -> Callable[..., Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
@@ -373,35 +240,3 @@ def _drawing(seed: int, device: str) -> Callable[..., Tensor]:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
 
     return draw
-
-
-def losses_of_no_tokens() -> Tensors:
-    """Losses and gradient where some targets, of which ``NO_TOKENS`` are the places, are none."""
-    case = Losses(9, 7)
-    inputs = case.inputs()
-    inputs["targets_T"][NO_TOKENS] = torch.tensor([-1, 7, 2**40])
-    return run(case.kernel, inputs)
-
-
-PARTS: dict[str, Callable[[], Any]] = {
-    "scans": lambda: {name: run(triton_scan, case.inputs()) for name, case in SCANS.items()},
-    "convolutions": lambda: {
-        name: run(triton_convolution, case.inputs()) for name, case in CONVOLUTIONS.items()
-    },
-    "mixings": lambda: {name: run(triton_mixing, case.inputs()) for name, case in MIXINGS.items()},
-    "losses": lambda: {name: run(case.kernel, case.inputs()) for name, case in LOSSES.items()},
-    "losses of no tokens": losses_of_no_tokens,
-    "flops": lambda: counted_flops(triton_mixing),
-    "model": lambda: model_losses("triton"),
-    "mixer": lambda: mixer_outputs("triton"),
-    "compiled mixer": lambda: mixer_outputs("triton", compiled=True),
-    "lengths": lambda: losses_by_length("triton"),
-    "compiled lengths": lambda: losses_by_length("triton", compiled=True),
-    "operators": checked_operators,
-}
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    # A gate's exponential may overflow on its way to 0, which numpy says and a GPU does not.
-    warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning)
-    torch.save({part: PARTS[part]() for part in sys.argv[2:]}, sys.argv[1])

@@ -17,18 +17,15 @@ from tessera.model import heads as heads_module
 from tessera.model.convolution import causal_convolution
 from tessera.model.scans import selective as scan_module
 from tessera.model.selective_mixing import mix_channels, triton_mixing
+from tests.model.kernel_results import NO_TOKENS, PARTS, mixer_outputs, model_losses
 from tests.model.scan_cases import (
     CONVOLUTIONS,
     LOSSES,
     MIXINGS,
-    NO_TOKENS,
-    PARTS,
     SCANS,
     Losses,
     Tensors,
     as_float64,
-    mixer_outputs,
-    model_losses,
     run,
 )
 
@@ -41,14 +38,14 @@ TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Everything in ``scan_cases``, computed by the kernels in Triton's interpreter."""
+    """Everything in ``kernel_results``, computed by the kernels in Triton's interpreter."""
     folder = tmp_path_factory.mktemp("kernels")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
     # The scans take as long as all the rest, and the machine that runs the tests has two cores.
     shares = {"scans.pt": ["scans"], "rest.pt": [part for part in PARTS if part != "scans"]}
     running = []
     for name, parts in shares.items():
-        command = [sys.executable, "-m", "tests.model.scan_cases", str(folder / name), *parts]
+        command = [sys.executable, "-m", "tests.model.kernel_results", str(folder / name), *parts]
         options: Any = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, **options))
     said = "".join(process.communicate()[1] for process in running)

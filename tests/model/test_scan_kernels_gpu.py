@@ -10,6 +10,7 @@ from tessera.model import MambaMixer, MambaModel, MambaStateCapture, selective_s
 from tessera.model.convolution import causal_convolution, triton_convolution
 from tessera.model.scans.selective import triton_scan
 from tessera.model.selective_mixing import mix_channels, triton_mixing
+from tests.model.kernel_results import checked_operators
 from tests.model.scan_cases import (
     Convolution,
     Losses,
@@ -17,7 +18,6 @@ from tests.model.scan_cases import (
     Scan,
     Tensors,
     as_float64,
-    checked_operators,
     lost_digits,
     relative_error,
     run,
