@@ -55,15 +55,15 @@ def write_json(name: str | None, content: Any) -> None:
 
 def json_text(content: Any) -> str:
     """The content as JSON, with a line end."""
-    return json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """The same with every number that is none in letters, because JSON has no such numbers."""
     if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -12,6 +12,7 @@ from tessera.go import Rules
 from tessera.play.referee import judge
 from tessera.play.sgf import SgfGame, read_sgf
 from tessera.play.sgf_trees import is_sgf, shown
+from tessera.setting_errors import SettingError
 from tessera.vocabulary import Vocabulary
 
 _MOST_MIB = 64
@@ -41,11 +42,11 @@ def read_games(
         rules: what the games are judged by, see ``referee.judge``.
 
     Raises:
-        ValueError: if no file is named, or a line for every file that cannot be read and for every
+        SettingError: if no file is named, or a line for every file that cannot be read and every
             game that cannot be used, which say where and why.
     """
     if not paths or "" in paths:
-        raise ValueError("games must name at least one SGF or text file.")
+        raise SettingError("games must name at least one SGF or text file.")
     given = [(path, game) for path in paths for game in _games_of(path, board_size)]
     readable = [game.moves for _, game in given if isinstance(game, NamedGame)]
     verdicts = iter(judge(readable, board_size, rules))
@@ -63,7 +64,7 @@ def read_games(
             warnings.append(f"{game.name}: {verdict.warning}")
         games.append(game)
     if faults:
-        raise ValueError("\n".join(_lines(faults)))
+        raise SettingError(*_lines(faults))
     return games, warnings
 
 

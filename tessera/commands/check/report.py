@@ -8,7 +8,6 @@ from typing import Any
 from tqdm import tqdm
 
 from tessera.commands.check.criteria import Finding
-from tessera.commands.json_file import plain
 from tessera.commands.table import table
 
 _COLUMNS = {"criterion": None, "measured": 60, "wanted": 32, "pass": 14}
@@ -50,5 +49,5 @@ class Report:
         return [head, "", *table(rows, _COLUMNS), "", took]
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain values; a number that is none is written in letters."""
-        return plain({**asdict(self), "passed": self.passed})
+        """The report as plain values."""
+        return {**asdict(self), "passed": self.passed}

@@ -333,11 +333,8 @@ class TesseraCLI(LightningCLI):
     def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
         settings = self.datamodule.settings
-        try:
-            files = self._setting("games")
-            games, warnings = read_games(files, settings.board_size, settings.rules)
-        except ValueError as error:
-            raise SettingError(str(error)) from error
+        files = self._setting("games")
+        games, warnings = read_games(files, settings.board_size, settings.rules)
         for warning in warnings:
             print(f"tessera: warning: {warning}", file=sys.stderr)
         print_predictions(self.trainer, model, games, settings, ckpt_path)

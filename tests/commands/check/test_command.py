@@ -23,6 +23,7 @@ from tessera.commands.check.criteria import Finding, Verdict
 from tessera.commands.check.report import Report
 from tessera.commands.check.training_trial import TrainingSettings
 from tessera.commands.check.trials import Scale
+from tessera.commands.json_file import json_text
 from tests.runs import tessera
 
 TRAINING = TrainingSettings(
@@ -149,8 +150,7 @@ def test_only_a_pass_is_a_pass(verdicts: tuple[Verdict, ...], passed: bool, told
 
 def test_a_number_that_is_none_is_written_in_letters() -> None:
     details = finding(losses=[1.0, math.nan], worst={"loss": math.inf})
-    plain = Report("a machine", "cpu", 0, 1.0, (details,)).as_json()
-    text = json.dumps(plain, allow_nan=False)
+    text = json_text(Report("a machine", "cpu", 0, 1.0, (details,)).as_json())
     assert json.loads(text)["findings"][0]["details"] == {
         "losses": [1.0, "nan"],
         "worst": {"loss": "inf"},
