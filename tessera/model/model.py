@@ -23,6 +23,7 @@ from tessera.model.contract import (
     check_tokens,
 )
 from tessera.model.embeddings import Embedding
+from tessera.model.graphs import TrainingGraphs
 from tessera.model.heads import Head
 from tessera.model.settings import ModelSettings
 from tessera.model.state import ModelState, StateTemplate, Watched
@@ -73,6 +74,7 @@ class GameModel(nn.Module):
         seen = self.blocks.watched(self._template.layers)
         self.watched = Watched(sum(len(states) for states in seen))
         self._compiled: Callable[..., tuple[Tensor, Seen]] | None = None
+        self._graphs: TrainingGraphs | None = None
 
     @property
     def device(self) -> torch.device:
@@ -93,20 +95,31 @@ class GameModel(nn.Module):
                 CPU, one is outside the vocabulary.
         """
         self._check_tokens(tokens, "batch", "length")
-        is_pad = tokens == self.pad_token
+        if targets is None:
+            result, seen = self._predict(tokens)
+        else:
+            check_targets(targets, tokens, self.vocab_size)
+            is_training = self.training and torch.is_grad_enabled()
+            run = self._graphs if self._graphs is not None and is_training else self._score
+            result, seen = run(tokens, targets)
+        self.watched(seen)
+        return result
+
+    def _predict(self, tokens: Tensor) -> tuple[Tensor, Seen]:
+        """Logits, and what a watcher may see."""
+        hidden_BLH, seen = self.blocks.mix(self._embedded(tokens), tokens == self.pad_token)
+        return self.head(hidden_BLH), seen
+
+    def _score(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Seen]:
+        """Cross-entropies, and what a watcher may see."""
+        losses = self._compiled if self.training and self._compiled else self._losses
+        return losses(self._embedded(tokens), tokens == self.pad_token, targets)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
         # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
         rounds = self.blocks.is_bare and tokens.is_cuda and torch.is_autocast_enabled("cuda")
         # Compiled, the gradient of a lookup would be added with atomics, in any order.
-        hidden_BLH = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
-        if targets is None:
-            hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad)
-            result = self.head(hidden_BLH)
-        else:
-            check_targets(targets, tokens, self.vocab_size)
-            losses = self._compiled if self.training and self._compiled else self._losses
-            result, seen = losses(hidden_BLH, is_pad, targets)
-        self.watched(seen)
-        return result
+        return self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
 
     def _losses(
         self, hidden_BLH: Tensor, is_pad_BL: Tensor, targets: Tensor
@@ -115,6 +128,14 @@ class GameModel(nn.Module):
         hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad_BL)
         losses = self.head.losses(hidden_BLH.flatten(0, 1), targets.flatten(), self.pad_token)
         return losses.view_as(targets), seen
+
+    def graph_training(self) -> None:
+        """Let losses that are asked in training be CUDA graphs, see ``TrainingGraphs``.
+
+        The parameters, the state_dict, what hooks see and every bit of a loss and a gradient stay
+        as they are. On a CUDA device only; the model's memory is needed once more.
+        """
+        self._graphs = TrainingGraphs(self, self._score)
 
     def can_be_compiled(self) -> bool:
         """Whether every layer gains by ``compile_training`` where the parameters are."""

@@ -15,6 +15,7 @@ from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
 from tessera.training.metrics import NextMoveMetrics
+from tessera.training.optimizer import GraphedAdamW
 from tessera.transfers import owned, to_host
 
 FIGURES = ("loss", "floor_nats", "excess_nats")
@@ -40,6 +41,8 @@ class TesseraModule(LightningModule):
         decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
         min_lr_ratio: the lowest learning rate over the highest, 0 to 1.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
+        cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
+            that nothing waits for the host; the same bits, and the memory of a step once more.
         compile: let torch.compile fuse what lies between the kernels of Mamba-1, in training on a
             GPU that runs the Triton scan; elsewhere it changes nothing.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
@@ -57,13 +60,15 @@ class TesseraModule(LightningModule):
         decay_steps: int | None = None,
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
+        cuda_graph: bool = True,
         compile: bool = False,
         **model: Any,
     ) -> None:
         super().__init__()
         settings = ModelSettings(**model)
         schedule = {"lr": lr, "warmup_steps": warmup_steps, "decay_steps": decay_steps}
-        schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay, "compile": compile}
+        schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
+        schedule |= {"cuda_graph": cuda_graph, "compile": compile}
         self.save_hyperparameters(schedule | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
@@ -74,7 +79,7 @@ class TesseraModule(LightningModule):
         self.pad_token = self.model.pad_token
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
-        self._is_to_be_compiled = compile
+        self._is_to_be_compiled, self._is_to_be_graphed = compile, cuda_graph
         self.held_out_metrics = NextMoveMetrics()
         # The newest batch and its loss, and the step that they belong to.
         self._newest: tuple[GameBatch, Tensor] | None = None
@@ -137,11 +142,7 @@ class TesseraModule(LightningModule):
             {"params": decayed, "weight_decay": self.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        # One kernel for all weights; on a GPU the host hands out kernels no faster than it trains.
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=self.device.type == "cuda")
-        # It could unscale gradients itself, and Lightning would then refuse to clip them first.
-        optimizer._step_supports_amp_scaling = False
-        return optimizer
+        return GraphedAdamW(groups, self.lr, self._is_to_be_graphed)
 
     def on_train_start(self) -> None:
         """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""
@@ -151,13 +152,27 @@ class TesseraModule(LightningModule):
             settings = getattr(getattr(self.trainer, "datamodule", None), "settings", None)
             # Windows are all of one length, whole games of any.
             self.model.compile_training(getattr(settings, "context", None) is not None)
+        if self._is_to_be_graphed and self.device.type == "cuda" and self.trainer.world_size == 1:
+            self.model.graph_training()
 
     def on_train_batch_start(self, batch: GameBatch, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""
         lr = self.lr_at(self.trainer.global_step)
         for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            assert isinstance(optimizer, GraphedAdamW)
+            optimizer.set_lr(lr)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Leave the clipping of gradients to the optimizer's update."""
+        assert isinstance(optimizer, GraphedAdamW)
+        optimizer.clip = (
+            (gradient_clip_val, gradient_clip_algorithm or "norm") if gradient_clip_val else None
+        )
 
     def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
         """The mean cross-entropy of the batch's targets in nats."""
@@ -203,7 +218,7 @@ class TesseraModule(LightningModule):
         if trainer.global_step < self._step or self._step % log_every:
             return
         values = {f"train/{name}": value for name, value in self.figures("logger").items()}
-        values["train/lr"] = torch.tensor(trainer.optimizers[0].param_groups[0]["lr"])
+        values["train/lr"] = torch.tensor(self.lr_at(self._step - 1))
         values |= self._noted
         self._noted = {}
         numbers = {tag: float(value) for tag, value in values.items()}

@@ -1,0 +1,222 @@
+"""A model's training on a GPU, forward and backward, as CUDA graphs: no time is lost to the host."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from tessera.model.block import Seen
+from tessera.model.state import Watched
+
+_logger = logging.getLogger(__name__)
+
+# Losses of tokens and targets, and what a watcher may see.
+Run: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Seen]]
+
+
+class TrainingGraphs:
+    """Losses whose forward and backward pass are captured once for each shape, then replayed.
+
+    The first batch of a shape runs as it would without, which compiles and tunes what has to be;
+    the second is captured, and from then on two launches stand for hundreds. They are the same
+    kernels with the same numbers, so the losses and gradients are the same bits. Hooks on the model
+    itself are called as ever. A batch runs as it would without a graph if a module inside the model
+    or a parameter has a hook, or if the backward pass of the batch before it is still to come; all
+    of them do if capturing fails, which is said once.
+
+    Gradients are added to ``grad`` as ever; a captured backward pass makes it a view of memory of
+    its own, and takes over what it finds there, None included.
+
+    Args:
+        model: whose parameters and modules these are.
+        run: what is captured; in training, with gradients.
+    """
+
+    def __init__(self, model: nn.Module, run: Run) -> None:
+        self._run = run
+        self._parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        inside = [module for module in model.modules() if module is not model]
+        # Where the model shows what was seen of a run, replayed or not.
+        self._handed_on = [module for module in inside if isinstance(module, Watched)]
+        self._inside = [module for module in inside if not isinstance(module, Watched)]
+        self._pool = torch.cuda.graph_pool_handle()
+        self._warmed: set[Any] = set()
+        self._steps: dict[Any, _Step] = {}
+        self._places: list[int] = []
+        self._gradients: dict[int, Tensor] = {}
+        self._newest: weakref.ref[_Ticket] | None = None
+        self._is_possible = True
+
+    def __deepcopy__(self, memo: object) -> None:
+        """A copy of the model captures its own, if it is asked to."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+    def __call__(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Seen]:
+        """What ``run`` returns for tokens and targets (B, L) int64."""
+        if not self._is_possible or self._is_under_way() or self._is_hooked():
+            return self._run(tokens, targets)
+        places = [weight.data_ptr() for weight in self._parameters]
+        if places != self._places:  # the model was moved, or this is the beginning
+            self._places, self._gradients = places, {}
+            self._warmed.clear()
+            self._steps.clear()
+        kind = (tokens.shape, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
+        if kind not in self._warmed:
+            self._warmed.add(kind)
+            return self._run(tokens, targets)
+        if kind not in self._steps:
+            try:
+                self._steps[kind] = self._capture(tokens, targets)
+            except RuntimeError as error:
+                self._is_possible = False
+                self._steps.clear()
+                why = str(error).strip().splitlines()[0]
+                _logger.warning("training steps are launched one kernel at a time: %s", why)
+                return self._run(tokens, targets)
+        step, ticket = self._steps[kind], _Ticket()
+        self._newest = weakref.ref(ticket)
+        losses = _Replay.apply(step.anchor, step, ticket, tokens, targets)
+        if not any(place._forward_hooks for place in self._handed_on):
+            return losses, ()
+        # The next batch overwrites what a watcher of this one may keep.
+        return losses, tuple(tuple(state.clone() for state in layer) for layer in step.seen)
+
+    def _is_under_way(self) -> bool:
+        """Whether a batch was replayed whose backward pass may still come."""
+        ticket = None if self._newest is None else self._newest()
+        return ticket is not None and not ticket.is_used
+
+    def _is_hooked(self) -> bool:
+        """Whether something inside the model wants to be called that a replay would not call."""
+        return any(
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            for module in self._inside
+        ) or any(
+            weight._backward_hooks or weight._post_accumulate_grad_hooks
+            for weight in self._parameters
+        )
+
+    def _capture(self, tokens: Tensor, targets: Tensor) -> _Step:
+        step = _Step(tokens.clone(), targets.clone())
+        found = [weight.grad for weight in self._parameters]
+        self._take_gradients()
+        reached: set[int] = set()
+        hooks = [
+            weight.register_post_accumulate_grad_hook(lambda weight: reached.add(id(weight)))
+            for weight in self._parameters
+        ]
+        try:
+            with _capturing(step.forward, self._pool):
+                step.losses, step.seen = self._run(step.tokens, step.targets)
+            step.gradient = torch.empty_like(step.losses)
+            with _capturing(step.backward, self._pool), torch.autocast("cuda", enabled=False):
+                torch.autograd.backward([step.losses], [step.gradient])
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for weight, gradient in zip(self._parameters, found, strict=True):
+                weight.grad = gradient
+        step.losses = step.losses.detach()
+        step.seen = tuple(tuple(state.detach() for state in layer) for layer in step.seen)
+        # A parameter that the losses do not depend on goes without a gradient, as it would.
+        step.views = [
+            (weight, self._gradients[id(weight)])
+            for weight in self._parameters
+            if id(weight) in reached
+        ]
+        return step
+
+    def _take_gradients(self) -> None:
+        """Let every gradient be a view of one tensor, which all captured steps add to."""
+        if not self._gradients:
+            for dtype in {weight.dtype for weight in self._parameters}:
+                own = [weight for weight in self._parameters if weight.dtype == dtype]
+                sizes = [weight.numel() for weight in own]
+                pieces = torch.zeros(sum(sizes), dtype=dtype, device=own[0].device).split(sizes)
+                for weight, piece in zip(own, pieces, strict=True):
+                    self._gradients[id(weight)] = piece.view_as(weight)
+        for weight in self._parameters:
+            weight.grad = self._gradients[id(weight)]
+
+
+class _Step:
+    """A captured batch: what goes in, what comes out, and the two graphs between them."""
+
+    losses: Tensor
+    seen: Seen
+    gradient: Tensor  # of the losses
+    views: Sequence[tuple[nn.Parameter, Tensor]]  # parameters, and where their gradients are
+
+    def __init__(self, tokens: Tensor, targets: Tensor) -> None:
+        self.tokens, self.targets = tokens, targets
+        self.anchor = torch.zeros((), device=tokens.device, requires_grad=True)
+        self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+
+    def take_over(self) -> None:
+        """Let the gradients be where the graph adds to them, with the values they have."""
+        lost = [view for weight, view in self.views if weight.grad is None]
+        if lost:
+            torch._foreach_zero_(lost)
+        for weight, view in self.views:
+            if weight.grad is not view:
+                if weight.grad is not None:
+                    view.copy_(weight.grad)
+                weight.grad = view
+
+
+class _Ticket:
+    """Of one replayed forward pass: whether its backward pass has been made."""
+
+    is_used = False
+
+
+class _Replay(torch.autograd.Function):
+    """Replays the forward and the backward pass of a step; the anchor is what needs a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, step: _Step, ticket: _Ticket, tokens: Tensor, targets: Tensor
+    ) -> Tensor:
+        ctx.step, ctx.ticket = step, ticket
+        step.tokens.copy_(tokens)
+        step.targets.copy_(targets)
+        step.forward.replay()
+        return step.losses.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
+        if ctx.ticket.is_used:
+            raise RuntimeError("a backward pass can be made once; make the forward pass again.")
+        ctx.ticket.is_used = True
+        ctx.step.gradient.copy_(gradient)
+        ctx.step.take_over()
+        ctx.step.backward.replay()
+        return None, None, None, None, None
+
+
+class _capturing(torch.cuda.graph):  # noqa: N801  # a context manager
+    """Captures what runs in it; other threads may go on using the device."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+        super().__init__(graph, pool=pool, capture_error_mode="thread_local")
+
+    def __enter__(self) -> None:
+        # Weights that autocast has rounded outside would be constants of the graph.
+        torch.clear_autocast_cache()
+        super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        torch.clear_autocast_cache()
+        super().__exit__(*error)
