@@ -206,7 +206,7 @@ class _Replay(torch.autograd.Function):
         return None, None, None, None, None
 
 
-class _capturing(torch.cuda.graph):  # noqa: N801  # a context manager
+class _capturing(torch.cuda.graph):  # a context manager
     """Captures what runs in it; other threads may go on using the device."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:

@@ -55,7 +55,7 @@ class GraphedAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             group["lr"] = self._lr_there if self._is_gpu else lr
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Clip the gradients and update the weights; returns what ``closure`` does, if given."""
         loss = None
         if closure is not None:
