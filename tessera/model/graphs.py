@@ -1,4 +1,4 @@
-"""A model's training on a GPU, forward and backward, as CUDA graphs: no time is lost to the host."""
+"""A model's training on a GPU as CUDA graphs, forward and backward: nothing waits for the host."""
 
 from __future__ import annotations
 
