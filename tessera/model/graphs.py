@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 from tessera.model.block import Seen
 from tessera.model.state import Watched
@@ -23,14 +24,14 @@ Run: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Seen]]
 class TrainingGraphs:
     """Losses whose forward and backward pass are captured once for each shape, then replayed.
 
-    The first batch of a shape runs as it would without, which compiles and tunes what has to be;
-    the second is captured, and from then on two launches stand for hundreds. They are the same
-    kernels with the same numbers, so the losses and gradients are the same bits. Hooks on the model
-    itself are called as ever. A batch runs as it would without a graph if a module inside the model
-    or a parameter has a hook, or if the backward pass of the batch before it is still to come; all
-    of them do if capturing fails, which is said once.
+    The first batch of a shape runs as it would without, the second is captured, and from then on
+    two launches stand for hundreds. They are the same kernels with the same numbers, so losses and
+    gradients are the same bits. Hooks on the model itself are called as ever. A batch runs as it
+    would without a graph if a module inside the model or a parameter has a hook, or if the backward
+    pass of the batch before it is still to come; all of them do if capturing fails, which is said
+    once.
 
-    Gradients are added to ``grad`` as ever; a captured backward pass makes it a view of memory of
+    Gradients are added to ``grad`` as ever; a replayed backward pass makes each a view of memory of
     its own, and takes over what it finds there, None included.
 
     Args:
@@ -39,17 +40,17 @@ class TrainingGraphs:
     """
 
     def __init__(self, model: nn.Module, run: Run) -> None:
-        self._run = run
-        self._parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        self._model, self._run = model, run
+        self._weights = {k: w for k, w in model.named_parameters() if w.requires_grad}
         inside = [module for module in model.modules() if module is not model]
         # Where the model shows what was seen of a run, replayed or not.
-        self._handed_on = [module for module in inside if isinstance(module, Watched)]
+        self._watched = [module for module in inside if isinstance(module, Watched)]
         self._inside = [module for module in inside if not isinstance(module, Watched)]
         self._pool = torch.cuda.graph_pool_handle()
-        self._warmed: set[Any] = set()
+        self._known: set[Any] = set()
         self._steps: dict[Any, _Step] = {}
         self._places: list[int] = []
-        self._gradients: dict[int, Tensor] = {}
+        self._gradients: list[Tensor] = []
         self._newest: weakref.ref[_Ticket] | None = None
         self._is_possible = True
 
@@ -63,14 +64,14 @@ class TrainingGraphs:
         """What ``run`` returns for tokens and targets (B, L) int64."""
         if not self._is_possible or self._is_under_way() or self._is_hooked():
             return self._run(tokens, targets)
-        places = [weight.data_ptr() for weight in self._parameters]
+        places = [weight.data_ptr() for weight in self._weights.values()]
         if places != self._places:  # the model was moved, or this is the beginning
-            self._places, self._gradients = places, {}
-            self._warmed.clear()
+            self._places, self._gradients = places, []
+            self._known.clear()
             self._steps.clear()
         kind = (tokens.shape, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
-        if kind not in self._warmed:
-            self._warmed.add(kind)
+        if kind not in self._known:
+            self._known.add(kind)
             return self._run(tokens, targets)
         if kind not in self._steps:
             try:
@@ -78,13 +79,15 @@ class TrainingGraphs:
             except RuntimeError as error:
                 self._is_possible = False
                 self._steps.clear()
+                while isinstance(error.__context__, RuntimeError):  # what came of it is said last
+                    error = error.__context__
                 why = str(error).strip().splitlines()[0]
                 _logger.warning("training steps are launched one kernel at a time: %s", why)
                 return self._run(tokens, targets)
         step, ticket = self._steps[kind], _Ticket()
         self._newest = weakref.ref(ticket)
         losses = _Replay.apply(step.anchor, step, ticket, tokens, targets)
-        if not any(place._forward_hooks for place in self._handed_on):
+        if not any(place._forward_hooks for place in self._watched):
             return losses, ()
         # The next batch overwrites what a watcher of this one may keep.
         return losses, tuple(tuple(state.clone() for state in layer) for layer in step.seen)
@@ -104,50 +107,58 @@ class TrainingGraphs:
             for module in self._inside
         ) or any(
             weight._backward_hooks or weight._post_accumulate_grad_hooks
-            for weight in self._parameters
+            for weight in self._weights.values()
         )
 
     def _capture(self, tokens: Tensor, targets: Tensor) -> _Step:
         step = _Step(tokens.clone(), targets.clone())
-        found = [weight.grad for weight in self._parameters]
-        self._take_gradients()
-        reached: set[int] = set()
-        hooks = [
-            weight.register_post_accumulate_grad_hook(lambda weight: reached.add(id(weight)))
-            for weight in self._parameters
-        ]
-        try:
+        # The graph is made of other names of the same memory: what torch holds of a parameter, a
+        # stream among it, lives as long as anything that was computed from it before.
+        others = {name: nn.Parameter(weight.detach()) for name, weight in self._weights.items()}
+
+        def capture() -> None:
+            self._warm_up(step, list(others.values()))
             with _capturing(step.forward, self._pool):
                 step.losses, step.seen = self._run(step.tokens, step.targets)
             step.gradient = torch.empty_like(step.losses)
-            with _capturing(step.backward, self._pool), torch.autocast("cuda", enabled=False):
-                torch.autograd.backward([step.losses], [step.gradient])
-        finally:
-            for hook in hooks:
-                hook.remove()
-            for weight, gradient in zip(self._parameters, found, strict=True):
-                weight.grad = gradient
+            places = list(zip(self._weights.values(), self._own_gradients(), strict=True))
+            with _capturing(step.backward, self._pool):
+                found = _gradients(step.losses, list(others.values()), step.gradient)
+                # One that the losses do not depend on goes without, as it would.
+                reached = [k for k, gradient in enumerate(found) if gradient is not None]
+                step.views = [places[k] for k in reached]
+                torch._foreach_add_([view for _, view in step.views], [found[k] for k in reached])
+
+        inner: dict[str, Tensor] = {f"model.{name}": other for name, other in others.items()}
+        functional_call(_Holder(self._model), inner, (capture,))
         step.losses = step.losses.detach()
         step.seen = tuple(tuple(state.detach() for state in layer) for layer in step.seen)
-        # A parameter that the losses do not depend on goes without a gradient, as it would.
-        step.views = [
-            (weight, self._gradients[id(weight)])
-            for weight in self._parameters
-            if id(weight) in reached
-        ]
         return step
 
-    def _take_gradients(self) -> None:
-        """Let every gradient be a view of one tensor, which all captured steps add to."""
+    def _warm_up(self, step: _Step, others: list[Tensor]) -> None:
+        """Compile what a capture cannot, and see that gradients come to the other names."""
+        with torch.cuda.stream(torch.cuda.Stream(step.tokens.device)):
+            torch.cuda.current_stream().wait_stream(torch.cuda.default_stream())
+            losses, _ = self._run(step.tokens, step.targets)
+            weights = list(self._weights.values())
+            found = _gradients(losses, [*others, *weights], torch.ones_like(losses))
+        torch.cuda.synchronize(step.tokens.device)
+        if any(gradient is not None for gradient in found[len(others) :]):
+            raise RuntimeError("a part holds a parameter elsewhere than in its attributes")
+
+    def _own_gradients(self) -> list[Tensor]:
+        """Memory for the gradient of every parameter, in one piece for each dtype."""
         if not self._gradients:
-            for dtype in {weight.dtype for weight in self._parameters}:
-                own = [weight for weight in self._parameters if weight.dtype == dtype]
+            weights = list(self._weights.values())
+            by_weight: dict[int, Tensor] = {}
+            for dtype in {weight.dtype for weight in weights}:
+                own = [weight for weight in weights if weight.dtype == dtype]
                 sizes = [weight.numel() for weight in own]
-                pieces = torch.zeros(sum(sizes), dtype=dtype, device=own[0].device).split(sizes)
-                for weight, piece in zip(own, pieces, strict=True):
-                    self._gradients[id(weight)] = piece.view_as(weight)
-        for weight in self._parameters:
-            weight.grad = self._gradients[id(weight)]
+                whole = torch.zeros(sum(sizes), dtype=dtype, device=own[0].device)
+                for weight, piece in zip(own, whole.split(sizes), strict=True):
+                    by_weight[id(weight)] = piece.view_as(weight)
+            self._gradients = [by_weight[id(weight)] for weight in weights]
+        return self._gradients
 
 
 class _Step:
@@ -206,7 +217,18 @@ class _Replay(torch.autograd.Function):
         return None, None, None, None, None
 
 
-class _capturing(torch.cuda.graph):  # a context manager
+class _Holder(nn.Module):
+    """Calls a function while the parameters of the model go by other names."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[[], None]) -> None:
+        function()
+
+
+class _capturing(torch.cuda.graph):
     """Captures what runs in it; other threads may go on using the device."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
@@ -220,3 +242,9 @@ class _capturing(torch.cuda.graph):  # a context manager
     def __exit__(self, *error: object) -> None:
         torch.clear_autocast_cache()
         super().__exit__(*error)
+
+
+def _gradients(losses: Tensor, weights: list[Tensor], gradient: Tensor) -> Sequence[Any]:
+    """As a backward pass makes them, which knows no autocast; None where there is none."""
+    with torch.autocast("cuda", enabled=False):
+        return torch.autograd.grad([losses], weights, [gradient], allow_unused=True)

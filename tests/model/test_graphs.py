@@ -55,7 +55,7 @@ def trained(
         if step % accumulated == 0:
             optimizer.zero_grad()
         loss.backward()
-        losses.append(loss.detach())
+        losses.append(loss.detach())  # and loss lives on, with all that torch keeps of it
         if (step + 1) % accumulated == 0:
             optimizer.set_lr(1e-3 * (step + 1))
             optimizer.step()
@@ -156,7 +156,7 @@ def test_hooks_inside_the_model_are_called_at_every_batch() -> None:
         model(*batch(step)).sum().backward()
     assert num_captured(model) == 1
     inside: list[int] = []
-    handle = model.head.register_full_backward_hook(lambda *_: inside.append(1))
+    handle = model.blocks.norms[1].register_forward_hook(lambda *_: inside.append(1))
     for step in (1, 2):
         model(*batch(step)).sum().backward()
     handle.remove()
@@ -180,6 +180,29 @@ def test_what_cannot_be_captured_runs_as_ever_and_is_said_once(
     assert all(map(torch.equal, losses, trained(plain, steps=6)[0]))
     said = [record.message for record in caplog.records]
     assert len(said) == 1 and said[0].startswith("training steps are launched one kernel at a time")
+
+
+def test_a_part_that_keeps_a_parameter_to_itself_is_not_captured(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(64, device=GPU))
+            self.kept = [self.scale]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.kept[0]
+
+    model = new_model(n_layers=2)
+    model.blocks.final_norm = nn.Sequential(model.blocks.final_norm, Keeping())
+    graphed(model)
+    with caplog.at_level(logging.WARNING):
+        for step in (1, 2, 4):
+            model.zero_grad()
+            model(*batch(step)).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    assert ["elsewhere than in its attributes" in record.message for record in caplog.records]
 
 
 def test_a_copy_of_a_model_trains_by_itself() -> None:
