@@ -62,6 +62,12 @@ class HostCopy:
         """The tensor on the host, or None while it is on its way; never waits."""
         return self._host if self._arrived is None or self._arrived.query() else None
 
+    def wait(self) -> Tensor:
+        """The tensor on the host, once it has arrived."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._host
+
 
 _listeners: list[TransferListener] = []
 

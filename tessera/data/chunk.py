@@ -13,7 +13,7 @@ from torch import Tensor
 from tessera.data.batch import GameBatch
 from tessera.go import GameRecord
 from tessera.go.randomness import WINDOW, below, random_words
-from tessera.transfers import to_host
+from tessera.transfers import HostCopy, begin_to_host
 from tessera.vocabulary import Vocabulary
 
 
@@ -25,9 +25,17 @@ class Chunk:
         context: L, or None for whole games.
         windows_per_game: sequences of each game, W; there are R = W G of them, games first, so that
             one batch holds as many different games as it can.
+        length_step: batches of whole games are of such lengths, or of the most there is room for,
+            so that few lengths occur; PAD fills them up.
     """
 
-    def __init__(self, record: GameRecord, context: int | None, windows_per_game: int) -> None:
+    def __init__(
+        self,
+        record: GameRecord,
+        context: int | None,
+        windows_per_game: int,
+        length_step: int = 1,
+    ) -> None:
         vocabulary = Vocabulary(record.board_size)
         games, plies = record.moves.shape
         # Room for both EOS, and for a window that is longer than the longest game.
@@ -52,10 +60,11 @@ class Chunk:
             "captures": captures.cumsum(1, dtype=torch.int32) - captures,
         }
         self._sequences = GameBatch(index=0, **tables)
-        self._whole_lengths: list[int] | None = None
+        self._length_step = length_step
+        self._whole_lengths: HostCopy | None = None
         if context is None:
             # Whole games are cut to the longest of a batch, so the lengths have to be known.
-            self._whole_lengths = to_host(record.lengths, "games").tolist()
+            self._whole_lengths = begin_to_host(record.lengths, "games")
         else:
             row = torch.arange(games * windows_per_game, device=lengths.device)
             game, sweep = row % games, row // games
@@ -74,7 +83,8 @@ class Chunk:
         batch = self._sequences.rows(some)._replace(index=index)
         if self._whole_lengths is None:
             return batch
-        return batch.positions(1 + max(self._whole_lengths[some]))
+        longest = 1 + int(self._whole_lengths.wait()[some].max())
+        return batch.positions(-(-longest // self._length_step) * self._length_step)
 
 
 def _starts(record: GameRecord, context: int, windows: int, game: Tensor, sweep: Tensor) -> Tensor:

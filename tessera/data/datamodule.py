@@ -22,6 +22,7 @@ from tessera.go.rules import resolve_rules
 from tessera.setting_errors import Problem, SettingError, noted, number, problems_of, whole
 from tessera.vocabulary import MAX_CONTEXT
 
+_LENGTH_STEP = 32  # on a GPU, where a training step is captured once for each length
 _ALLOWED = {
     "val_batches": whole(1),
     "test_batches": whole(1),
@@ -150,6 +151,9 @@ class GameDataModule(LightningDataModule):
         if selfplayed is not None:
             self._selfplay = self._selfplay_stream(selfplayed)
             streams.append(self._selfplay)
+        for part in streams:
+            if part.device.type == "cuda":
+                part.length_step = _LENGTH_STEP
         stream = streams[0] if len(streams) == 1 else MixedStream(streams)
         stream.start_batch = self.batches_trained
         self._train_stream = stream

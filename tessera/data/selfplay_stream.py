@@ -39,6 +39,8 @@ class SelfPlayStream(GameStream):
             asks for a batch before the batch before it is trained on.
     """
 
+    _plays_ahead = False  # the weights that will play are not there yet
+
     def __init__(
         self,
         model: nn.Module,
@@ -64,7 +66,7 @@ class SelfPlayStream(GameStream):
         record = loop.play(
             torch.arange(numbers.start, numbers.stop, numbers.step, device=self.device)
         )
-        return Chunk(record, self.settings.context, self.settings.num_windows)
+        return self._cut(record)
 
     def _new_table(self) -> tuple[nn.Module, GameLoop]:
         settings = self.settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Collection, Iterator
 
 import torch
@@ -13,10 +14,12 @@ from tessera.data.batch import GameBatch
 from tessera.data.chunk import Chunk
 from tessera.data.chunk_size import chunk_problem
 from tessera.data.settings import StreamSettings
-from tessera.go import play_games
+from tessera.go import GameRecord, play_games
 from tessera.go.backend import check_device
 from tessera.setting_errors import fits, whole_number
 from tessera.transfers import owned
+
+_logger = logging.getLogger(__name__)
 
 # The first game of each use. They are so far apart that no run gets from one into another.
 TRAIN_NUMBERS = 0
@@ -45,12 +48,16 @@ class GameStream(IterableDataset[GameBatch]):
     Attributes:
         start_batch: may be moved between iterations; an iteration leaves it alone, because a
             loader may take batches that are never trained on.
+        length_step: of batches of whole games, see ``Chunk``.
 
     Raises:
         SettingError: if a rank or a count is no whole number in its range, or there is no such
             device.
         MemoryError: while iterating, if a chunk does not fit on the device.
     """
+
+    # On a GPU the next chunk is played while this one is trained on.
+    _plays_ahead = True
 
     def __init__(
         self,
@@ -77,8 +84,10 @@ class GameStream(IterableDataset[GameBatch]):
         self.rank, self.world_size = rank, world_size
         self.first_number = first_number
         self.start_batch, self.num_batches = start_batch, num_batches
-        self.needs = needs
+        self.needs, self.length_step = needs, 1
         self._newest: tuple[int, Chunk] | None = None
+        self._ahead: tuple[int, Chunk] | None = None
+        self._side: torch.cuda.Stream | None = None  # where it is played
 
     def __iter__(self) -> Iterator[GameBatch]:
         for index in itertools.islice(itertools.count(self.start_batch), self.num_batches):
@@ -107,9 +116,7 @@ class GameStream(IterableDataset[GameBatch]):
         if problem := chunk_problem(self.settings, self.device):
             raise MemoryError(f"out of memory: {problem}")
         try:
-            # In Triton nothing is copied but a length; plain torch looks at every ply's results.
-            with owned("games"):
-                chunk = self._play(number)
+            chunk = self._take_ahead(number) or self._played(number)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -118,7 +125,38 @@ class GameStream(IterableDataset[GameBatch]):
                 f"(={self.settings.games_per_chunk})."
             ) from error
         self._newest = number, chunk
+        self._play_ahead(number + 1)
         return chunk
+
+    def _take_ahead(self, number: int) -> Chunk | None:
+        """The chunk, if it was begun before."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or self._side is None or ahead[0] != number:
+            return None
+        torch.cuda.current_stream(self.device).wait_stream(self._side)
+        return ahead[1]
+
+    def _play_ahead(self, number: int) -> None:
+        """Begin to play a chunk on a stream of its own, beside what is trained meanwhile."""
+        is_wanted = self.num_batches is None and self._plays_ahead and self.device.type == "cuda"
+        if not is_wanted or chunk_problem(self.settings, self.device):
+            return
+        self._side = self._side or torch.cuda.Stream(self.device)
+        # Memory of the chunk before last, which may still be read, is used again.
+        self._side.wait_stream(torch.cuda.current_stream(self.device))
+        try:
+            with torch.cuda.stream(self._side):
+                self._ahead = number, self._played(number)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._plays_ahead = False
+            _logger.warning("games are played when they are needed: no memory for more of them")
+
+    def _played(self, number: int) -> Chunk:
+        # In Triton nothing is copied but lengths; plain torch looks at every ply's results.
+        with owned("games"):
+            return self._play(number)
 
     def _play(self, number: int) -> Chunk:
         settings = self.settings
@@ -131,7 +169,11 @@ class GameStream(IterableDataset[GameBatch]):
             device=self.device,
             backend=settings.backend,
             needs=self.needs,
-            # Windows have a width of their own, so nothing has to wait for the games' lengths.
-            trim=settings.context is None,
+            # The host would have to wait for the games' lengths.
+            trim=self.device.type != "cuda" and settings.context is None,
         )
-        return Chunk(record, settings.context, settings.num_windows)
+        return self._cut(record)
+
+    def _cut(self, record: GameRecord) -> Chunk:
+        settings = self.settings
+        return Chunk(record, settings.context, settings.num_windows, self.length_step)

@@ -1,7 +1,7 @@
 """How fast training goes: a bare loop around the model, beside the same stack of mamba_ssm.
 
-A step is forward, cross-entropy, backward and AdamW, under bfloat16 autocast on a GPU. Tokens are
-drawn before; what generating them costs is measured apart.
+A step is forward, cross-entropy, backward and AdamW, under bfloat16 autocast on a GPU, where ours
+is replayed as CUDA graphs. Tokens are drawn before; what playing games adds is measured apart.
 
 Shapes: B sequences, L positions.
 """
@@ -29,7 +29,7 @@ from tessera.commands.machine import machine_name
 from tessera.commands.table import Cell, table
 from tessera.data import GameStream, StreamSettings
 from tessera.data.chunk_size import whole_batches
-from tessera.model import MambaModel
+from tessera.model import GameModel, MambaModel
 from tessera.training.optimizer import GraphedAdamW
 from tessera.vocabulary import Vocabulary
 
@@ -46,6 +46,7 @@ _COLUMNS = {
 }
 _WARM_UP_STEPS = 5  # the third captures what the second left
 _STEPS_AT_ONCE = 4
+_FED_STEPS = 200  # at least on a GPU, in whole chunks of games
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,12 @@ class TrainSpeed:
         sequences, length: B and L.
         tokens_per_s: the median of the runs.
         slowest, fastest: of the runs, tokens a second.
-        peak_mb: the most memory that torch held in a step, in MiB; None on a CPU.
+        peak_mb: the most memory that torch took of the card, in MiB; None on a CPU.
         flops: of the matrix products of a step, counted by torch.
         bytes_moved: bytes of all tensors that the operations of a step read and wrote, without what
             passes between the kernels of one operation; None where torch does not see them all.
-        generation_ratio: share of data generation in generation and step together; None if not
-            measured.
+        generation_ratio: share of the time of a step fed with games that feeding it takes; None if
+            not measured.
     """
 
     name: str
@@ -121,8 +122,8 @@ class TrainReport:
             f" {ceilings.flops_per_s / 1e12:,.3g} TFLOP/s in a matrix product,"
             f" {ceilings.bytes_per_s / 1e9:,.4g} GB/s in a copy.",
             "FLOP/s counts the matrix products of a step, bytes/s every tensor that an operation"
-            " reads or writes, Tessera's mixer as one; generation is the games' share of generation"
-            " and step.",
+            " reads or writes, Tessera's mixer as one; generation is the share of a step's time that"
+            " playing its games adds.",
         ]
 
     def _row(self, s: TrainSpeed) -> tuple[Cell, ...]:
@@ -180,44 +181,48 @@ def _time(
     device, vocab_size = timing.device, Vocabulary(board_size).size
     torch.manual_seed(0)
     model: nn.Module
-    if name in _OWN:
+    is_ours = name in _OWN
+    if is_ours:
         model = MambaModel(vocab_size, D_MODEL, n_layers=num_blocks)
     else:
         name, layer = mamba_ssm(device, D_MODEL)
         model = RivalModel(vocab_size, D_MODEL, num_blocks, layer)
-    step = training_step(model.to(device), device)
+    model.to(device)
     generator = torch.Generator(device).manual_seed(0)
-    tokens = torch.randint(
+    drawn = torch.randint(
         board_size**2, (sequences, length + 1), generator=generator, device=device
     )
+    tokens, targets = drawn[:, :-1], drawn[:, 1:]
     flops, moved = FlopCounterMode(display=False), _BytesMoved()
+    counted = training_step(model, device)
     with flops:
-        step(tokens)
+        counted(tokens, targets)
     with moved:
-        step(tokens)
+        counted(tokens, targets)
     if name == COMPILED:
         assert isinstance(model, MambaModel)
         model.compile_training(same_length=True)
-    for _ in range(_WARM_UP_STEPS):
-        step(tokens)
-    peak_mb = None
+    step = training_step(model, device, is_graphed=is_ours)
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        step(tokens)
-        peak_mb = torch.cuda.max_memory_allocated(device) / 2**20
+    for _ in range(_WARM_UP_STEPS):
+        step(tokens, targets)
+    is_gpu = device.type == "cuda"
+    # What torch has taken of the card: what a graph holds is not allocated while it is replayed.
+    peak_mb = torch.cuda.max_memory_reserved(device) / 2**20 if is_gpu else None
 
     def some(_: int) -> int:
         for _ in range(_STEPS_AT_ONCE):
-            step(tokens)
+            step(tokens, targets)
         return _STEPS_AT_ONCE * sequences * length
 
     runs = timing.repeat(some)
     rates = [run.plies / run.seconds for run in runs]
     generation = None
     if name == OURS:
-        generation_s = seconds_of_generation(board_size, sequences, length, device)
-        step_s = sequences * length / statistics.median(rates)
-        generation = generation_s / (generation_s + step_s)
+        alone_s = sequences * length / statistics.median(rates)
+        generation = 1 - alone_s / seconds_with_games(step, board_size, sequences, length, device)
     return TrainSpeed(
         name=name,
         num_blocks=num_blocks,
@@ -233,19 +238,29 @@ def _time(
     )
 
 
-def training_step(model: nn.Module, device: torch.device) -> Callable[[Tensor], None]:
-    """One optimizer step on tokens (B, L + 1), as the bare loop takes it."""
-    is_gpu = device.type == "cuda"
-    optimizer: torch.optim.Optimizer
-    if is_gpu and isinstance(model, MambaModel):
-        model.graph_training()
-        optimizer = GraphedAdamW([{"params": list(model.parameters())}], lr=1e-3)
-    else:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=is_gpu)
+def training_step(
+    model: nn.Module, device: torch.device, is_graphed: bool = False
+) -> Callable[[Tensor, Tensor], None]:
+    """One optimizer step on tokens and targets (B, L), as the bare loop takes it.
 
-    def step(tokens: Tensor) -> None:
+    Args:
+        model: gives losses of tokens and targets; a ``GameModel`` if it is to be graphed.
+        device: of the model.
+        is_graphed: replay the step on a CUDA device, as ``tessera fit`` does.
+    """
+    is_gpu = device.type == "cuda"
+    weights = list(model.parameters())
+    optimizer: torch.optim.Optimizer
+    if is_graphed and is_gpu:
+        assert isinstance(model, GameModel)
+        model.graph_training()
+        optimizer = GraphedAdamW([{"params": weights}], lr=1e-3)
+    else:
+        optimizer = torch.optim.AdamW(weights, lr=1e-3, fused=is_gpu)
+
+    def step(tokens: Tensor, targets: Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16, is_gpu):
-            losses = model(tokens[:, :-1], tokens[:, 1:])
+            losses = model(tokens, targets)
         losses.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -253,21 +268,32 @@ def training_step(model: nn.Module, device: torch.device) -> Callable[[Tensor], 
     return step
 
 
-def seconds_of_generation(
-    board_size: int, sequences: int, length: int, device: torch.device
+def seconds_with_games(
+    step: Callable[[Tensor, Tensor], None],
+    board_size: int,
+    sequences: int,
+    length: int,
+    device: torch.device,
 ) -> float:
-    """Seconds that the stream of rule-based games takes for a batch of windows, over one chunk."""
+    """Seconds of a step that is fed with windows of rule-based games, over whole chunks of them."""
     settings = StreamSettings(board_size=board_size, batch_size=1, context=length)
     most = 4096 if device.type == "cuda" else 64
     games = whole_batches(max(most, math.ceil(sequences / settings.num_windows)), sequences, 1)
     settings = replace(settings, batch_size=sequences, games_per_chunk=games)
     stream = GameStream(settings, device=device)
-    stream.batch(0)
     batches = stream.settings.batches_per_chunk
+
+    def train(chunk: int) -> None:
+        for index in range(chunk * batches, (chunk + 1) * batches):
+            batch = stream.batch(index)
+            step(batch.inputs, batch.targets)
+
+    train(0)  # the first games are played before there is anything to do meanwhile
+    chunks = math.ceil((_FED_STEPS if device.type == "cuda" else 1) / batches)
     began = now(device)
-    for index in range(batches, 2 * batches):
-        stream.batch(index)
-    return (now(device) - began) / batches
+    for chunk in range(1, 1 + chunks):
+        train(chunk)
+    return (now(device) - began) / (chunks * batches)
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:
