@@ -16,6 +16,7 @@ from tessera.model.block import Seen
 from tessera.model.state import Watched
 
 _logger = logging.getLogger(__name__)
+_MOST_STEPS = 64  # captured; each takes some MiB beside the memory that all share
 
 # Losses of tokens and targets, and what a watcher may see.
 Run: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Seen]]
@@ -24,12 +25,11 @@ Run: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Seen]]
 class TrainingGraphs:
     """Losses whose forward and backward pass are captured once for each shape, then replayed.
 
-    The first batch of a shape runs as it would without, the second is captured, and from then on
-    two launches stand for hundreds. They are the same kernels with the same numbers, so losses and
+    Two launches stand for hundreds. They are the same kernels with the same numbers, so losses and
     gradients are the same bits. Hooks on the model itself are called as ever. A batch runs as it
-    would without a graph if a module inside the model or a parameter has a hook, or if the backward
-    pass of the batch before it is still to come; all of them do if capturing fails, which is said
-    once.
+    would without a graph if a module inside the model or a parameter has a hook, if the backward
+    pass of the batch before it is still to come, or if it is of the 65th shape; all of them do if
+    capturing fails, which is said once.
 
     Gradients are added to ``grad`` as ever; a replayed backward pass makes each a view of memory of
     its own, and takes over what it finds there, None included.
@@ -47,7 +47,6 @@ class TrainingGraphs:
         self._watched = [module for module in inside if isinstance(module, Watched)]
         self._inside = [module for module in inside if not isinstance(module, Watched)]
         self._pool = torch.cuda.graph_pool_handle()
-        self._known: set[Any] = set()
         self._steps: dict[Any, _Step] = {}
         self._places: list[int] = []
         self._gradients: list[Tensor] = []
@@ -67,30 +66,30 @@ class TrainingGraphs:
         places = [weight.data_ptr() for weight in self._weights.values()]
         if places != self._places:  # the model was moved, or this is the beginning
             self._places, self._gradients = places, []
-            self._known.clear()
             self._steps.clear()
         kind = (tokens.shape, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
-        if kind not in self._known:
-            self._known.add(kind)
+        step = self._steps.get(kind) or self._captured(kind, tokens, targets)
+        if step is None:
             return self._run(tokens, targets)
-        if kind not in self._steps:
-            try:
-                self._steps[kind] = self._capture(tokens, targets)
-            except RuntimeError as error:
-                self._is_possible = False
-                self._steps.clear()
-                while isinstance(error.__context__, RuntimeError):  # what came of it is said last
-                    error = error.__context__
-                why = str(error).strip().splitlines()[0]
-                _logger.warning("training steps are launched one kernel at a time: %s", why)
-                return self._run(tokens, targets)
-        step, ticket = self._steps[kind], _Ticket()
+        ticket = _Ticket()
         self._newest = weakref.ref(ticket)
         losses = _Replay.apply(step.anchor, step, ticket, tokens, targets)
         if not any(place._forward_hooks for place in self._watched):
             return losses, ()
         # The next batch overwrites what a watcher of this one may keep.
         return losses, tuple(tuple(state.clone() for state in layer) for layer in step.seen)
+
+    def _captured(self, kind: Any, tokens: Tensor, targets: Tensor) -> _Step | None:
+        """A new step; None if there are too many, or it cannot be captured."""
+        if len(self._steps) == _MOST_STEPS:
+            return None
+        try:
+            self._steps[kind] = self._capture(tokens, targets)
+        except RuntimeError as error:
+            self._is_possible = False
+            self._steps.clear()
+            _logger.warning("training steps are launched one kernel at a time: %s", cause(error))
+        return self._steps.get(kind)
 
     def _is_under_way(self) -> bool:
         """Whether a batch was replayed whose backward pass may still come."""
@@ -118,11 +117,11 @@ class TrainingGraphs:
 
         def capture() -> None:
             self._warm_up(step, list(others.values()))
-            with _capturing(step.forward, self._pool):
+            with Capture(step.forward, self._pool):
                 step.losses, step.seen = self._run(step.tokens, step.targets)
             step.gradient = torch.empty_like(step.losses)
             places = list(zip(self._weights.values(), self._own_gradients(), strict=True))
-            with _capturing(step.backward, self._pool):
+            with Capture(step.backward, self._pool):
                 found = _gradients(step.losses, list(others.values()), step.gradient)
                 # One that the losses do not depend on goes without, as it would.
                 reached = [k for k, gradient in enumerate(found) if gradient is not None]
@@ -228,11 +227,17 @@ class _Holder(nn.Module):
         function()
 
 
-class _capturing(torch.cuda.graph):
-    """Captures what runs in it; other threads may go on using the device."""
+class Capture(torch.cuda.graph):
+    """Captures what runs in it; other threads may go on using the device.
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+    Args:
+        graph: what it becomes.
+        pool: of memory that graphs share which are never replayed at once; None for its own.
+    """
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, pool: Any = None) -> None:
         super().__init__(graph, pool=pool, capture_error_mode="thread_local")
+        self._before = torch.cuda.current_stream()
 
     def __enter__(self) -> None:
         # Weights that autocast has rounded outside would be constants of the graph.
@@ -241,7 +246,17 @@ class _capturing(torch.cuda.graph):
 
     def __exit__(self, *error: object) -> None:
         torch.clear_autocast_cache()
-        super().__exit__(*error)
+        try:
+            super().__exit__(*error)
+        finally:  # torch stays in the stream of a capture that failed
+            torch.cuda.set_stream(self._before)
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong in a capture, in a line; what came of it is raised last."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return str(error).strip().splitlines()[0]
 
 
 def _gradients(losses: Tensor, weights: list[Tensor], gradient: Tensor) -> Sequence[Any]:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from tessera.model.graphs import Capture, cause
+
 _logger = logging.getLogger(__name__)
 
 
@@ -68,8 +70,11 @@ class GraphedAdamW(torch.optim.AdamW):
         if constants != self._constants:
             self._constants, self._graph = constants, None
             self._update()
-        elif self._graph is None:
+            return loss
+        if self._graph is None:
             self._capture()
+        if self._graph is None:
+            self._update()
         else:
             self._graph.replay()
         return loss
@@ -104,21 +109,17 @@ class GraphedAdamW(torch.optim.AdamW):
         return self.clip, settings, places
 
     def _capture(self) -> None:
-        """Capture the update and make it; if it cannot be captured, make it now and from now on."""
+        """Capture the update; if it cannot be, never try again."""
         graph = torch.cuda.CUDAGraph()
         try:
             for group in self.param_groups:
                 group["capturable"] = True
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with Capture(graph):
                 self._update()
+            self._graph = graph
         except RuntimeError as error:
             self._is_captured = False
-            why = str(error).strip().splitlines()[0]
-            _logger.warning("the optimizer's kernels are launched one at a time: %s", why)
-            self._update()
-            return
+            _logger.warning("the optimizer's kernels are launched one at a time: %s", cause(error))
         finally:
             for group in self.param_groups:
                 group["capturable"] = False
-        self._graph = graph
-        graph.replay()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tessera.data import GameBatch
 from tessera.data.chunk import Chunk
@@ -95,3 +96,18 @@ def test_a_run_on_games_of_a_few_moves_trains_and_validates(
     last = ["--config", "small.yaml", "--ckpt_path", "last"]
     assert tessera("validate", *last, *options) == 0
     assert tessera("test", *last, *options) == 0
+
+
+@pytest.mark.parametrize("step", [1, 4, 7, 1000])
+def test_lengths_of_whole_games_are_few_if_asked_and_pad_fills_them_up(step: int) -> None:
+    record = record_of(3, 18)
+    exact, rounded = Chunk(record, None, 1), Chunk(record, None, 1, length_step=step)
+    most = record.moves.shape[1] + 1
+    for row in range(GAMES):
+        own, batch = (chunk.batch(0, range(row, row + 1)) for chunk in (exact, rounded))
+        length = own.inputs.shape[1]
+        assert batch.inputs.shape[1] == min(-(-length // step) * step, most)
+        assert torch.equal(batch.inputs[:, :length], own.inputs)
+        assert torch.equal(batch.targets[:, :length], own.targets)
+        pad = Vocabulary(3).pad_token
+        assert (batch.targets[:, length:] == pad).all() and (batch.entropies[:, length:] == 0).all()

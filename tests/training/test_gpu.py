@@ -126,6 +126,26 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert curves["train/loss"][-1][1] < curves["train/loss"][0][1] - 0.3
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model.n_layers", 2],
+        ["--data.context", "null", "--data.max_moves", 60, "--trainer.accumulate_grad_batches", 2],
+    ],
+    ids=["windows", "whole games, two batches a step"],
+)
+def test_a_replayed_run_is_the_run_bit_for_bit(
+    folder: Path, repository: Path, options: list[object]
+) -> None:
+    options = [*SHORT, "--trainer.precision", "bf16-mixed", *options, "--trainer.max_steps", 60]
+    fit(repository, *options, "--run_name", "replayed")
+    fit(repository, *options, "--run_name", "launched", "--model.cuda_graph", "false")
+    replayed, launched = state("replayed"), state("launched")
+    for part in ("global_step", "state_dict", "optimizer_states", "GameDataModule"):
+        assert differences(replayed[part], launched[part], part) == []
+    assert learned("replayed") == learned("launched")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_layers", [1, 4])
 def test_what_deterministic_mode_costs(folder: Path, repository: Path, n_layers: int) -> None:

@@ -8,6 +8,7 @@ Shapes: B sequences, L positions.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import statistics
@@ -122,7 +123,7 @@ class TrainReport:
             f" {ceilings.flops_per_s / 1e12:,.3g} TFLOP/s in a matrix product,"
             f" {ceilings.bytes_per_s / 1e9:,.4g} GB/s in a copy.",
             "FLOP/s counts the matrix products of a step, bytes/s every tensor that an operation"
-            " reads or writes, Tessera's mixer as one; generation is the share of a step's time that"
+            " reads or writes, Tessera's mixer as one; generation is the part of a step's time that"
             " playing its games adds.",
         ]
 
@@ -204,6 +205,7 @@ def _time(
         model.compile_training(same_length=True)
     step = training_step(model, device, is_graphed=is_ours)
     if device.type == "cuda":
+        gc.collect()  # the graphs of the row before are part of a cycle
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     for _ in range(_WARM_UP_STEPS):
