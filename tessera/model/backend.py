@@ -147,6 +147,13 @@ def missing(found: FoundKernel) -> str:
     return "" if kernel else f"{problem}. {_INSTALL}"
 
 
+# torch.compile takes the answer for the tensors' device as a constant.
+@torch.compiler.assume_constant_result
+def has_kernels(device: torch.device) -> bool:
+    """Whether what has no choice of code runs in Triton there: on a GPU that Triton knows."""
+    return device.type == "cuda" and not triton_obstacle(device)
+
+
 def runs_anywhere(device: torch.device) -> str:
     """Nothing stands in the way of the plain form."""
     return ""

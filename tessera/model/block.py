@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tessera.model.feed_forward import FeedForward
 from tessera.model.mixers.base import Mixer
+from tessera.model.norm import ResidualNorm
 from tessera.model.state import LayerState
 
 _Rest = TypeVar("_Rest")
@@ -50,12 +51,10 @@ class Blocks(nn.Module):
         self.mixers = nn.ModuleList(mixers)
         if self.is_bare:
             return
-        self.norms = nn.ModuleList(nn.RMSNorm(d_model, eps=1e-5) for _ in mixers)
+        self.norms = nn.ModuleList(ResidualNorm(d_model) for _ in mixers)
         self.feed_forwards = nn.ModuleList(feed_forwards)
-        self.feed_forward_norms = nn.ModuleList(
-            nn.RMSNorm(d_model, eps=1e-5) for _ in feed_forwards
-        )
-        self.final_norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.feed_forward_norms = nn.ModuleList(ResidualNorm(d_model) for _ in feed_forwards)
+        self.final_norm = ResidualNorm(d_model)
 
     def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
         """The vectors alone, see ``mix``."""
@@ -64,18 +63,24 @@ class Blocks(nn.Module):
     def mix(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> tuple[Tensor, Seen]:
         """The vectors (B, L, H) after all layers, see ``Mixer.mix``."""
         seen: Seen = ()
+        added_BLH: Tensor | None = None
         saves_memory = self.checkpoint_activations and self.training and torch.is_grad_enabled()
         for index in range(len(self.mixers)):
-            arguments = (index, hidden_BLH, is_pad_BL)
             if saves_memory:
                 # A block draws no random numbers, so no generator's state has to be kept.
                 hidden_BLH, own = checkpoint(
-                    self._mix_block, *arguments, use_reentrant=False, preserve_rng_state=False
+                    self._mix_whole_block,
+                    *(index, hidden_BLH, is_pad_BL),
+                    use_reentrant=False,
+                    preserve_rng_state=False,
                 )
             else:
-                hidden_BLH, own = self._mix_block(*arguments)
+                mix = self.mixer(index).mix
+                hidden_BLH, added_BLH, own = self._through(
+                    index, mix, hidden_BLH, added_BLH, is_pad_BL
+                )
             seen += (own,)
-        return self._end(hidden_BLH), seen
+        return self._end(hidden_BLH, added_BLH), seen
 
     def advance(
         self,
@@ -85,21 +90,27 @@ class Blocks(nn.Module):
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
         """The vectors after all layers and the states after them, see ``Mixer.advance``."""
         after: tuple[LayerState, ...] = ()
+        added_BLH: Tensor | None = None
         for index in range(len(self.mixers)):
             state = layers[index] if layers else None
             advance = self.mixer(index).advance
-            hidden_BLH, own = self._through(index, advance, hidden_BLH, is_pad_BL, state)
+            hidden_BLH, added_BLH, own = self._through(
+                index, advance, hidden_BLH, added_BLH, is_pad_BL, state
+            )
             after += (own,)
-        return self._end(hidden_BLH), after
+        return self._end(hidden_BLH, added_BLH), after
 
     def step_in_place(
         self, hidden_BH: Tensor, layers: tuple[LayerState, ...], is_new_B: Tensor
     ) -> Tensor:
         """The vectors (B, H) of one more token, see ``Mixer.step_in_place``."""
+        added_BH: Tensor | None = None
         for index, state in enumerate(layers):
             step = partial(_step, self.mixer(index))
-            hidden_BH, _ = self._through(index, step, hidden_BH, state, is_new_B)
-        return self._end(hidden_BH)
+            hidden_BH, added_BH, _ = self._through(
+                index, step, hidden_BH, added_BH, state, is_new_B
+            )
+        return self._end(hidden_BH, added_BH)
 
     def init_state(
         self, batch_size: int, max_moves: int = 0, device: torch.device | str | None = None
@@ -118,25 +129,48 @@ class Blocks(nn.Module):
         """Of every layer, what of its state a watcher may see."""
         return tuple(self.mixer(index).watched(state) for index, state in enumerate(layers))
 
-    def _mix_block(
+    def _mix_whole_block(
         self, index: int, hidden_BLH: Tensor, is_pad_BL: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return self._through(index, self.mixer(index).mix, hidden_BLH, is_pad_BL)
+        """One block of which nothing is left to add: its input is all that has to be kept."""
+        mix = self.mixer(index).mix
+        hidden_BLH, added_BLH, own = self._through(index, mix, hidden_BLH, None, is_pad_BL)
+        return hidden_BLH if added_BLH is None else hidden_BLH + added_BLH, own
 
     def _through(
-        self, index: int, mix: Callable[..., tuple[Tensor, _Rest]], hidden: Tensor, *others: Any
-    ) -> tuple[Tensor, _Rest]:
-        """One block. Zero at PAD stays zero: so does its norm, and what a part makes of it."""
-        if self.is_bare:
-            return mix(hidden, *others)
-        mixed, rest = mix(self.norms[index](hidden), *others)
-        hidden = hidden + mixed
-        if self.feed_forwards:
-            hidden = hidden + self.feed_forwards[index](self.feed_forward_norms[index](hidden))
-        return hidden, rest
+        self,
+        index: int,
+        mix: Callable[..., tuple[Tensor, _Rest]],
+        hidden: Tensor,
+        added: Tensor | None,
+        *others: Any,
+    ) -> tuple[Tensor, Tensor | None, _Rest]:
+        """One block. Zero at PAD stays zero: so does its norm, and what a part makes of it.
 
-    def _end(self, hidden: Tensor) -> Tensor:
-        return hidden if self.is_bare else self.final_norm(hidden)
+        What the block adds is left to the next norm, which reads the sum anyway.
+
+        Args:
+            hidden: vectors.
+            added: what is still to be added to them; None means nothing.
+
+        Returns:
+            The same two after the block, and what ``mix`` returned beside vectors.
+        """
+        if self.is_bare:
+            mixed, rest = mix(hidden, *others)
+            return mixed, None, rest
+        hidden, normed = self.norms[index](hidden, added)
+        added, rest = mix(normed, *others)
+        if self.feed_forwards:
+            hidden, normed = self.feed_forward_norms[index](hidden, added)
+            added = self.feed_forwards[index](normed)
+        return hidden, added, rest
+
+    def _end(self, hidden: Tensor, added: Tensor | None) -> Tensor:
+        if self.is_bare:
+            return hidden
+        _, normed = self.final_norm(hidden, added)
+        return normed
 
 
 def _step(

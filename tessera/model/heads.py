@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.accelerator import triton_obstacle
+from tessera.model.backend import has_kernels
 from tessera.model.parts import PartSettings
 
 # Times d_model ** -0.5: logits of about a hundredth, so a new model predicts nearly uniformly.
@@ -55,7 +55,7 @@ class LinearHead(nn.Linear, Head):
         On a GPU with Triton one kernel makes them of the logits, and one their gradient: torch's
         own would write them in float32 first, and that several times over.
         """
-        if hidden_TH.dtype == torch.float64 or not _has_kernel(hidden_TH.device):
+        if hidden_TH.dtype == torch.float64 or not has_kernels(hidden_TH.device):
             logits_TV = F.linear(hidden_TH, self.weight, self.bias)
             return plain_losses(logits_TV, targets_T, pad_token)
         from tessera.model.kernels.losses_operator import LOSSES
@@ -72,12 +72,6 @@ def plain_losses(logits_TV: Tensor, targets_T: Tensor, pad_token: int) -> Tensor
     dtype = torch.promote_types(logits_TV.dtype, torch.float32)
     # The mean that torch takes itself is one block's work on a GPU, forward and backward.
     return F.cross_entropy(logits_TV.to(dtype), targets_T, ignore_index=pad_token, reduction="none")
-
-
-# torch.compile takes the answer for the tensors' device as a constant.
-@torch.compiler.assume_constant_result
-def _has_kernel(device: torch.device) -> bool:
-    return device.type == "cuda" and not triton_obstacle(device)
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tessera.model.kernels import convolution_launch, scan_launch
+from tessera.model.kernels import convolution_launch, norm_operator, scan_launch
 from tessera.model.kernels.convolution import (
     convolution_backward_kernel,
     convolution_forward_kernel,
 )
 from tessera.model.kernels.losses import losses_backward_kernel, losses_forward_kernel
+from tessera.model.kernels.norm import norm_backward_kernel, norm_forward_kernel
 from tessera.model.kernels.scan_backward import scan_backward_kernel
 from tessera.model.kernels.scan_forward import scan_forward_kernel
 from tests.go.compile_kernels import measure
 
 ROWS = ("x", "dt", "B", "C", "z", "y", "grad_y", "grad_x", "grad_dt", "grad_z")
-ROWS += ("logits", "grad_logits")
+ROWS += ("logits", "grad_logits", "added", "normed", "grad_added", "grad_normed")
 COUNTS = ("length", "num_games", "num_channels", "num_states")
-COUNTS += ("num_rows", "num_tokens", "stride", "pad_token")
+COUNTS += ("num_rows", "num_columns", "num_tokens", "stride", "pad_token")
+WHOLE = ("num_channels", "num_columns", "num_states")  # multiples of 16
 STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game", "row"))
 
 
@@ -36,6 +38,11 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
         yield _compile(kernel, architecture, **constants, STEPS=steps)
     for kernel in (losses_forward_kernel, losses_backward_kernel):
         yield _compile(kernel, architecture, WIDTH=512, ROWS=1)
+    norm = {"WIDTH": 256, "ROWS": norm_operator.ELEMENTS // 256, "HAS_ADDED": True}
+    for whole in (True, False):
+        yield _compile(norm_forward_kernel, architecture, **norm, WHOLE=whole)
+        constants = {**norm, "WHOLE": whole, "HAS_GRAD_TOTAL": True}
+        yield _compile(norm_backward_kernel, architecture, **constants)
 
 
 def _compile(kernel: Any, architecture: int, **constants: Any) -> tuple[str, int, int]:
@@ -43,7 +50,7 @@ def _compile(kernel: Any, architecture: int, **constants: Any) -> tuple[str, int
     divisible = tuple(
         name
         for name, kind in signature.items()
-        if kind.startswith("*") or name in STRIDES or name in ("num_channels", "num_states")
+        if kind.startswith("*") or name in STRIDES or name in WHOLE
     )
     return kernel.__name__, *measure(kernel, architecture, signature, constants, divisible)
 
@@ -55,4 +62,6 @@ def _kind(name: str, constants: dict[str, Any]) -> str:
         return "i32"
     if name in ("pads", "targets"):
         return "*u8" if name == "pads" else "*i64"
+    if name == "eps":
+        return "fp32"
     return "*bf16" if name in ROWS else "*fp32"

@@ -64,7 +64,7 @@ def model_losses(scan: str) -> Tensors:
     torch.manual_seed(0)
     model = MambaModel(12, 4, d_state=2, scan=scan)
     tokens = torch.tensor([[11, 3, 4, 10], [11, 0, 8, 7]])
-    heads_module._has_kernel = lambda device: scan == "triton"
+    heads_module.has_kernels = lambda device: scan == "triton"
     losses = model(tokens, tokens.roll(-1, 1))
     losses.sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -75,7 +75,7 @@ def losses_by_length(scan: str, compiled: bool = False) -> Tensors:
     """Losses and gradients of a model at three lengths; ``compiled`` once, for all of them."""
     torch.manual_seed(0)
     model = MambaModel(12, 4, d_state=2, scan=scan).train()
-    heads_module._has_kernel = torch.compiler.assume_constant_result(lambda _: scan == "triton")
+    heads_module.has_kernels = torch.compiler.assume_constant_result(lambda _: scan == "triton")
     if compiled:
         model._compiled = torch.compile(
             model._losses, fullgraph=True, dynamic=True, backend="aot_eager"
@@ -128,26 +128,26 @@ def checked_operators(device: str = "cpu") -> dict[str, str]:
         for test, result in torch.library.opcheck(operator, arguments).items():
             said[f"{name} {test}"] = str(result)
         with torch.no_grad():
-            layouts = _layouts(operator, arguments)
+            layouts = layouts_of(operator, arguments)
             results = operator(*arguments)
             y = results if isinstance(results, Tensor) else results[0]
             kept = results[2:] if name.startswith("mixing") else ()
             gradients = (y,) if name == "convolution" else (y, None)
-            layouts += _layouts(backward, (*arguments, *kept, *gradients))
+            layouts += layouts_of(backward, (*arguments, *kept, *gradients))
         said[f"{name} layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
     logits, targets = Losses(3, 8).inputs(device).values()
     arguments = (logits.requires_grad_(), targets, 7, 5)
     for test, result in torch.library.opcheck(LOSSES.forward, arguments).items():
         said[f"losses {test}"] = str(result)
     with torch.no_grad():
-        layouts = _layouts(LOSSES.forward, arguments)
+        layouts = layouts_of(LOSSES.forward, arguments)
         losses, normalizers = LOSSES.forward(*arguments)
-        layouts += _layouts(LOSSES.backward, (*arguments, normalizers, losses))
+        layouts += layouts_of(LOSSES.backward, (*arguments, normalizers, losses))
     said["losses layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
     return said
 
 
-def _layouts(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> list[tuple[Any, Any]]:
+def layouts_of(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> list[tuple[Any, Any]]:
     """Shape, strides and dtype of every result, and the same of what FakeTensor promises."""
     with FakeTensorMode() as mode:
         fakes = tuple(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in arguments)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.model import GameModel, MambaStateCapture, ModelSettings
+from tessera.model.norm import ResidualNorm
 from tessera.training.module import decay_groups
 from tessera.training.optimizer import GraphedAdamW
 
@@ -167,13 +168,13 @@ def test_hooks_inside_the_model_are_called_at_every_batch() -> None:
 def test_what_cannot_be_captured_runs_as_ever_and_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Waiting(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            x.sum().item()
-            return x
+    class Waiting(ResidualNorm):
+        def forward(self, hidden: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            hidden.sum().item()
+            return super().forward(hidden, added)
 
     model, plain = new_model(n_layers=2), new_model(n_layers=2)
-    model.blocks.final_norm = nn.Sequential(model.blocks.final_norm, Waiting())
+    model.blocks.final_norm = Waiting(64).to(GPU)
     graphed(model)
     with caplog.at_level(logging.WARNING):
         losses = trained(model, steps=6)[0]

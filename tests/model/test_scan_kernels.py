@@ -159,7 +159,7 @@ def test_a_mixer_of_kernels_is_the_plain_mixer(interpreted) -> None:
 def test_the_losses_of_a_model_of_kernels_are_those_of_the_plain_model(
     interpreted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heads_module, "_has_kernel", heads_module._has_kernel)  # put back after
+    monkeypatch.setattr(heads_module, "has_kernels", heads_module.has_kernels)  # put back after
     expected = model_losses("torch")
     assert expected["losses"].shape == (2, 4) and (expected["losses"] == 0).sum() == 1
     assert_close(interpreted["model"], expected, 1e-5)
@@ -200,8 +200,9 @@ def test_every_kernel_compiles_without_a_gpu(architecture: int) -> None:
             assert 0 < registers <= 255 and spilled <= 1400, f"{name} spills {spilled} bytes"
         else:
             assert spilled == 0, f"{name} spills {spilled} bytes of registers"
-            # With more registers a multiprocessor would hold fewer than 16 warps.
-            assert 0 < registers <= 128, f"{name} takes {registers} registers"
+            # With more registers a multiprocessor would hold fewer than 16 warps, or 24.
+            most = 80 if name == "norm_forward_kernel" else 128
+            assert 0 < registers <= most, f"{name} takes {registers} registers"
 
 
 @needs_triton

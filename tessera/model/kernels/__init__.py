@@ -1,9 +1,10 @@
 """The model's own kernels in Triton, made for short games in large batches.
 
-``scan_forward``, ``scan_backward``, ``convolution`` and ``losses`` are what runs on the GPU,
-``arithmetic`` and ``rows`` are what they share. ``scan_launch``, ``convolution_launch``,
-``mixing_operator`` and ``losses_operator`` start them, as operators of torch that ``operators``
-makes. ``step`` takes one token of many games. Beside them stand the plain forms,
-``tessera.model.scans.selective``, ``tessera.model.convolution`` and ``tessera.model.heads``.
+``scan_forward``, ``scan_backward``, ``convolution``, ``norm`` and ``losses`` are what runs on the
+GPU, ``arithmetic`` and ``rows`` are what they share. ``scan_launch``, ``convolution_launch``,
+``mixing_operator``, ``norm_operator`` and ``losses_operator`` start them, as operators of torch
+that ``operators`` makes. ``step`` takes one token of many games. Beside them stand the plain forms,
+``tessera.model.scans.selective``, ``tessera.model.convolution``, ``tessera.model.norm`` and
+``tessera.model.heads``.
 None of these modules is imported before a device asks for it, because Triton may be missing.
 """
