@@ -157,7 +157,8 @@ class TrainingCheckpoint(Checkpoint):
             failure = str(error)
             # Only the first process writes; the others are waiting for it.
             trainer.strategy.barrier()
-        failure = trainer.strategy.broadcast(failure)
+        with owned("checkpoint"):
+            failure = trainer.strategy.broadcast(failure)
         if failure is not None:
             how = f"go on with --ckpt_path {self.path}" if self.path.exists() else "start again"
             raise SaveError(_once(trainer, f"{failure}. Mend that, then {how}."))

@@ -78,5 +78,15 @@ class _WithoutSIGTERM(_SignalConnector):
 
 
 def keep_signals(trainer: Trainer) -> None:
-    """Have the trainer leave SIGTERM to whoever has it; there is no public way to say so."""
+    """Have the trainer leave SIGTERM to whoever has it; there is no public way to say so.
+
+    Before every batch it would also ask the first process whether it has had one, and wait for its
+    GPU each time; ``Interruption`` asks all of them, and seldom.
+    """
     trainer._signal_connector = _WithoutSIGTERM(trainer)
+    loop = trainer.fit_loop.epoch_loop
+    loop._broadcast_sigterm_tensor = _ask_nobody  # type: ignore[method-assign]
+
+
+def _ask_nobody() -> None:
+    """Takes the place of the question."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -16,7 +17,10 @@ from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
 from tessera.training.metrics import NextMoveMetrics
 from tessera.training.optimizer import GraphedAdamW
+from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned, to_host
+
+_logger = logging.getLogger(__name__)
 
 FIGURES = ("loss", "floor_nats", "excess_nats")
 _ALLOWED = {
@@ -152,8 +156,16 @@ class TesseraModule(LightningModule):
             settings = getattr(getattr(self.trainer, "datamodule", None), "settings", None)
             # Windows are all of one length, whole games of any.
             self.model.compile_training(getattr(settings, "context", None) is not None)
-        if self._is_to_be_graphed and self.device.type == "cuda" and self.trainer.world_size == 1:
+        if self._is_to_be_graphed and self.device.type == "cuda":
+            self._graph_training()
+
+    def _graph_training(self) -> None:
+        strategy = self.trainer.strategy
+        if allows_graphs(strategy):
             self.model.graph_training()
+        elif self.trainer.is_global_zero:
+            name = type(strategy).__name__
+            _logger.warning("training steps are launched one kernel at a time with %s", name)
 
     def on_train_batch_start(self, batch: GameBatch, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""
@@ -249,7 +261,8 @@ class TesseraModule(LightningModule):
             logged = {f"{group}/{name}": value for name, value in values.items()}
             if self.trainer.state.fn == "fit":
                 logged["step"] = torch.tensor(float(self.trainer.global_step))
-            if self.trainer.world_size > 1:
+            strategy = self.trainer.strategy
+            if self.trainer.world_size > 1 and not isinstance(strategy, GradientAveraging):
                 # Lightning averages over the processes, which their GPUs do.
                 logged = {name: value.to(self.device) for name, value in logged.items()}
             # The same on all processes already; Lightning wants to be told, or it warns.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
+
+from tessera.transfers import owned
 
 
 class StreamTrainer(Trainer):
@@ -40,3 +44,32 @@ class StreamTrainer(Trainer):
             devices=devices,
             **others,
         )
+        for place, callback in enumerate(self.callbacks):
+            if type(callback) is Timer:
+                self.callbacks[place] = SharedTimer.of(callback)
+
+
+class SharedTimer(Timer):
+    """Lightning's time limit, for several processes too, which ask the first one's clock for it.
+
+    That costs a wait for the GPU, so they do it every ``log_every_n_steps`` and not at each step.
+    """
+
+    @classmethod
+    def of(cls, timer: Timer) -> SharedTimer:
+        """With another timer's settings."""
+        seconds = timer._duration
+        duration = None if seconds is None else timedelta(seconds=seconds)
+        return cls(duration, timer._interval, timer._verbose)
+
+    @property
+    def state_key(self) -> str:
+        """In checkpoints it is Lightning's."""
+        return Timer.__qualname__
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop the run if the time is over."""
+        log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.world_size == 1 or trainer.global_step % log_every == 0:
+            with owned("max_time"):
+                super().on_train_batch_end(trainer, *args, **kwargs)

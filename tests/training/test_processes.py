@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
-import os
+import json
 import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-ROOT = Path(__file__).parents[2]
+from tests.training.two_processes import LOOK, TORCHRUN, fit, weights
 
-
-def fit(name: str, devices: int, *options: str) -> subprocess.CompletedProcess[str]:
-    """A run with a process of its own, which starts the others."""
-    command = [sys.executable, "-m", "tessera", "fit", "--config", "small.yaml", *options]
-    command += ["--run_name", name, "--trainer.devices", str(devices)]
-    command += ["--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
-def weights(name: str, devices: int, *options: str) -> dict[str, Tensor]:
-    """What a run has learned."""
-    done = fit(name, devices, *options)
-    assert done.returncode == 0, done.stderr[-2000:]
-    saved = torch.load(f"checkpoints/{name}/version_0/last.ckpt", weights_only=True)
-    assert saved["global_step"] == int(options[1])
-    return saved["state_dict"]
+HARD = ["--trainer.accumulate_grad_batches", "2", "--trainer.gradient_clip_val", "0.02"]
 
 
 def test_two_processes_share_a_batch_and_resume_bit_for_bit(folder: Path) -> None:
-    whole = weights("whole", 2, "--trainer.max_steps", "6")
-    weights("halves", 2, "--trainer.max_steps", "3")
-    halves = weights("halves", 2, "--trainer.max_steps", "6", "--ckpt_path", "last")
+    whole = weights("whole", 2, "6")
+    weights("halves", 2, "3")
+    halves = weights("halves", 2, "6", "--ckpt_path", "last")
     assert all(torch.equal(weight, halves[name]) for name, weight in whole.items())
     # Each takes four sequences of a batch; in this stream none holds PAD, so the means are equal.
-    alone = weights("alone", 1, "--trainer.max_steps", "6", "--data.batch_size", "8")
+    alone = weights("alone", 1, "6", "--data.batch_size", "8")
     for name, weight in whole.items():
         torch.testing.assert_close(weight, alone[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_gradients_are_averaged_once_a_step_before_anybody_looks(folder: Path) -> None:
+    options = [*HARD, "--trainer.log_every_n_steps", "10", *LOOK]
+    options += ["--checkpoint_every_n_steps", "100", "--trainer.val_check_interval", "100"]
+    done = fit("watched", 2, "--trainer.max_steps", "6", *options)
+    assert done.returncode == 0 and done.stderr.startswith("step 6/6 "), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    ranks = [torch.load(f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    logs = [json.loads(Path(f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    first, second = ranks
+    assert all(torch.equal(weight, second["weights"][n]) for n, weight in first["weights"].items())
+    equal = [
+        all(map(torch.equal, *both)) for both in zip(*(r["backward"] for r in ranks), strict=True)
+    ]
+    assert equal == [False, True] * 6
+    assert len(first["step"]) == 6
+    for nth, gradients in enumerate(first["step"]):
+        assert all(map(torch.equal, gradients, first["backward"][2 * nth + 1]))
+        assert torch.stack([gradient.norm() for gradient in gradients]).norm() > 0.02
+    for log in logs:
+        assert log["strategy"] == "GradientAveraging"
+        # At the first step they also agree which parameters have gradients.
+        assert log["sent"] == {"2": ["allreduce_"] * 2} | {
+            str(batch): ["allreduce_"] for batch in (4, 6, 8, 10, 12)
+        }
+        assert set(log["copied"]) <= {"2"}
+    alone = weights("alone", 1, "6", *HARD, "--data.batch_size", "8")
+    for name, weight in first["weights"].items():
+        torch.testing.assert_close(weight, alone[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_torchrun_and_torchs_own_averaging_give_the_same_bits(folder: Path) -> None:
+    ours = weights("ours", 2, "6", *HARD)
+    by_torchrun = weights("torchrun", 2, "6", *HARD, launcher=TORCHRUN, strategy="ddp")
+    by_torch = weights("torch", 2, "6", *HARD, *LOOK, strategy="ddp_find_unused_parameters_true")
+    assert json.loads(Path("rank1.json").read_text())["strategy"] == "DDPStrategy"
+    for name, weight in ours.items():
+        assert torch.equal(weight, by_torchrun[name]) and torch.equal(weight, by_torch[name]), name
 
 
 def told(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -27,7 +27,7 @@ from tessera.commands.fit.options import add_command_options, add_run_options, o
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
 from tessera.commands.fit.run_settings import run_problems
-from tessera.commands.fit.trainer_settings import spent_limits
+from tessera.commands.fit.trainer_settings import has_several_processes, spent_limits
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
@@ -55,6 +55,7 @@ from tessera.training.run_folder import (
     run_of,
 )
 from tessera.training.run_lock import RunLock
+from tessera.training.strategy import GradientAveraging
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
 from tessera.training.trainer import StreamTrainer
@@ -199,6 +200,9 @@ class TesseraCLI(LightningCLI):
         plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins]
         config = {**settings, "plugins": [*filter(None, plugins), AtomicCheckpointIO()], **kwargs}
         config["profiler"] = settings.profiler or Unprofiled()
+        is_auto = settings.strategy == "auto" and has_several_processes(settings)
+        if is_auto or settings.strategy == "ddp":
+            config["strategy"] = GradientAveraging()
         callbacks: list[Any] = [] if settings.enable_progress_bar is False else [RunProgress()]
         if self.subcommand != "fit":
             self.save_config_callback = None
@@ -288,7 +292,8 @@ class TesseraCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say in the end where everything is."""
-        if self.run_folder is not None:
+        # Only the first process writes; of others, torchrun's, it may be unknown yet where to.
+        if self.run_folder is not None and self.trainer.is_global_zero:
             try:
                 open_folders(self.run_folder, isinstance(self.trainer.logger, GroupedLogger))
             except FolderError:

@@ -98,6 +98,20 @@ def trainer_problems(settings: Namespace, command: str) -> list[str]:
     return [f"trainer.{problem}" for problem in problems]
 
 
+def has_several_processes(settings: Namespace) -> bool:
+    """Whether settings that can be run make more than one process, each with its device."""
+    found = 0 if settings.accelerator == "cpu" else torch.cuda.device_count()
+    text, (is_list, given) = str(settings.devices), _named(settings.devices)
+    number = max(1, found) if text in ("auto", "-1") else len(given) if is_list else int(text)
+    return number * settings.num_nodes > 1
+
+
+def _named(devices: Any) -> tuple[bool, list[str]]:
+    """Whether devices are a list of their numbers, and the numbers."""
+    given = re.sub(r"\s", "", str(devices)).strip("[]").split(",")
+    return isinstance(devices, list) or "," in str(devices), given
+
+
 def _devices(settings: Namespace, command: str) -> Iterator[str]:
     found = torch.cuda.device_count()
     if settings.accelerator in ("gpu", "cuda") and not found:
@@ -106,8 +120,7 @@ def _devices(settings: Namespace, command: str) -> Iterator[str]:
     on_cpu = settings.accelerator == "cpu" or not found
     devices = settings.devices
     text = str(devices)
-    given = re.sub(r"\s", "", text).strip("[]").split(",")
-    is_list = isinstance(devices, list) or "," in text
+    is_list, given = _named(devices)
     number, wanted = 1 if on_cpu else found, ""
     if is_list and all(re.fullmatch(r"\d+", part) for part in given):
         number = len(given)
