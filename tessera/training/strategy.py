@@ -47,7 +47,7 @@ class GradientAveraging(DDPStrategy):
         self._weights, self._agreed, self._agreed_for = list(self.model.parameters()), [], []
 
     @contextmanager
-    def block_backward_sync(self) -> Iterator[None]:  # type: ignore[override]
+    def block_backward_sync(self) -> Iterator[None]:
         """Within it gradients stay this process's own, as more of them are to be added."""
         self._is_blocked = True
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 
 from tessera.transfers import owned
@@ -44,9 +44,10 @@ class StreamTrainer(Trainer):
             devices=devices,
             **others,
         )
-        for place, callback in enumerate(self.callbacks):
+        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
+        for place, callback in enumerate(callbacks):
             if type(callback) is Timer:
-                self.callbacks[place] = SharedTimer.of(callback)
+                callbacks[place] = SharedTimer.of(callback)
 
 
 class SharedTimer(Timer):
@@ -54,6 +55,8 @@ class SharedTimer(Timer):
 
     That costs a wait for the GPU, so they do it every ``log_every_n_steps`` and not at each step.
     """
+
+    _asked_at = 0
 
     @classmethod
     def of(cls, timer: Timer) -> SharedTimer:
@@ -70,6 +73,11 @@ class SharedTimer(Timer):
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop the run if the time is over."""
         log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.world_size == 1 or trainer.global_step % log_every == 0:
-            with owned("max_time"):
-                super().on_train_batch_end(trainer, *args, **kwargs)
+        if trainer.world_size > 1:
+            step = trainer.global_step
+            # Until a step is whole the step before it is the newest one.
+            if step % log_every or step == self._asked_at:
+                return
+            self._asked_at = step
+        with owned("max_time"):
+            super().on_train_batch_end(trainer, *args, **kwargs)

@@ -28,6 +28,7 @@ def test_two_processes_share_a_batch_and_resume_bit_for_bit(folder: Path) -> Non
 
 def test_gradients_are_averaged_once_a_step_before_anybody_looks(folder: Path) -> None:
     options = [*HARD, "--trainer.log_every_n_steps", "10", *LOOK]
+    options += ["--trainer.max_time", "00:01:00:00"]
     options += ["--checkpoint_every_n_steps", "100", "--trainer.val_check_interval", "100"]
     done = fit("watched", 2, "--trainer.max_steps", "6", *options)
     assert done.returncode == 0 and done.stderr.startswith("step 6/6 "), done.stderr
@@ -63,6 +64,16 @@ def test_torchrun_and_torchs_own_averaging_give_the_same_bits(folder: Path) -> N
     assert json.loads(Path("rank1.json").read_text())["strategy"] == "DDPStrategy"
     for name, weight in ours.items():
         assert torch.equal(weight, by_torchrun[name]) and torch.equal(weight, by_torch[name]), name
+
+
+@pytest.mark.slow
+def test_a_time_limit_ends_both_processes_at_the_same_step(folder: Path) -> None:
+    options = ["--trainer.max_steps", "100000", "--trainer.log_every_n_steps", "5"]
+    options += ["--trainer.val_check_interval", "100000", "--trainer.max_time", "00:00:00:03"]
+    done = fit("limited", 2, *options, "--trainer.logger", "false")
+    assert done.returncode == 0, done.stderr[-2000:]
+    saved = torch.load("checkpoints/limited/version_0/last.ckpt", weights_only=True)
+    assert 0 < saved["global_step"] < 100000 and saved["global_step"] % 5 == 0
 
 
 def told(done: subprocess.CompletedProcess[str]) -> list[str]:
