@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import Trainer
 
-from tessera.transfers import owned
+from tessera.training.shared_clock import share_clock
 
 
 class StreamTrainer(Trainer):
@@ -44,40 +42,5 @@ class StreamTrainer(Trainer):
             devices=devices,
             **others,
         )
-        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
-        for place, callback in enumerate(callbacks):
-            if type(callback) is Timer:
-                callbacks[place] = SharedTimer.of(callback)
-
-
-class SharedTimer(Timer):
-    """Lightning's time limit, for several processes too, which ask the first one's clock for it.
-
-    That costs a wait for the GPU, so they do it every ``log_every_n_steps`` and not at each step.
-    """
-
-    _asked_at = 0
-
-    @classmethod
-    def of(cls, timer: Timer) -> SharedTimer:
-        """With another timer's settings."""
-        seconds = timer._duration
-        duration = None if seconds is None else timedelta(seconds=seconds)
-        return cls(duration, timer._interval, timer._verbose)
-
-    @property
-    def state_key(self) -> str:
-        """In checkpoints it is Lightning's."""
-        return Timer.__qualname__
-
-    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop the run if the time is over."""
-        log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.world_size > 1:
-            step = trainer.global_step
-            # Until a step is whole the step before it is the newest one.
-            if step % log_every or step == self._asked_at:
-                return
-            self._asked_at = step
-        with owned("max_time"):
-            super().on_train_batch_end(trainer, *args, **kwargs)
+        if self.world_size > 1:
+            share_clock(self)
