@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from tessera.commands.fit.trainer_settings import has_several_processes
+from tessera.training.module import TesseraModule
 from tessera.training.shared_clock import SharedTimer
 from tessera.training.strategy import GradientAveraging, allows_graphs
 
@@ -24,7 +26,6 @@ PROGRAM = """
 import sys, torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
-from tessera.training.shared_clock import SharedTimer
 from tessera.training.strategy import GradientAveraging
 
 class Parts(LightningModule):
@@ -131,6 +132,22 @@ def test_gpus_are_counted_by_their_names(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_only_where_nobody_listens_to_gradients_steps_are_replayed() -> None:
     assert allows_graphs(GradientAveraging()) and allows_graphs(SingleDeviceStrategy("cpu"))
     assert not allows_graphs(DDPStrategy())
+
+
+@pytest.mark.parametrize(("is_first", "num_lines"), [(True, 1), (False, 0)])
+def test_the_first_process_says_once_that_steps_are_not_replayed(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_first: bool,
+    num_lines: int,
+) -> None:
+    trainer = SimpleNamespace(strategy=DDPStrategy(), is_global_zero=is_first)
+    monkeypatch.setattr(TesseraModule, "trainer", trainer)
+    module = TesseraModule(vocab_size=12, d_model=4)
+    module._graph_training()
+    assert module.model._graphs is None
+    said = ["training steps are launched one kernel at a time with DDPStrategy"] * num_lines
+    assert caplog.messages == said
 
 
 def test_a_time_limit_keeps_its_settings_and_its_name_in_checkpoints() -> None:
