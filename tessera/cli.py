@@ -71,9 +71,11 @@ def _run(arguments: Sequence[str]) -> int:
     # Faults of a file are found before Lightning is loaded, which takes seconds.
     if module == _LIGHTNING:
         from tessera.commands.fit.config_file import config_problems
+        from tessera.commands.light_metrics import load_metrics_lightly
 
         if problems := config_problems(arguments):
             return say("\n".join(problems), 2)
+        load_metrics_lightly()
     run = importlib.import_module(f"tessera.commands.{module}").main
     try:
         code: int = run(arguments if module == _LIGHTNING else arguments[1:])

@@ -59,6 +59,9 @@ def measure(device: torch.device, seed: int, scale: Scale) -> Report:
     # Here, so that a wrong argument is found before torch and Lightning are loaded.
     import torch
 
+    from tessera.commands.light_metrics import load_metrics_lightly
+
+    load_metrics_lightly()
     from tessera.commands.check import criteria
     from tessera.commands.check.engine_trial import play_whole_games
     from tessera.commands.check.long_games_trial import new_model, play_long_games
