@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "setting_errors": set(),
     "vocabulary": {"setting_errors"},
     "accelerator": set(),
+    "compiling": {"accelerator"},
     "stopwatch": set(),
     "transfers": {"stopwatch"},
     "go": {"vocabulary", "setting_errors", "accelerator", "transfers"},
@@ -37,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training": {
         "accelerator",
+        "compiling",
         "setting_errors",
         "vocabulary",
         "transfers",

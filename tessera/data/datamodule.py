@@ -159,6 +159,12 @@ class GameDataModule(LightningDataModule):
         self._train_stream = stream
         return _loader(stream)
 
+    def launch_games(self) -> None:
+        """Launch the kernel that plays a chunk of the training games; keep nothing of it."""
+        played, _ = self._parts()
+        if played is not None:
+            self._stream(TRAIN_NUMBERS, played).launch()
+
     def val_dataloader(self) -> DataLoader[GameBatch]:
         """The validation batches, with the tables that the module needs."""
         return self._held_out(VAL_NUMBERS, self.val_batches)

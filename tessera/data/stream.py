@@ -15,7 +15,7 @@ from tessera.data.chunk import Chunk
 from tessera.data.chunk_size import chunk_problem
 from tessera.data.settings import StreamSettings
 from tessera.go import GameRecord, play_games
-from tessera.go.backend import check_device
+from tessera.go.backend import check_device, resolve_backend
 from tessera.setting_errors import fits, whole_number
 from tessera.transfers import owned
 
@@ -158,9 +158,19 @@ class GameStream(IterableDataset[GameBatch]):
         with owned("games"):
             return self._play(number)
 
+    def launch(self) -> None:
+        """Launch the kernel that a chunk's games are played by, if there is one; keep nothing."""
+        if resolve_backend(self.settings.backend, self.device) == "triton":
+            self._games(0, trim=False)
+
     def _play(self, number: int) -> Chunk:
+        # On a GPU the host would have to wait for the games' lengths.
+        trim = self.device.type != "cuda" and self.settings.context is None
+        return self._cut(self._games(number, trim))
+
+    def _games(self, number: int, trim: bool) -> GameRecord:
         settings = self.settings
-        record = play_games(
+        return play_games(
             settings.player,
             self.numbers(number),
             seed=settings.seed,
@@ -169,10 +179,8 @@ class GameStream(IterableDataset[GameBatch]):
             device=self.device,
             backend=settings.backend,
             needs=self.needs,
-            # The host would have to wait for the games' lengths.
-            trim=self.device.type != "cuda" and settings.context is None,
+            trim=trim,
         )
-        return self._cut(record)
 
     def _cut(self, record: GameRecord) -> Chunk:
         settings = self.settings

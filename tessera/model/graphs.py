@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -20,6 +20,17 @@ _MOST_STEPS = 64  # captured; each takes some MiB beside the memory that all sha
 
 # Losses of tokens and targets, and what a watcher may see.
 Run: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Seen]]
+
+
+def is_hooked(modules: Iterable[nn.Module], weights: Iterable[nn.Parameter]) -> bool:
+    """Whether somebody wants to be called when one of these runs or has its gradient."""
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        for module in modules
+    ) or any(weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in weights)
 
 
 class TrainingGraphs:
@@ -98,16 +109,7 @@ class TrainingGraphs:
 
     def _is_hooked(self) -> bool:
         """Whether something inside the model wants to be called that a replay would not call."""
-        return any(
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-            for module in self._inside
-        ) or any(
-            weight._backward_hooks or weight._post_accumulate_grad_hooks
-            for weight in self._weights.values()
-        )
+        return is_hooked(self._inside, self._weights.values())
 
     def _capture(self, tokens: Tensor, targets: Tensor) -> _Step:
         step = _Step(tokens.clone(), targets.clone())

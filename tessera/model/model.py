@@ -23,7 +23,7 @@ from tessera.model.contract import (
     check_tokens,
 )
 from tessera.model.embeddings import Embedding
-from tessera.model.graphs import TrainingGraphs
+from tessera.model.graphs import TrainingGraphs, is_hooked
 from tessera.model.heads import Head
 from tessera.model.settings import ModelSettings
 from tessera.model.state import ModelState, StateTemplate, Watched
@@ -136,6 +136,24 @@ class GameModel(nn.Module):
         as they are. On a CUDA device only; the model's memory is needed once more.
         """
         self._graphs = TrainingGraphs(self, self._score)
+
+    def launch_training(self, tokens: Tensor, targets: Tensor) -> None:
+        """Launch what one step of training launches, forward and backward, and keep nothing of it.
+
+        Nothing happens if anything but this program's own kernels might run, or a hook be called.
+
+        Args:
+            tokens, targets: as for ``forward``.
+        """
+        watchers = (self, self.watched)  # which are not called
+        inside = [module for module in self.modules() if module not in watchers]
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        is_own = self.can_be_compiled() and not self.settings.own_parts()
+        if self._compiled is not None or not is_own or is_hooked(inside, weights):
+            return
+        losses, _ = self._score(tokens, targets)
+        with torch.autocast("cuda", enabled=False):
+            torch.autograd.grad(losses.sum(), weights, allow_unused=True)
 
     def can_be_compiled(self) -> bool:
         """Whether every layer gains by ``compile_training`` where the parameters are."""

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tessera.go import Rules
 from tessera.monitor.actions import Action, Actions
 from tessera.monitor.alerts import Alert, AlertRule
 from tessera.monitor.copies import Copy
+from tessera.monitor.game import GameProbe
 from tessera.monitor.metrics import METRICS
 from tessera.monitor.schedule import Schedule
 from tessera.monitor.sinks import Sinks
@@ -130,6 +132,11 @@ class TesseraMonitor(Callback):
     def num_profiled_steps(self) -> int:
         """Steps in which all copies were recorded."""
         return 0 if self._station is None else self._station.windows.num_steps
+
+    def launch_games(self, device: torch.device) -> None:
+        """Launch the kernels that its own games will be played by; keep nothing of it."""
+        if self.enabled and self.board_size is not None:
+            GameProbe(self.board_size, self.rules, device).warm_up()
 
     # What the trainer calls.
 

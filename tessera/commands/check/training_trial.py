@@ -29,6 +29,7 @@ from tessera.data import GameDataModule
 from tessera.monitor import TesseraMonitor
 from tessera.training import TesseraModule
 from tessera.training.interruption import keep_signals
+from tessera.training.kernels import KernelsTogether
 from tessera.transfers import to_host
 from tessera.vocabulary import num_tokens
 
@@ -126,7 +127,7 @@ def train(settings: TrainingSettings, device: torch.device, seed: int, tell: Tel
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 default_root_dir=folder,
-                callbacks=[watch, monitor],
+                callbacks=[KernelsTogether(), watch, monitor],
             )
             keep_signals(trainer)
             trainer.fit(module, datamodule=data)

@@ -40,6 +40,7 @@ from tessera.training.checkpoint_content import check_content
 from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import keep_signals
+from tessera.training.kernels import KernelsTogether
 from tessera.training.module import TesseraModule
 from tessera.training.processes import EndedTogether
 from tessera.training.progress import RunProgress
@@ -212,7 +213,7 @@ class TesseraCLI(LightningCLI):
         if not settings.fast_dev_run:
             self.run_folder = self._open_run()
         # The others wait for the GPU where they log; what the monitor does before is hidden by it.
-        callbacks = [*self._monitor(), *callbacks, Throughput()]
+        callbacks = [KernelsTogether(), *self._monitor(), *callbacks, Throughput()]
         callbacks.append(GamePicture(self._setting("picture_every_n_validations")))
         config["logger"] = self._logger(settings)
         if self.run_folder is None:
