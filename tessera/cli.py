@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tessera.commands.console import opened_console
-from tessera.commands.ending import ended_by, in_words, say
+from tessera.commands.console import opened_console, waiting_for
+from tessera.commands.ending import ended_by, in_words, is_first_process, say
 from tessera.commands.one_line import one_line
 from tessera.signals import Stopped, StopSignals
 
@@ -22,6 +22,7 @@ _COMMANDS = {
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
     "bench": ("bench.command", "measure the speed of the engine, of self-play and of training"),
 }
+_ANSWERED = {"-h", "--help", "--print_config"}  # options that ask for no run
 _LIGHTNING = "fit.command"  # of several commands, so it is given the command's name as well
 
 
@@ -75,6 +76,9 @@ def _run(arguments: Sequence[str]) -> int:
 
         if problems := config_problems(arguments):
             return say("\n".join(problems), 2)
+        options = {argument.partition("=")[0] for argument in arguments}
+        if is_first_process() and not options & _ANSWERED:
+            waiting_for("loading torch and Lightning")
         load_metrics_lightly()
     run = importlib.import_module(f"tessera.commands.{module}").main
     try:

@@ -24,6 +24,36 @@ class OutputLost(BaseException):
         self.has_no_reader = fault.errno == errno.EPIPE
 
 
+class _WaitingLine:
+    """A line on a terminal that the next thing written to it takes the place of.
+
+    Args:
+        stream: standard error; if it is no terminal, nothing is ever written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._width = stream, 0
+
+    def show(self, text: str) -> None:
+        """Write the line, in place of one that is there; of no text, only remove that one."""
+        self.remove()
+        with contextlib.suppress(OSError, ValueError):
+            if text and self._stream.isatty():
+                self._write(f"{text} ...")
+                self._width = len(text) + 4
+
+    def remove(self) -> None:
+        """Leave an empty line, if this one is there."""
+        if self._width:
+            with contextlib.suppress(OSError, ValueError):
+                self._write(f"\r{' ' * self._width}\r")
+            self._width = 0
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
 class Stream:
     """Standard output or standard error; letters that it has no code for become escapes.
 
@@ -33,6 +63,7 @@ class Stream:
 
     Args:
         stream: what is written to.
+        waiting: makes room for it on the terminal.
         fault: why nothing can be written from the beginning, if so.
 
     Attributes:
@@ -41,7 +72,14 @@ class Stream:
         is_missed: whether the other stream is told if that happens.
     """
 
-    def __init__(self, stream: TextIO, is_error: bool, fault: OSError | None = None) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        is_error: bool,
+        waiting: _WaitingLine,
+        fault: OSError | None = None,
+    ) -> None:
+        self.waiting = waiting
         self.fault, self.is_optional, self.is_missed = fault, False, False
         self._stream, self._is_error = stream, is_error
 
@@ -50,6 +88,7 @@ class Stream:
         if self.fault is not None:
             self._lose(self.fault)
             return len(text)
+        self.waiting.remove()
         try:
             self._stream.write(text)
         except UnicodeEncodeError as error:
@@ -101,19 +140,31 @@ def opened_console() -> Iterator[None]:
     _fill_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
     with open(os.devnull, "r+", encoding="utf-8") as nowhere:
+        waiting = _WaitingLine(sys.stderr or nowhere)
         output, errors = (
-            Stream(nowhere, is_error, _closed()) if stream is None else Stream(stream, is_error)
+            Stream(stream or nowhere, is_error, waiting, None if stream else _closed())
             for stream, is_error in ((sys.stdout, False), (sys.stderr, True))
         )
         sys.stdin, sys.stdout, sys.stderr = sys.stdin or nowhere, output, errors
         try:
             yield
         finally:
+            waiting.remove()
             go_on_without_console(silently=True)  # whoever still holds one of them
             sys.stdin, sys.stdout, sys.stderr = before
             for stream in (output, errors):
                 stream.flush()
                 stream.drop()
+
+
+def waiting_for(what: str) -> None:
+    """Say on a terminal what is being waited for, until anything else is written to it.
+
+    Args:
+        what: empty if nothing is.
+    """
+    if isinstance(sys.stderr, Stream):
+        sys.stderr.waiting.show(what)
 
 
 def go_on_without_console(silently: bool = False) -> None:

@@ -31,9 +31,7 @@ def ended_by(error: BaseException) -> int | None:
         error = Stopped(signal.SIGINT)
     if isinstance(error, Stopped):
         code = 128 + error.number
-        # Of all processes that train one model the first one speaks to people.
-        rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
-        return say(f"{error}.", code) if rank == "0" else code
+        return say(f"{error}.", code) if is_first_process() else code
     if isinstance(error, OutputLost):
         return 128 + signal.SIGPIPE if error.has_no_reader else say(str(error), 1)
     fault = machine_fault(error)
@@ -60,3 +58,9 @@ def in_words(error: OSError) -> str:
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     named = isinstance(error.filename, str | bytes)
     return f"{os.fsdecode(error.filename)}: {reason}" if named else reason
+
+
+def is_first_process() -> bool:
+    """Whether this is the process, of all that train one model, that speaks to people."""
+    rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
+    return rank == "0"

@@ -43,6 +43,8 @@ class RunProgress(ProgressBar):
         """Open the bar where the run stands."""
         total = trainer.max_steps if trainer.max_steps > 0 else None
         self._open("training", total, trainer.global_step)
+        if self._bar is not None and pl_module.device.type == "cuda":
+            self._bar.set_postfix_str("compiling kernels")  # the first step does
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -86,14 +88,16 @@ class RunProgress(ProgressBar):
     def _open(self, what: str, total: int | None, done: int = 0) -> None:
         self._close()
         if self._enabled:
+            # A terminal that does not know its size says 0, and tqdm would show nothing.
+            size = shutil.get_terminal_size((100, 24))
             self._bar = tqdm(
                 total=total,
                 initial=done,
                 desc=what,
                 file=sys.stderr,
                 disable=None,  # where it is not a terminal
-                # A terminal that does not know its width says 0; this makes it 100.
-                ncols=shutil.get_terminal_size((100, 24)).columns,
+                ncols=size.columns,
+                nrows=size.lines,
                 mininterval=_REFRESH_S,
                 bar_format=_BAR,
             )

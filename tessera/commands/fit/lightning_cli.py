@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tessera.accelerator import is_out_of_memory
-from tessera.commands.console import go_on_without_console
+from tessera.commands.console import go_on_without_console, waiting_for
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
 from tessera.commands.fit.measurement import Measurement, json_problems, tell
@@ -183,6 +183,8 @@ class TesseraCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything."""
+        if _rank() == 0:
+            waiting_for("building the model and the trainer")
         try:
             super().instantiate_classes()
         except (OSError, MemoryError, SettingError):
@@ -301,6 +303,8 @@ class TesseraCLI(LightningCLI):
                 self._discard_run()
                 raise
         go_on_without_console()
+        has_bar = self.trainer.progress_bar_callback is not None and self.trainer.is_global_zero
+        waiting_for("playing the first games" if has_bar else "")
         try:
             self.trainer.fit(**kwargs)
         except BaseException as error:
