@@ -85,15 +85,47 @@ assert knobs.runtime.jit_cache_hook is fault
 """
 
 
+TRAINING = """
+from triton import knobs
+
+early, late = [], []
+
+def note(*, fn, is_manual_warmup, **_):
+    (early if is_manual_warmup else late).append(fn.name)
+
+knobs.runtime.jit_post_compile_hook = note
+from tessera.cli import main
+
+options = ("--trainer.max_steps=3", "--trainer.val_check_interval=100")
+assert main(["fit", "--config", "small.yaml", *options]) == 0
+print(*sorted(early))
+print(*sorted(late))
+"""
+
+
+def run(program: str, repository: Path, cache: Path) -> str:
+    """What a program prints that finds no kernel compiled."""
+    environment = {**os.environ, "PYTHONPATH": str(repository), "TRITON_CACHE_DIR": str(cache)}
+    environment.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize("program", [GAMES, MODEL, FAULTS])
 def test_what_is_compiled_is_what_is_launched(
     program: str, repository: Path, tmp_path: Path
 ) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(repository), "TRITON_CACHE_DIR": str(tmp_path)}
-    environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-W", "ignore", "-c", BEGINNING + program]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
+    run(BEGINNING + program, repository, tmp_path)
+
+
+@pytest.mark.gpu
+def test_a_training_compiles_nothing_at_a_launch(folder: Path, repository: Path) -> None:
+    early, late = run(TRAINING, repository, folder / "cache").splitlines()[-2:]
+    assert not late
+    assert {"play_games_kernel", "legal_kernel", "play_kernel"} <= set(early.split())
+    assert {"scan_forward_kernel", "scan_backward_kernel"} <= set(early.split())
 
 
 def test_without_a_gpu_nothing_is_called() -> None:
