@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "play": {"accelerator", "setting_errors", "vocabulary", "transfers", "go", "model", "data"},
     "commands": {
         "accelerator",
+        "compiling",
         "setting_errors",
         "vocabulary",
         "transfers",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from tessera.commands.check.trials import PlayedBatch, Scale, Tell, described
+from tessera.compiling import compile_together
 from tessera.go import GameRecord, GPUGoEngine, play_games
 from tessera.go.backend import resolve_backend
 from tessera.go.randomness import ZOBRIST, random_words
@@ -23,13 +26,17 @@ def play_whole_games(
     """
     batches, backend = [], resolve_backend("auto", device)
     size, num_games = scale.board_size, scale.whole_games
+    play = partial(play_games, seed=seed, board_size=size, device=device)
+    if backend == "triton":
+        first = range(num_games)
+        compile_together(device, *(partial(play, player, first, trim=False) for player in _PLAYERS))
     for batch in range(scale.num_batches):
         player = _PLAYERS[batch % len(_PLAYERS)]
         name = f"batch {batch + 1} ({player}, {backend})"
         numbers = range(batch * num_games, (batch + 1) * num_games)
         plies, faults = 0, []
         try:
-            record = play_games(player, numbers, seed=seed, board_size=size, device=device)
+            record = play(player, numbers)
             plies = int(record.lengths.sum())
             faults = record_faults(record)
         except Exception as error:  # whatever it is, it is this batch's fault and no other's
