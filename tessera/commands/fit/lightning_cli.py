@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tessera.accelerator import is_out_of_memory
 from tessera.commands.console import go_on_without_console, waiting_for
+from tessera.commands.ending import is_first_process
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
 from tessera.commands.fit.measurement import Measurement, json_problems, tell
@@ -183,7 +184,7 @@ class TesseraCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything."""
-        if _rank() == 0:
+        if is_first_process():
             waiting_for("building the model and the trainer")
         try:
             super().instantiate_classes()
