@@ -48,6 +48,7 @@ def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> Non
     torch.cuda.synchronize()
 
 
+@pytest.mark.slow  # by itself: others on the same GPU would be measured with it
 def test_playing_games_adds_less_than_two_per_cent_to_a_step() -> None:
     device = torch.device("cuda")
     tokens = torch.randint(361, (512, 65), device=device)

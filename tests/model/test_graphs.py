@@ -186,17 +186,18 @@ def test_what_cannot_be_captured_runs_as_ever_and_is_said_once(
 def test_a_part_that_keeps_a_parameter_to_itself_is_not_captured(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Keeping(nn.Module):
+    class Keeping(ResidualNorm):
         def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(64, device=GPU))
+            super().__init__(64)
+            self.scale = nn.Parameter(torch.ones(64))
             self.kept = [self.scale]
 
-        def forward(self, x: Tensor) -> Tensor:
-            return x * self.kept[0]
+        def forward(self, hidden: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            total, normed = super().forward(hidden, added)
+            return total, normed * self.kept[0]
 
     model = new_model(n_layers=2)
-    model.blocks.final_norm = nn.Sequential(model.blocks.final_norm, Keeping())
+    model.blocks.final_norm = Keeping().to(GPU)
     graphed(model)
     with caplog.at_level(logging.WARNING):
         for step in (1, 2, 4):
