@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import torch
@@ -250,8 +251,12 @@ class Capture(torch.cuda.graph):
         torch.clear_autocast_cache()
         try:
             super().__exit__(*error)
-        finally:  # torch stays in the stream of a capture that failed
+        except RuntimeError:
+            # Of a capture that failed torch keeps the stream, and goes on filling its memory.
             torch.cuda.set_stream(self._before)
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(self._before.device_index, self.cuda_graph.pool())
+            raise
 
 
 def cause(error: BaseException) -> str:
