@@ -17,6 +17,7 @@ from tessera.model.block import Seen
 from tessera.model.state import Watched
 
 _logger = logging.getLogger(__name__)
+_ALIGNMENT = 512  # bytes, of whatever torch allocates
 _MOST_STEPS = 64  # captured; each takes some MiB beside the memory that all share
 
 # Losses of tokens and targets, and what a watcher may see.
@@ -75,10 +76,10 @@ class TrainingGraphs:
         """What ``run`` returns for tokens and targets (B, L) int64."""
         if not self._is_possible or self._is_under_way() or self._is_hooked():
             return self._run(tokens, targets)
-        places = [weight.data_ptr() for weight in self._weights.values()]
-        if places != self._places:  # the model was moved, or this is the beginning
-            self._places, self._gradients = places, []
+        if self._found_places() != self._places:  # the model was moved, or this is the beginning
             self._steps.clear()
+            self._gradients = self._new_gradients()
+            self._places = self._found_places()
         kind = (tokens.shape, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
         step = self._steps.get(kind) or self._captured(kind, tokens, targets)
         if step is None:
@@ -103,6 +104,10 @@ class TrainingGraphs:
             _logger.warning("training steps are launched one kernel at a time: %s", cause(error))
         return self._steps.get(kind)
 
+    def _found_places(self) -> list[int]:
+        """Where the weights lie, and the memory of their gradients, which moves with them."""
+        return [tensor.data_ptr() for tensor in (*self._weights.values(), *self._gradients)]
+
     def _is_under_way(self) -> bool:
         """Whether a batch was replayed whose backward pass may still come."""
         ticket = None if self._newest is None else self._newest()
@@ -123,7 +128,7 @@ class TrainingGraphs:
             with Capture(step.forward, self._pool):
                 step.losses, step.seen = self._run(step.tokens, step.targets)
             step.gradient = torch.empty_like(step.losses)
-            places = list(zip(self._weights.values(), self._own_gradients(), strict=True))
+            places = list(zip(self._weights.values(), self._gradients, strict=True))
             with Capture(step.backward, self._pool):
                 found = _gradients(step.losses, list(others.values()), step.gradient)
                 # One that the losses do not depend on goes without, as it would.
@@ -139,8 +144,9 @@ class TrainingGraphs:
 
     def _warm_up(self, step: _Step, others: list[Tensor]) -> None:
         """Compile what a capture cannot, and see that gradients come to the other names."""
+        before = torch.cuda.current_stream()
         with torch.cuda.stream(torch.cuda.Stream(step.tokens.device)):
-            torch.cuda.current_stream().wait_stream(torch.cuda.default_stream())
+            torch.cuda.current_stream().wait_stream(before)
             losses, _ = self._run(step.tokens, step.targets)
             weights = list(self._weights.values())
             found = _gradients(losses, [*others, *weights], torch.ones_like(losses))
@@ -148,19 +154,19 @@ class TrainingGraphs:
         if any(gradient is not None for gradient in found[len(others) :]):
             raise RuntimeError("a part holds a parameter elsewhere than in its attributes")
 
-    def _own_gradients(self) -> list[Tensor]:
+    def _new_gradients(self) -> list[Tensor]:
         """Memory for the gradient of every parameter, in one piece for each dtype."""
-        if not self._gradients:
-            weights = list(self._weights.values())
-            by_weight: dict[int, Tensor] = {}
-            for dtype in {weight.dtype for weight in weights}:
-                own = [weight for weight in weights if weight.dtype == dtype]
-                sizes = [weight.numel() for weight in own]
-                whole = torch.zeros(sum(sizes), dtype=dtype, device=own[0].device)
-                for weight, piece in zip(own, whole.split(sizes), strict=True):
-                    by_weight[id(weight)] = piece.view_as(weight)
-            self._gradients = [by_weight[id(weight)] for weight in weights]
-        return self._gradients
+        weights = list(self._weights.values())
+        by_weight: dict[int, Tensor] = {}
+        for dtype in {weight.dtype for weight in weights}:
+            own = [weight for weight in weights if weight.dtype == dtype]
+            # Each begins where torch would let it: elsewhere kernels add in another order.
+            step = _ALIGNMENT // dtype.itemsize
+            sizes = [-(-weight.numel() // step) * step for weight in own]
+            whole = torch.zeros(sum(sizes), dtype=dtype, device=own[0].device)
+            for weight, piece in zip(own, whole.split(sizes), strict=True):
+                by_weight[id(weight)] = piece[: weight.numel()].view_as(weight)
+        return [by_weight[id(weight)] for weight in weights]
 
 
 class _Step:
@@ -239,7 +245,8 @@ class Capture(torch.cuda.graph):
     """
 
     def __init__(self, graph: torch.cuda.CUDAGraph, pool: Any = None) -> None:
-        super().__init__(graph, pool=pool, capture_error_mode="thread_local")
+        self._own_pool = torch.cuda.graph_pool_handle() if pool is None else pool
+        super().__init__(graph, pool=self._own_pool, capture_error_mode="thread_local")
         self._before = torch.cuda.current_stream()
 
     def __enter__(self) -> None:
@@ -252,11 +259,18 @@ class Capture(torch.cuda.graph):
         try:
             super().__exit__(*error)
         except RuntimeError:
-            # Of a capture that failed torch keeps the stream, and goes on filling its memory.
             torch.cuda.set_stream(self._before)
-            with suppress(RuntimeError):
-                torch._C._cuda_endAllocateToPool(self._before.device_index, self.cuda_graph.pool())
+            _forget_capture(self._own_pool)
             raise
+
+
+def _forget_capture(pool: Any) -> None:
+    """Before 2.12 torch takes it that a capture that failed goes on."""
+    with suppress(RuntimeError):  # there is nothing to be ended
+        torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+    # Its random numbers, too, come out of a capture at the end of the next one.
+    with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        torch.zeros((), device="cuda")
 
 
 def cause(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from tessera.model.graphs import Capture, cause
 
 _logger = logging.getLogger(__name__)
+_MOST_CAPTURES = 8  # gradients that change their places again and again are not worth it
 
 
 class GraphedAdamW(torch.optim.AdamW):
@@ -38,12 +39,14 @@ class GraphedAdamW(torch.optim.AdamW):
         self._weights: list[nn.Parameter] = [w for group in groups for w in group["params"]]
         device = self._weights[0].device
         self._is_gpu = device.type == "cuda"
-        self._is_captured = is_captured and self._is_gpu
         self._lr = lr
-        self._lr_there = torch.tensor(lr, device=device)
+        self._lr_there = torch.tensor(lr, dtype=torch.float32, device=device)
         self.clip: tuple[float, str] | None = None
-        self._constants: tuple[Any, ...] = ()
+        self._constants: tuple[Any, ...] = ()  # of the newest update
+        # The captured one, and what it was captured with.
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._captured: tuple[Any, ...] = ()
+        self._captures_left = _MOST_CAPTURES if is_captured and self._is_gpu else 0
         # One kernel for all weights.
         super().__init__(groups, lr=self._lr_there if self._is_gpu else lr, fused=self._is_gpu)
         # It could unscale gradients itself, and Lightning would then refuse to clip them first.
@@ -63,19 +66,10 @@ class GraphedAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if not self._is_captured:
-            self._update()
-            return loss
-        constants = self._read_constants()
-        if constants != self._constants:
-            self._constants, self._graph = constants, None
-            self._update()
-            return loss
-        if self._graph is None:
-            self._capture()
-        if self._graph is None:
+        if not self._is_captured_now():
             self._update()
         else:
+            assert self._graph is not None
             self._graph.replay()
         return loss
 
@@ -87,9 +81,12 @@ class GraphedAdamW(torch.optim.AdamW):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's; what depends on the device is as it was made here."""
         super().load_state_dict(state_dict)
-        self._constants, self._graph = (), None
+        self._constants, self._captured, self._graph = (), (), None
         for group in self.param_groups:
-            group["fused"] = self._is_gpu
+            group["fused"], group["capturable"] = self._is_gpu, False
+        # torch and Lightning leave the count of steps where the file had it.
+        for weight, state in self.state.items():
+            state["step"] = state["step"].to(weight.device, torch.float32)
         self.set_lr(self.param_groups[0]["lr"])
 
     def _update(self) -> None:
@@ -108,18 +105,31 @@ class GraphedAdamW(torch.optim.AdamW):
         ]
         return self.clip, settings, places
 
-    def _capture(self) -> None:
-        """Capture the update; if it cannot be, never try again."""
+    def _is_captured_now(self) -> bool:
+        """Whether the update is captured; captures it the second time that it is the same."""
+        if not self._captures_left and self._graph is None:
+            return False
+        before, self._constants = self._constants, self._read_constants()
+        if self._constants == self._captured:
+            return self._graph is not None
+        if self._constants != before or not self._captures_left:
+            return False
+        self._captures_left -= 1
+        self._graph, self._captured = self._capture(), self._constants
+        return self._graph is not None
+
+    def _capture(self) -> torch.cuda.CUDAGraph | None:
         graph = torch.cuda.CUDAGraph()
         try:
             for group in self.param_groups:
                 group["capturable"] = True
             with Capture(graph):
                 self._update()
-            self._graph = graph
         except RuntimeError as error:
-            self._is_captured = False
+            self._captures_left = 0
             _logger.warning("the optimizer's kernels are launched one at a time: %s", cause(error))
+            return None
         finally:
             for group in self.param_groups:
                 group["capturable"] = False
+        return graph

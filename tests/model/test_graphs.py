@@ -181,6 +181,11 @@ def test_what_cannot_be_captured_runs_as_ever_and_is_said_once(
     assert all(map(torch.equal, losses, trained(plain, steps=6)[0]))
     said = [record.message for record in caplog.records]
     assert len(said) == 1 and said[0].startswith("training steps are launched one kernel at a time")
+    torch.cuda.empty_cache()
+    torch.randn(1, device=GPU)  # nothing believes that a capture goes on
+    other = graphed(new_model())
+    trained(other, steps=3)
+    assert num_captured(other) == 2
 
 
 def test_a_part_that_keeps_a_parameter_to_itself_is_not_captured(
@@ -224,4 +229,11 @@ def test_a_moved_model_is_captured_anew() -> None:
     plain = new_model()
     plain.load_state_dict(model.state_dict())
     for step in (5, 7, 8):
-        assert torch.equal(model(*batch(step)), plain(*batch(step)))
+        losses = [each(*batch(step)) for each in (model, plain)]
+        assert torch.equal(*losses)
+        for each, loss in zip((model, plain), losses, strict=True):
+            each.zero_grad()
+            loss.sum().backward()
+        for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+            assert ours.grad is not None and theirs.grad is not None
+            assert torch.equal(ours.grad, theirs.grad)

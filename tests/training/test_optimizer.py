@@ -90,7 +90,7 @@ def test_a_state_goes_on_where_it_was_saved(device: str) -> None:
 def test_what_is_set_between_two_steps_holds(device: str) -> None:
     ours, theirs = weights_of(device), weights_of(device)
     optimizer, plain = (GraphedAdamW(groups_of(w), 0.1) for w in (ours, theirs))
-    plain._is_captured = False
+    plain._captures_left = 0
     for step in range(8):
         for each, weights in ((optimizer, ours), (plain, theirs)):
             set_gradients(weights, step)
@@ -101,3 +101,35 @@ def test_what_is_set_between_two_steps_holds(device: str) -> None:
                 weights[1].grad = weights[1].grad.clone()  # type: ignore[union-attr]
             each.step()
         assert all(map(torch.equal, ours, theirs)), step
+
+
+@pytest.mark.gpu
+def test_a_state_of_a_cpu_goes_on_on_a_gpu_and_back() -> None:
+    states = []
+    for device, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        first, second = weights_of(device), weights_of(other)
+        optimizer, resumed = (GraphedAdamW(groups_of(w), 0.1) for w in (first, second))
+        for step in range(3):
+            set_gradients(first, step)
+            optimizer.step()
+        resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for step in range(3, 7):
+            set_gradients(second, step)
+            resumed.step()
+        states.append([state["step"].item() for state in resumed.state.values()])
+        assert all(weight.isfinite().all() for weight in second)
+    assert states == [[7, 7], [7, 7]]
+
+
+@pytest.mark.gpu
+def test_gradients_that_never_stay_in_place_are_not_captured_for_ever() -> None:
+    weights = weights_of("cuda")
+    optimizer = GraphedAdamW(groups_of(weights), 0.1)
+    kept = []
+    for step in range(60):
+        if step % 2 == 0:
+            for weight in weights:
+                kept.append(weight.grad)
+                weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    assert optimizer._captures_left == 0
