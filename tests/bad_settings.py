@@ -56,7 +56,6 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("model.min_lr_ratio", (*_NO_NUMBER, -0.1, 1.1)),
     ("model.weight_decay", (*_NO_NUMBER, -0.1)),
     ("model.checkpoint_activations", _NO_FLAG),
-    ("model.compile", _NO_FLAG),
     ("monitor.enabled", _NO_FLAG),
     ("monitor.timing_every", (*_NO_WHOLE, -1)),
     ("monitor.game_every", (*_NO_WHOLE, -1)),

@@ -5,8 +5,6 @@ Shape suffixes: B games, L positions, H ``d_model``, V ``vocab_size``.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -25,6 +23,7 @@ from tessera.model.contract import (
 from tessera.model.embeddings import Embedding
 from tessera.model.graphs import TrainingGraphs, is_hooked
 from tessera.model.heads import Head
+from tessera.model.scans.selective import SelectiveScan
 from tessera.model.settings import ModelSettings
 from tessera.model.state import ModelState, StateTemplate, Watched
 from tessera.setting_errors import Problem, SettingError
@@ -73,7 +72,6 @@ class GameModel(nn.Module):
         self._template = StateTemplate(self.blocks.init_state)
         seen = self.blocks.watched(self._template.layers)
         self.watched = Watched(sum(len(states) for states in seen))
-        self._compiled: Callable[..., tuple[Tensor, Seen]] | None = None
         self._graphs: TrainingGraphs | None = None
 
     @property
@@ -88,7 +86,7 @@ class GameModel(nn.Module):
             tokens: (B, L) int64, L at least 1. PAD may stand at either end of a row.
             targets: (B, L) int64, what came after each position. If they are given, the result is
                 the cross-entropy of each, (B, L) float32 in nats, 0 where the target is PAD. The
-                logits then need not be kept, and compiled training makes one pass over them.
+                logits then need not be kept.
 
         Raises:
             ValueError: if ``tokens`` or ``targets`` have another shape, dtype or device, or, on a
@@ -111,23 +109,15 @@ class GameModel(nn.Module):
         return self.head(hidden_BLH), seen
 
     def _score(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Seen]:
-        """Cross-entropies, and what a watcher may see."""
-        losses = self._compiled if self.training and self._compiled else self._losses
-        return losses(self._embedded(tokens), tokens == self.pad_token, targets)
+        """Cross-entropies, and what a watcher may see, without a side effect."""
+        hidden_BLH, seen = self.blocks.mix(self._embedded(tokens), tokens == self.pad_token)
+        losses = self.head.losses(hidden_BLH.flatten(0, 1), targets.flatten(), self.pad_token)
+        return losses.view_as(targets), seen
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
         rounds = self.blocks.is_bare and tokens.is_cuda and torch.is_autocast_enabled("cuda")
-        # Compiled, the gradient of a lookup would be added with atomics, in any order.
         return self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
-
-    def _losses(
-        self, hidden_BLH: Tensor, is_pad_BL: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Seen]:
-        """Cross-entropies, and what a watcher may see, without a side effect."""
-        hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad_BL)
-        losses = self.head.losses(hidden_BLH.flatten(0, 1), targets.flatten(), self.pad_token)
-        return losses.view_as(targets), seen
 
     def graph_training(self) -> None:
         """Let losses that are asked in training be CUDA graphs, see ``TrainingGraphs``.
@@ -148,30 +138,17 @@ class GameModel(nn.Module):
         watchers = (self, self.watched)  # which are not called
         inside = [module for module in self.modules() if module not in watchers]
         weights = [weight for weight in self.parameters() if weight.requires_grad]
-        is_own = self.can_be_compiled() and not self.settings.own_parts()
-        if self._compiled is not None or not is_own or is_hooked(inside, weights):
+        if not self._is_of_own_kernels() or is_hooked(inside, weights):
             return
         losses, _ = self._score(tokens, targets)
         with torch.autocast("cuda", enabled=False):
             torch.autograd.grad(losses.sum(), weights, allow_unused=True)
 
-    def can_be_compiled(self) -> bool:
-        """Whether every layer gains by ``compile_training`` where the parameters are."""
-        layers = range(len(self.blocks.mixers))
-        return all(self.blocks.mixer(layer).can_be_compiled() for layer in layers)
-
-    def compile_training(self, same_length: bool) -> None:
-        """Let torch.compile fuse what lies between the kernels where losses are asked in training.
-
-        The parameters, the state_dict and what hooks see stay as they are. The first batch waits
-        for the compiler, some seconds.
-
-        Args:
-            same_length: every batch of training has the same shape, as windows have.
-        """
-        # The compiler looks at the gradients of what goes in, and embedded tokens are no leaves.
-        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-        self._compiled = torch.compile(self._losses, fullgraph=True, dynamic=not same_length)
+    def _is_of_own_kernels(self) -> bool:
+        """Whether every part is ours, and every mixer runs this program's Triton kernels."""
+        if self.settings.own_parts() or set(self.settings.mixer_names()) != {"mamba"}:
+            return False
+        return SelectiveScan.choose_for(self.settings.mamba.scan, self.device)[0] == "triton"
 
     def init_state(
         self, batch_size: int, device: torch.device | str | None = None, max_moves: int = 0

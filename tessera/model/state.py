@@ -123,8 +123,8 @@ class MambaStateCapture:
     """Keeps the last SSM state of every layer whenever the model runs.
 
     Works with any entry point of the model (forward, prefill, step, step_in_place), with any scan,
-    the fused kernels included, and with a compiled model. Layers whose mixer shows nothing, such as
-    attention, are left out. A context manager; leaving it removes the hook.
+    the fused kernels included. Layers whose mixer shows nothing, such as attention, are left out.
+    A context manager; leaving it removes the hook.
 
     Args:
         model: a ``GameModel``, or a module that holds one.

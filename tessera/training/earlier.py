@@ -1,4 +1,4 @@
-"""Settings and checkpoints from before a model's parts were exchangeable, as they are today."""
+"""Settings and checkpoints of earlier versions, as they are today."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 # They stood beside the model's own, and were those of whichever mixer there was.
 OF_THE_MIXER = ("d_state", "d_conv", "expand", "scan")
 _MIXERS = ("mamba", "mamba2")
+# With "compile" torch.compile fused what CUDA graphs and kernels have made as fast without.
+EARLIER = (*OF_THE_MIXER, "compile")
 
 
 def upgraded_settings(model: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The model's settings by today's names; those that had others then are moved.
+    """The model's settings by today's names; those that had others then are moved,
+    and what there is no more is left out.
 
     Args:
         model: anything that stands under ``model``. Where it names no mixer, a setting is moved to
@@ -26,20 +29,22 @@ def upgraded_settings(model: Mapping[Any, Any]) -> dict[Any, Any]:
         if moved:
             given = found.get(mixer, {})
             found[mixer] = {**moved, **given} if isinstance(given, Mapping) else given
-    return {name: value for name, value in found.items() if name not in OF_THE_MIXER}
+    return {name: value for name, value in found.items() if name not in EARLIER}
 
 
 def upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint with today's names of settings and weights; one of today is returned as it is.
+    """A checkpoint with today's names of settings and weights; in one of today all are left.
 
     Args:
         checkpoint: what is in a file, which may be anything; what it is not, is left alone.
     """
     settings = checkpoint.get("hyper_parameters")
-    if not isinstance(settings, dict) or "blocks" in _second_names(checkpoint.get("state_dict")):
+    if not isinstance(settings, dict):
         return checkpoint
     settings = upgraded_settings(settings)
     result = {**checkpoint, "hyper_parameters": settings}
+    if "blocks" in _second_names(checkpoint.get("state_dict")):  # not from before that
+        return result
     is_bare = settings.get("n_layers", 1) == 1
     if isinstance(checkpoint.get("state_dict"), dict):
         result["state_dict"] = _renamed(checkpoint["state_dict"], "model.", is_bare)

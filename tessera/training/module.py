@@ -15,6 +15,7 @@ from tessera.data import GameBatch
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
+from tessera.training.earlier import upgraded_settings
 from tessera.training.metrics import NextMoveMetrics
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs
@@ -47,8 +48,6 @@ class TesseraModule(LightningModule):
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        compile: let torch.compile fuse what lies between the kernels of Mamba-1, in training on a
-            GPU that runs the Triton scan; elsewhere it changes nothing.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -65,14 +64,14 @@ class TesseraModule(LightningModule):
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
         cuda_graph: bool = True,
-        compile: bool = False,
         **model: Any,
     ) -> None:
         super().__init__()
+        model = upgraded_settings(model)  # of a checkpoint that Lightning alone has read
         settings = ModelSettings(**model)
         schedule = {"lr": lr, "warmup_steps": warmup_steps, "decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
-        schedule |= {"cuda_graph": cuda_graph, "compile": compile}
+        schedule |= {"cuda_graph": cuda_graph}
         self.save_hyperparameters(schedule | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
@@ -83,7 +82,7 @@ class TesseraModule(LightningModule):
         self.pad_token = self.model.pad_token
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
-        self._is_to_be_compiled, self._is_to_be_graphed = compile, cuda_graph
+        self._is_to_be_graphed = cuda_graph
         self.held_out_metrics = NextMoveMetrics()
         # The newest batch and its loss, and the step that they belong to.
         self._newest: tuple[GameBatch, Tensor] | None = None
@@ -152,10 +151,6 @@ class TesseraModule(LightningModule):
         """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""
         for optimizer in self.trainer.optimizers:
             optimizer.param_groups[0]["weight_decay"] = self.weight_decay
-        if self._is_to_be_compiled and self.model.can_be_compiled():
-            settings = getattr(getattr(self.trainer, "datamodule", None), "settings", None)
-            # Windows are all of one length, whole games of any.
-            self.model.compile_training(getattr(settings, "context", None) is not None)
         if self._is_to_be_graphed and self.device.type == "cuda":
             self._graph_training()
 

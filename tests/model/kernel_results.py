@@ -71,31 +71,6 @@ def model_losses(scan: str) -> Tensors:
     return {"losses": losses.detach(), **gradients}
 
 
-def losses_by_length(scan: str, compiled: bool = False) -> Tensors:
-    """Losses and gradients of a model at three lengths; ``compiled`` once, for all of them."""
-    torch.manual_seed(0)
-    model = MambaModel(12, 4, d_state=2, scan=scan).train()
-    heads_module.has_kernels = torch.compiler.assume_constant_result(lambda _: scan == "triton")
-    if compiled:
-        model._compiled = torch.compile(
-            model._losses, fullgraph=True, dynamic=True, backend="aot_eager"
-        )
-    found = {}
-    for length in (5, 9, 6):
-        tokens = torch.arange(2 * length).view(2, length) % 9
-        model.zero_grad()
-        losses = model(tokens, tokens)
-        losses.sum().backward()
-        found[f"losses {length}"] = losses.detach()
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None
-            found[f"{name} {length}"] = parameter.grad.clone()
-        if compiled:
-            torch.compiler.set_stance("fail_on_recompile")
-    torch.compiler.set_stance("default")
-    return found
-
-
 def counted_flops(mixing: Callable[..., Any]) -> int:
     """Floating-point operations of a mixing's products, forward and backward, as torch counts."""
     with FlopCounterMode(display=False) as counter:
@@ -177,8 +152,6 @@ PARTS: dict[str, Callable[[], Any]] = {
     "model": lambda: model_losses("triton"),
     "mixer": lambda: mixer_outputs("triton"),
     "compiled mixer": lambda: mixer_outputs("triton", compiled=True),
-    "lengths": lambda: losses_by_length("triton"),
-    "compiled lengths": lambda: losses_by_length("triton", compiled=True),
     "operators": checked_operators,
 }
 

@@ -117,8 +117,8 @@ def trained(kernels: bool, compiled: bool = False, **settings: Any) -> Tensors:
             if name.startswith("head"):
                 weight += torch.randn(weight.shape)
     if compiled:
-        model._compiled = torch.compile(
-            model._losses, fullgraph=True, dynamic=True, backend="aot_eager"
+        model._score = torch.compile(
+            model._score, fullgraph=True, dynamic=True, backend="aot_eager"
         )
     tokens = torch.tensor([[11, 3, 4, 10], [11, 0, 8, 7]])
     found = {}

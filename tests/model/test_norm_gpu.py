@@ -180,15 +180,6 @@ def test_activations_that_are_made_again_give_the_same_bits(
 
 
 @PARTS
-def test_torch_compile_sees_one_graph_and_the_same_numbers(settings: dict[str, Any]) -> None:
-    torch.compiler.reset()
-    expected, compiled = trained(model(**settings), False), model(**settings)
-    compiled.compile_training(same_length=True)
-    for name, value in trained(compiled, False).items():
-        assert relative_error(value, expected[name]) < 1e-4, name
-
-
-@PARTS
 @torch.no_grad()
 def test_steps_equal_the_whole_game(settings: dict[str, Any]) -> None:
     built, games = model(**settings).eval(), tokens()[1:, :20]

@@ -222,7 +222,7 @@ def test_what_training_goes_on_from_is_checked_for_training_only(
     ("path", "value"),
     [
         ((HYPER, "mixer"), GONE),
-        ((HYPER, "compile"), GONE),
+        ((HYPER, "cuda_graph"), GONE),
         ((HYPER, "checkpoint_activations"), GONE),
         ((HYPER, "lr"), 1),
         ((HYPER, "mamba", "scan"), "triton"),

@@ -21,6 +21,7 @@ from tessera.training.checkpoint_file import (
     read_checkpoint,
     write_checkpoint,
 )
+from tessera.training.module import TesseraModule
 from tests.full_disk import files_of_at_most
 from tests.runs import fit, tessera
 
@@ -131,6 +132,21 @@ def test_a_file_from_before_there_were_seals_is_measured_and_trained_on(
     model = ["--model.d_model", 4, "--model.d_state", 2]
     assert fit("--ckpt_path", "old.ckpt", *model, "--trainer.max_steps", 4) == 0
     assert read_checkpoint("checkpoints/small/version_0/last.ckpt")["global_step"] == 4
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_file_with_a_setting_that_there_is_no_more_is_trained_on(
+    folder: Path, value: bool
+) -> None:
+    assert fit("--trainer.max_steps", 1) == 0
+    last = "checkpoints/small/version_0/last.ckpt"
+    earlier = read_checkpoint(last)
+    earlier["hyper_parameters"]["compile"] = value
+    write_checkpoint(earlier, last)
+    assert TesseraModule.load_from_checkpoint(last).hparams.d_model == 8
+    assert fit("--trainer.max_steps", 2, "--ckpt_path", "last") == 0
+    resumed = read_checkpoint(last)
+    assert resumed["global_step"] == 2 and "compile" not in resumed["hyper_parameters"]
 
 
 def test_other_programs_read_a_sealed_file(file: Path) -> None:

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from tessera.accelerator import triton_obstacle
 from tessera.commands.bench.engine_speed import Timing, now
 from tessera.commands.bench.report import measured, say
 from tessera.commands.bench.rivals import RivalModel, mamba_ssm
@@ -38,7 +37,7 @@ D_MODEL = 256
 SHAPES_ON_A_GPU = ((512, 64), (4096, 64), (512, 512))
 SHAPES_ON_A_CPU = ((16, 64), (8, 128))
 NUM_BLOCKS = (1, 4)
-OURS, COMPILED = _OWN = "Tessera", "Tessera compiled"
+OURS = "Tessera"
 
 _COLUMNS = {
     **{"layers": None, "blocks": "d", "sequences": "", "tokens/s": ",.0f"},
@@ -144,7 +143,7 @@ class TrainReport:
     def _comparisons(self) -> Iterator[str]:
         """A line for each of our rows and each of a rival's of the same depth and shape."""
         for ours, theirs in itertools.product(self.speeds, self.speeds):
-            if ours.name not in _OWN or theirs.name in _OWN or ours.shape != theirs.shape:
+            if ours.name != OURS or theirs.name == OURS or ours.shape != theirs.shape:
                 continue
             assert ours.peak_mb is not None and theirs.peak_mb is not None
             yield (
@@ -169,8 +168,6 @@ def measure(board_size: int, timing: Timing) -> TrainReport:
         for blocks in NUM_BLOCKS:
             time_row = partial(_time, board_size, blocks, sequences, length, timing)
             rows.append((f"{sequences}×{length}, {blocks} blocks", OURS, partial(time_row, OURS)))
-            if not triton_obstacle(timing.device):
-                rows.append(("", COMPILED, partial(time_row, COMPILED)))
             rows.append(("", "mamba_ssm", partial(time_row, "mamba_ssm")))
     speeds, missing = measured(rows)
     return TrainReport(machine_name(timing.device), board_size, speeds, missing, ceilings)
@@ -182,7 +179,7 @@ def _time(
     device, vocab_size = timing.device, Vocabulary(board_size).size
     torch.manual_seed(0)
     model: nn.Module
-    is_ours = name in _OWN
+    is_ours = name == OURS
     if is_ours:
         model = MambaModel(vocab_size, D_MODEL, n_layers=num_blocks)
     else:
@@ -200,9 +197,6 @@ def _time(
         counted(tokens, targets)
     with moved:
         counted(tokens, targets)
-    if name == COMPILED:
-        assert isinstance(model, MambaModel)
-        model.compile_training(same_length=True)
     step = training_step(model, device, is_graphed=is_ours)
     if device.type == "cuda":
         gc.collect()  # the graphs of the row before are part of a cycle

@@ -1,4 +1,4 @@
-"""Options that had other names before the parts of a model were exchangeable."""
+"""Options that had other names in earlier versions, or that there are no more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import get_loader
 
 from tessera.commands.fit.parser import MODE
-from tessera.training.earlier import OF_THE_MIXER, upgraded_settings
+from tessera.training.earlier import EARLIER, upgraded_settings
 
 
 def upgraded_options(argv: Sequence[str]) -> list[str]:
@@ -27,7 +27,7 @@ def upgraded_options(argv: Sequence[str]) -> list[str]:
     arguments: list[str] = []
     for option, value, typed in options:
         name = option.removeprefix("--model.")
-        if option != name and name in OF_THE_MIXER:
+        if option != name and name in EARLIER:
             settings = upgraded_settings({name: value, **chosen})
             arguments += [
                 f"--model.{part}.{name}={own[name]}"
@@ -57,5 +57,5 @@ def _earlier(text: str) -> dict[str, Any]:
         settings = get_loader(MODE)(Path(text).read_text() if Path(text).is_file() else text)
     except (OSError, TypeError, ValueError, yaml.YAMLError):  # said where it is parsed
         return {}
-    is_earlier = isinstance(settings, dict) and not settings.keys().isdisjoint(OF_THE_MIXER)
+    is_earlier = isinstance(settings, dict) and not settings.keys().isdisjoint(EARLIER)
     return settings if is_earlier else {}

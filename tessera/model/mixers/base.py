@@ -37,7 +37,7 @@ class Mixer(nn.Module, ABC):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The mixed vectors (B, L, H) of whole games, and what a watcher may see, of any shapes.
 
-        Without a side effect, so that torch.compile may take it as a whole.
+        Without a side effect, which a CUDA graph would not repeat.
 
         Args:
             hidden_BLH: (B, L, H), zero at PAD.
@@ -93,7 +93,3 @@ class Mixer(nn.Module, ABC):
     def watched(self, state: LayerState) -> tuple[Tensor, ...]:
         """What of a state a watcher may see: as ``mix`` returns it. Nothing, unless there is."""
         return ()
-
-    def can_be_compiled(self) -> bool:
-        """Whether torch.compile gains something here: where the parameters are, with its code."""
-        return False

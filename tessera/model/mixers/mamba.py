@@ -102,11 +102,6 @@ class MambaMixer(StateSpaceMixer):
         # At PAD z is zero, and so is silu(z): nothing leaves the mixer there.
         return self.out_proj(y_BLD), xz_BLE[..., : self.d_inner], ssm_BDN
 
-    def can_be_compiled(self) -> bool:
-        """Whether the parameters are on a GPU, and the scan there is Triton's."""
-        weight = self.in_proj.weight
-        return weight.is_cuda and self.scan.choose(weight) == "triton"
-
     def _step(self, hidden_BH: Tensor, own: StateSpaceState, is_new_B: Tensor) -> Tensor:
         from tessera.model.kernels.step import conv_step, scan_step
 

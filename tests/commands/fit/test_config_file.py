@@ -215,6 +215,27 @@ def test_names_of_before_the_parts_are_read(
     assert (model["mamba"]["d_state"], model["mamba2"]["d_state"]) == d_states
 
 
+@pytest.mark.parametrize("value", ["true", "false"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model.compile", "?"],
+        ["--model.compile=?"],
+        ["--model={compile: ?}"],
+        ["--config", "compile.yaml"],
+    ],
+)
+def test_what_there_is_no_more_is_left_out(
+    folder: Path, capsys: pytest.CaptureFixture, options: list[str], value: str
+) -> None:
+    Path("compile.yaml").write_text(f"model: {{compile: {value}}}")
+    shown = []
+    for more in ([], [option.replace("?", value) for option in options]):
+        assert tessera("fit", *more, "--model.d_model", "8", "--print_config") == 0
+        shown.append(yaml.safe_load(capsys.readouterr().out))
+    assert shown[0] == shown[1] and "compile" not in shown[0]["model"]
+
+
 def test_sections_are_those_of_the_command_line(capsys: pytest.CaptureFixture) -> None:
     assert tessera("fit", "--print_config") == 0
     shown = yaml.safe_load(capsys.readouterr().out)
