@@ -267,7 +267,12 @@ class TesseraCLI(LightningCLI):
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
         # The first process's folder is the one that is written to.
         # Known before there is a trainer; of a node's first process its node's.
-        if getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0)):
+        if rank := getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0)):
+            # One that trains alone would write there, without the lock.
+            if not has_several_processes(settings := self._get(self.config_init, "trainer")):
+                wanted = "be as many as the processes that were started"
+                got = f"{settings.devices} in process {rank}"
+                raise SettingError(Problem("trainer.devices", got, wanted))
             return run or latest_run(name, root)
         run = run or new_run(name, root)
         try:

@@ -13,6 +13,7 @@ import torch
 from jsonargparse import Namespace
 
 from tessera.commands.fit.durations import duration_text, seconds_of
+from tessera.commands.fit.launcher import launcher, launcher_problems
 from tessera.training.metrics import metric_names
 from tessera.training.module import FIGURES
 
@@ -63,6 +64,7 @@ _WITHOUT = {
 }
 
 _MOST_PROCESSES = 8  # on a CPU of fewer cores, where they wait for each other
+_ONE_FOR_PREDICT = "devices must be 1 for predict, which gives the games in order"
 _OWN_PACKAGES = ("lightning.", "tessera.")
 _TRAIN_TAGS = (*FIGURES, "lr", "tokens_per_s")
 
@@ -138,10 +140,16 @@ def _devices(settings: Namespace, command: str) -> Iterator[str]:
         wanted = "a number of devices, a list of their numbers or auto"
     if wanted:
         yield f"devices must be {wanted}, got {text}."
-    elif command == "predict" and (number > 1 or settings.num_nodes > 1):
-        yield "devices must be 1 for predict, which gives the games in order, got " + (
-            f"{number}." if settings.num_nodes == 1 else f"{number} on {settings.num_nodes} nodes."
-        )
+    elif command == "predict":
+        started = launcher()
+        if number > 1 or settings.num_nodes > 1:
+            nodes = "" if settings.num_nodes == 1 else f" on {settings.num_nodes} nodes"
+            yield f"{_ONE_FOR_PREDICT}, got {number}{nodes}."
+        elif started is not None and started.world_size > 1:
+            yield f"{_ONE_FOR_PREDICT}, got {started.world_size} from {started.name}."
+    # Another environment that the user names does not listen to the launcher.
+    elif "Environment" not in str(settings.plugins):
+        yield from launcher_problems(text, number, settings.num_nodes)
 
 
 def _times(settings: Namespace) -> Iterator[str]:
