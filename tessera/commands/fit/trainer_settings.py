@@ -37,16 +37,18 @@ _LEAST = {
     "reload_dataloaders_every_n_epochs": 0,
 }
 
+# What other strategies save is no single file, or they start processes that save nothing.
+STRATEGIES = (
+    "auto",
+    "ddp",
+    "ddp_find_unused_parameters_false",
+    "ddp_find_unused_parameters_true",
+)
+
 # Names; a part given by its class has its own checks.
 _ONE_OF = {
     "accelerator": ("auto", "cpu", "gpu", "cuda"),
-    # What other strategies save is no single file, or they start processes that save nothing.
-    "strategy": (
-        "auto",
-        "ddp",
-        "ddp_find_unused_parameters_false",
-        "ddp_find_unused_parameters_true",
-    ),
+    "strategy": STRATEGIES,
     # Transformer Engine replaces layers that there are none of in a Mamba block.
     "precision": (
         *("64", "32", "16", "bf16"),
