@@ -11,6 +11,7 @@ from tessera.commands.fit.launcher import launcher
 from tessera.commands.fit.lightning_cli import TesseraCLI
 from tessera.commands.one_line import one_line
 from tessera.commands.quiet import quieten
+from tessera.data import NoRoomForGamesError
 from tessera.setting_errors import SettingError
 from tessera.training.checkpoint_file import CheckpointError, SaveError
 from tessera.training.checkpointing import DivergedError
@@ -38,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
     except (DivergedError, OtherProcessError, SaveError) as error:
         return say(str(error), 1)
+    except NoRoomForGamesError as error:
+        raise error.under("data") from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
