@@ -106,7 +106,8 @@ print(*sorted(late))
 
 def run(program: str, repository: Path, cache: Path) -> str:
     """What a program prints that finds no kernel compiled."""
-    environment = {**os.environ, "PYTHONPATH": python_path(repository), "TRITON_CACHE_DIR": str(cache)}
+    environment = {**os.environ, "PYTHONPATH": python_path(repository)}
+    environment["TRITON_CACHE_DIR"] = str(cache)
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(command, env=environment, text=True, capture_output=True)

@@ -234,7 +234,7 @@ def _time(
         return _STEPS_AT_ONCE * sequences * length
 
     runs = timing.repeat(some)
-    rates = [run.count / run.seconds for run in runs]
+    rates = [run.num_done / run.seconds for run in runs]
     generation = None
     if name == OURS and is_gpu:
         alone_s = sequences * length / statistics.median(rates)

@@ -162,7 +162,7 @@ def test_plies_of_whole_games_are_those_of_their_records() -> None:
     for player in ("uniform", "rules"):
         (run,) = time_games(player, 4, 10, once()).runs
         record = play_games(player, range(10), seed=0, board_size=4)
-        assert run.count == int(record.lengths.sum())
+        assert run.num_done == int(record.lengths.sum())
         assert run.seconds > 0
 
 
@@ -171,14 +171,14 @@ def test_longer_runs_play_more_games_for_at_least_the_time() -> None:
     first = int(play_games("uniform", range(2), seed=0, board_size=2).lengths.sum())
     assert len(speed.runs) == 2
     for run in speed.runs:
-        assert run.seconds >= 0.5 and run.count > first
+        assert run.seconds >= 0.5 and run.num_done > first
 
 
 def test_given_moves_are_counted_while_their_games_go_on() -> None:
     played = play_games("uniform", range(7), seed=0, board_size=5)
     speed = time_plies(5, 7, once())
     (run,) = speed.runs
-    assert run.count == int(played.lengths.clamp(max=int(played.lengths.float().mean())).sum())
+    assert run.num_done == int(played.lengths.clamp(max=int(played.lengths.float().mean())).sum())
     engine = GPUGoEngine(7, "cpu", 5)
     assert speed.bytes_per_game == engine.num_bytes() / 7
 
@@ -247,14 +247,14 @@ def test_a_batch_of_whole_games_fits_into_half_of_the_free_memory(
 def test_moves_alone_are_those_of_the_records_on_a_gpu() -> None:
     timing = Timing(torch.device("cuda"), 1e-9, runs=1)
     ours, whole = (time_games("uniform", 9, 50, timing, tokens).runs[0] for tokens in (True, False))
-    assert ours.count == whole.count
+    assert ours.num_done == whole.num_done
 
 
 def test_open_spiel_is_timed_where_it_is_installed() -> None:
     pytest.importorskip("pyspiel", reason="OpenSpiel is in the extra rivals")
     speed = time_open_spiel(5, once(0.05))
     (run,) = speed.runs
-    assert speed.name.startswith("OpenSpiel ") and run.count > 100
+    assert speed.name.startswith("OpenSpiel ") and run.num_done > 100
     assert 0.05 <= run.seconds < 5
 
 
@@ -263,7 +263,7 @@ def test_open_spiel_is_timed_where_it_is_installed() -> None:
 def test_pgx_is_timed_where_it_is_installed() -> None:
     pytest.importorskip("pgx", reason="PGX is in the extra rivals")
     speed = time_pgx(9, once(0.1))
-    assert speed.name.startswith("PGX ") and speed.runs[0].count > 0
+    assert speed.name.startswith("PGX ") and speed.runs[0].num_done > 0
     assert speed.bytes_per_game is not None and speed.bytes_per_game > 1000
 
 
