@@ -1,6 +1,9 @@
-"""The real commands, run in this process."""
+"""The real commands, run in this process, and where a process of its own finds them."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from tessera.cli import main
 
@@ -14,6 +17,11 @@ checkpoint_every_n_steps: 7
 picture_every_n_validations: 0
 cpu_threads: 1
 """
+
+
+def python_path(*folders: Path) -> str:
+    """``PYTHONPATH`` for another process: these folders before those where packages may be."""
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH", "")]))
 
 
 def tessera(*arguments: object) -> int:

@@ -1,4 +1,4 @@
-"""The rooms of the house and the arrows between them, as DESIGN draws them."""
+"""The rooms of the house and the arrows between them, as the README lists them."""
 
 from __future__ import annotations
 

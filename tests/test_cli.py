@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tessera.commands.fit import memory_needs
-from tests.runs import fit, tessera
+from tests.runs import fit, python_path, tessera
 
 FILES = {
     "misspelt.yaml": "data:\n  bord_size: 9\n",
@@ -164,7 +164,7 @@ def test_a_run_as_a_process_ends_with_three_lines_and_warns_of_nothing(
         [sys.executable, "-m", "tessera", "fit", "--config", "small.yaml"],
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(repository), "PATH": "", "HOME": str(folder)},
+        env={"PYTHONPATH": python_path(repository), "PATH": "", "HOME": str(folder)},
         check=True,
     )
     checkpoint = "checkpoints/small/version_0/last.ckpt"

@@ -12,6 +12,7 @@ import torch
 
 from tessera.compiling import compile_together
 from tests.go.compile_kernels import has_assembler
+from tests.runs import python_path
 
 pytestmark = pytest.mark.skipif(not has_assembler(), reason="this Triton brings no ptxas")
 
@@ -104,7 +105,8 @@ print(*sorted(late))
 
 def run(program: str, repository: Path, cache: Path) -> str:
     """What a program prints that finds no kernel compiled."""
-    environment = {**os.environ, "PYTHONPATH": str(repository), "TRITON_CACHE_DIR": str(cache)}
+    environment = {**os.environ, "PYTHONPATH": python_path(repository)}
+    environment["TRITON_CACHE_DIR"] = str(cache)
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(command, env=environment, text=True, capture_output=True)

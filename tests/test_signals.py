@@ -21,7 +21,7 @@ from tessera import cli
 from tessera.commands import doctor
 from tessera.signals import Stopped, StopSignals
 from tessera.training import TesseraModule
-from tests.runs import fit, tessera
+from tests.runs import fit, python_path, tessera
 
 HOLDING = """
 import signal, time
@@ -304,7 +304,7 @@ def struck(
     """How a command took a signal; empty if it did what it should."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tessera", command, *LONG[command].split()],
-        env={**os.environ, "PYTHONPATH": str(repository)},
+        env={**os.environ, "PYTHONPATH": python_path(repository)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,6 +1,7 @@
 """Games become batches, on the device that trains on them."""
 
 from tessera.data.batch import GameBatch
+from tessera.data.chunk_size import NoRoomForGamesError
 from tessera.data.datamodule import GameDataModule, Learner
 from tessera.data.selfplay_stream import MixedStream, SelfPlayStream
 from tessera.data.settings import StreamSettings
@@ -15,6 +16,7 @@ __all__ = [
     "GameStream",
     "Learner",
     "MixedStream",
+    "NoRoomForGamesError",
     "SelfPlayStream",
     "StreamSettings",
 ]

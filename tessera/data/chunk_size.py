@@ -14,6 +14,22 @@ _MOST = 16_384  # more are not faster on any GPU we measured
 _ON_A_CPU = 1_024
 
 
+class NoRoomForGamesError(MemoryError):
+    """The games of a chunk do not fit into the memory.
+
+    Args:
+        line: says what to lower, with ``{}`` before the name of each setting.
+    """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line.replace("{}", ""))
+        self._line = line
+
+    def under(self, section: str) -> MemoryError:
+        """The same, where the settings stand in a section."""
+        return MemoryError(self._line.replace("{}", f"{section}."))
+
+
 def games_that_fit(settings: StreamSettings, device: torch.device) -> int:
     """Games at once, from the free memory of the device; a power of two on a GPU if it can be.
 
@@ -30,15 +46,18 @@ def games_that_fit(settings: StreamSettings, device: torch.device) -> int:
 
 
 def chunk_problem(settings: StreamSettings, device: torch.device) -> str:
-    """Why the games of one chunk cannot be held on the device, in a line; empty if they can."""
+    """Why the games of one chunk cannot be held on the device, in a line; empty if they can.
+
+    It is a line of ``NoRoomForGamesError``.
+    """
     games, plies = settings.games_per_chunk, settings.rules.move_limit(settings.board_size)
     problem = memory_problem(games * settings.bytes_per_game, device)
     if not problem:
         return ""
     cut = "" if settings.context is None else f" in {settings.num_windows} windows each"
     return (
-        f"lower data.games_per_chunk (={games}), data.context (={settings.context}) or "
-        f"data.max_moves: games of up to {plies} plies{cut} need {problem}."
+        f"lower {{}}games_per_chunk (={games}), {{}}context (={settings.context}) or "
+        f"{{}}max_moves: games of up to {plies} plies{cut} need {problem}."
     )
 
 

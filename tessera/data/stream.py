@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 from tessera.accelerator import is_out_of_memory
 from tessera.data.batch import GameBatch
 from tessera.data.chunk import Chunk
-from tessera.data.chunk_size import chunk_problem
+from tessera.data.chunk_size import NoRoomForGamesError, chunk_problem
 from tessera.data.settings import StreamSettings
 from tessera.go import GameRecord, play_games
 from tessera.go.backend import check_device, resolve_backend
@@ -53,7 +53,7 @@ class GameStream(IterableDataset[GameBatch]):
     Raises:
         SettingError: if a rank or a count is no whole number in its range, or there is no such
             device.
-        MemoryError: while iterating, if a chunk does not fit on the device.
+        NoRoomForGamesError: while iterating, if a chunk does not fit on the device.
     """
 
     # On a GPU the next chunk is played while this one is trained on.
@@ -114,14 +114,14 @@ class GameStream(IterableDataset[GameBatch]):
             return self._newest[1]
         self._newest = None  # frees the old games before new ones are played
         if problem := chunk_problem(self.settings, self.device):
-            raise MemoryError(f"out of memory: {problem}")
+            raise NoRoomForGamesError(f"out of memory: {problem}")
         try:
             chunk = self._take_ahead(number) or self._played(number)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise MemoryError(
-                f"out of memory on {self.device} while playing: lower data.games_per_chunk "
+            raise NoRoomForGamesError(
+                f"out of memory on {self.device} while playing: lower {{}}games_per_chunk "
                 f"(={self.settings.games_per_chunk})."
             ) from error
         self._newest = number, chunk

@@ -40,9 +40,9 @@ class TrainingGraphs:
 
     Two launches stand for hundreds. They are the same kernels with the same numbers, so losses and
     gradients are the same bits. Hooks on the model itself are called as ever. A batch runs as it
-    would without a graph if a module inside the model or a parameter has a hook, if the backward
-    pass of the batch before it is still to come, or if it is of the 65th shape; all of them do if
-    capturing fails, which is said once.
+    would without a graph if the backward pass of the batch before it is still to come, if a module
+    inside the model or a parameter has a hook, or if it is of the 65th shape; all of them do if
+    capturing fails. Each of the last three is said once.
 
     Gradients are added to ``grad`` as ever; a replayed backward pass makes each a view of memory of
     its own, and takes over what it finds there, None included.
@@ -65,6 +65,7 @@ class TrainingGraphs:
         self._gradients: list[Tensor] = []
         self._newest: weakref.ref[_Ticket] | None = None
         self._is_possible = True
+        self._said: set[str] = set()
 
     def __deepcopy__(self, memo: object) -> None:
         """A copy of the model captures its own, if it is asked to."""
@@ -74,7 +75,10 @@ class TrainingGraphs:
 
     def __call__(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Seen]:
         """What ``run`` returns for tokens and targets (B, L) int64."""
-        if not self._is_possible or self._is_under_way() or self._is_hooked():
+        if not self._is_possible or self._is_under_way():
+            return self._run(tokens, targets)
+        if self._is_hooked():
+            self._say(" while a module inside the model or a parameter has a hook")
             return self._run(tokens, targets)
         if self._found_places() != self._places:  # the model was moved, or this is the beginning
             self._steps.clear()
@@ -95,14 +99,21 @@ class TrainingGraphs:
     def _captured(self, kind: Any, tokens: Tensor, targets: Tensor) -> _Step | None:
         """A new step; None if there are too many, or it cannot be captured."""
         if len(self._steps) == _MOST_STEPS:
+            self._say(f" for batches of other shapes than the first {_MOST_STEPS}")
             return None
         try:
             self._steps[kind] = self._capture(tokens, targets)
         except RuntimeError as error:
             self._is_possible = False
             self._steps.clear()
-            _logger.warning("training steps are launched one kernel at a time: %s", cause(error))
+            self._say(f": {cause(error)}")
         return self._steps.get(kind)
+
+    def _say(self, when: str) -> None:
+        """Say once that, and when or why, a step is not replayed."""
+        if when not in self._said:
+            self._said.add(when)
+            _logger.warning("training steps are launched one kernel at a time%s", when)
 
     def _found_places(self) -> list[int]:
         """Where the weights lie, and the memory of their gradients, which moves with them."""

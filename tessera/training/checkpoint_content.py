@@ -14,7 +14,7 @@ import torch
 
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
-from tessera.setting_errors import SettingError, under
+from tessera.setting_errors import Problem, SettingError, under
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpoint_parts import ContentError, check_dense, check_weights, named, shown
 from tessera.training.checkpoint_progress import check_progress
@@ -87,9 +87,9 @@ def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> Tessera
     board_size = games.get("board_size", board_size_of(tokens))
     wanted = num_tokens(board_size)
     if tokens != wanted or board_size < MIN_BOARD_SIZE:
-        raise ContentError(
-            f"model.vocab_size must be {wanted} on a {board_size}×{board_size} board, got {tokens}"
-        )
+        fitting = f"be {wanted} on a {board_size}×{board_size} board"
+        with under("model"):
+            raise SettingError(Problem("vocab_size", tokens, fitting))
     return module
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import Strategy
 
 from tessera.training.shared_clock import share_clock
 
@@ -20,6 +21,8 @@ class StreamTrainer(Trainer):
         limit_val_batches: batches of a validation, at most data.val_batches; 0 for no validation.
         limit_test_batches: batches of a test, at most data.test_batches.
         limit_predict_batches: games that predict reads.
+        strategy: auto, ddp, ddp_find_unused_parameters_false or ddp_find_unused_parameters_true;
+            auto and ddp are the same with several devices.
         devices: how many, their numbers, or auto for all there are.
         others: as for Lightning's trainer.
     """
@@ -31,6 +34,7 @@ class StreamTrainer(Trainer):
         limit_val_batches: int | None = None,
         limit_test_batches: int | None = None,
         limit_predict_batches: int | None = None,
+        strategy: str | Strategy = "auto",
         devices: int | list[int] | str = 1,
         **others: Any,
     ) -> None:
@@ -39,6 +43,7 @@ class StreamTrainer(Trainer):
             limit_val_batches=limit_val_batches,
             limit_test_batches=limit_test_batches,
             limit_predict_batches=limit_predict_batches,
+            strategy=strategy,
             devices=devices,
             **others,
         )

@@ -15,7 +15,7 @@ import torch
 
 from tessera.commands import doctor
 from tessera.commands.console import go_on_without_console, opened_console
-from tests.runs import fit, tessera
+from tests.runs import fit, python_path, tessera
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def start(folder: Path, repository: Path) -> Iterator[Callable[..., subprocess.P
 
     def popen(*arguments: str, **streams: int) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tessera", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(repository)}
+        environment = {**os.environ, "PYTHONPATH": python_path(repository)}
         started.append(subprocess.Popen(command, env=environment, text=True, **streams))
         return started[-1]
 

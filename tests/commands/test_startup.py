@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs import python_path
+
 # Packages that torchmetrics loads where they are installed.
 HEAVY = ("scipy", "torchvision", "transformers")
 
@@ -46,9 +48,8 @@ assert torchmetrics.__version__ and not hasattr(torchmetrics, "__wrapped__")
 
 def run(program: str, *folders: Path) -> str:
     """What a program prints."""
-    path = os.pathsep.join(map(str, folders))
     command = [sys.executable, "-W", "ignore", "-c", program]
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": python_path(*folders)}
     done = subprocess.run(command, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tessera.commands.console import opened_console, waiting_for
+from tests.runs import python_path
 from tests.terminal import on_terminal, seen
 
 LOADING, BUILDING = "loading torch and Lightning ...", "building the model and the trainer ..."
@@ -33,7 +34,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 @pytest.fixture(autouse=True)
 def path(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(repository))
+    monkeypatch.setenv("PYTHONPATH", python_path(repository))
 
 
 def test_the_next_line_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ def test_batches_made_in_inference_mode_can_be_trained_on() -> None:
 
 def test_too_many_games_at_once_name_the_setting_to_lower() -> None:
     stream = GameStream(settings(games_per_chunk=10**14, batch_size=1))
-    with pytest.raises(MemoryError, match=r"lower data\.games_per_chunk \(=10+\)"):
+    with pytest.raises(MemoryError, match=r"lower games_per_chunk \(=10+\)"):
         stream.batch(0)
 
 
@@ -188,7 +188,7 @@ def test_a_chunk_that_fits_into_no_memory_says_what_it_needs_and_what_there_is(h
         GameStream(given).batch(0)
     said = str(error.value)
     assert "\n" not in said
-    assert re.search(r"data\.context \(=\d+\) or data\.max_moves: games of up to \d+ plies", said)
+    assert re.search(r"context \(=\d+\) or max_moves: games of up to \d+ plies", said)
     assert re.search(r"need [\d,]+ GiB of memory, cpu has [\d,]+ GiB\.$", said)
 
 

@@ -21,6 +21,7 @@ from tests.go.kernel_cases import (
     follow_plies,
     play_case,
 )
+from tests.runs import python_path
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ Interpreted = tuple[Records, Plies, int, Plies, Records]
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Interpreted:
     """Everything in ``kernel_cases``, played by the kernels in Triton's interpreter."""
     path = tmp_path_factory.mktemp("kernels") / "interpreted.pt"
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
     command = [sys.executable, "-m", "tests.go.kernel_cases", str(path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]

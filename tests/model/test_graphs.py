@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tessera.model import GameModel, MambaStateCapture, ModelSettings
+from tessera.model import GameModel, MambaStateCapture, ModelSettings, graphs
 from tessera.model.norm import ResidualNorm
 from tessera.training.module import decay_groups
 from tessera.training.optimizer import GraphedAdamW
@@ -19,6 +19,7 @@ from tessera.training.optimizer import GraphedAdamW
 pytestmark = pytest.mark.gpu
 
 GPU = torch.device("cuda")
+ONE_AT_A_TIME = "training steps are launched one kernel at a time"
 MODELS: dict[str, dict[str, Any]] = {
     "one bare block": {},
     "four blocks": {"n_layers": 4},
@@ -149,13 +150,15 @@ def test_watchers_see_the_states_and_keep_them() -> None:
     assert num_captured(model) == 1
 
 
-def test_hooks_inside_the_model_are_called_at_every_batch() -> None:
+def test_hooks_inside_the_model_are_called_at_every_batch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     model = graphed(new_model(n_layers=2))
     outside: list[int] = []
     model.register_forward_hook(lambda *_: outside.append(1))
     for step in (1, 2, 4):
         model(*batch(step)).sum().backward()
-    assert num_captured(model) == 1
+    assert num_captured(model) == 1 and not caplog.messages
     inside: list[int] = []
     handle = model.blocks.norms[1].register_forward_hook(lambda *_: inside.append(1))
     for step in (1, 2):
@@ -163,6 +166,19 @@ def test_hooks_inside_the_model_are_called_at_every_batch() -> None:
     handle.remove()
     model(*batch(4)).sum().backward()
     assert len(outside) == 6 and len(inside) == 2
+    why = "while a module inside the model or a parameter has a hook"
+    assert caplog.messages == [f"{ONE_AT_A_TIME} {why}"]
+
+
+def test_batches_of_too_many_shapes_run_as_ever_and_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(graphs, "_MOST_STEPS", 1)
+    model = graphed(new_model())
+    losses = trained(model, steps=9)[0]  # of two lengths
+    assert all(map(torch.equal, losses, trained(new_model(), steps=9)[0]))
+    assert num_captured(model) == 1
+    assert caplog.messages == [f"{ONE_AT_A_TIME} for batches of other shapes than the first 1"]
 
 
 def test_what_cannot_be_captured_runs_as_ever_and_is_said_once(
@@ -180,7 +196,7 @@ def test_what_cannot_be_captured_runs_as_ever_and_is_said_once(
         losses = trained(model, steps=6)[0]
     assert all(map(torch.equal, losses, trained(plain, steps=6)[0]))
     said = [record.message for record in caplog.records]
-    assert len(said) == 1 and said[0].startswith("training steps are launched one kernel at a time")
+    assert len(said) == 1 and said[0].startswith(f"{ONE_AT_A_TIME}: ")
     torch.cuda.empty_cache()
     torch.randn(1, device=GPU)  # nothing believes that a capture goes on
     other = graphed(new_model())

@@ -17,6 +17,7 @@ from tessera.model import norm as norm_module
 from tessera.model.norm import ResidualNorm, add_and_normalize, triton_add_and_normalize
 from tests.model.norm_cases import CASES, Case, kept_bytes, tolerance, trained
 from tests.model.scan_cases import Tensors, as_float64
+from tests.runs import python_path
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.model.norm_cases", str(path)],
         cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)},
         capture_output=True,
         text=True,
     )

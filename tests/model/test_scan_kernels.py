@@ -28,6 +28,7 @@ from tests.model.scan_cases import (
     as_float64,
     run,
 )
+from tests.runs import python_path
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Everything in ``kernel_results``, computed by the kernels in Triton's interpreter."""
     folder = tmp_path_factory.mktemp("kernels")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
     # The scans take as long as all the rest, and the machine that runs the tests has two cores.
     shares = {"scans.pt": ["scans"], "rest.pt": [part for part in PARTS if part != "scans"]}
     running = []

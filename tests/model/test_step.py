@@ -13,6 +13,7 @@ import torch
 
 from tests.model.conftest import Lively
 from tests.model.step_cases import compare, compare_mamba2
+from tests.runs import python_path
 
 MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def test_the_state_of_other_games_is_refused(lively: Lively) -> None:
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_interpreted_steps_are_those_of_the_plain_code() -> None:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
     command = [sys.executable, "-m", "tests.model.step_cases"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]

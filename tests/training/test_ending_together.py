@@ -14,6 +14,7 @@ import pytest
 
 from tessera.signals import Stopped
 from tessera.training.processes import EndedTogether, OtherProcessError
+from tests.runs import python_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +87,7 @@ def test_two_processes_end_together_in_one_line(
     options += ["--trainer.strategy", "ddp", "--trainer.callbacks", callback]
     done = subprocess.run(
         [sys.executable, "-m", "tessera", "fit", "--config", "small.yaml", *options],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"},
+        env={**os.environ, "PYTHONPATH": python_path(ROOT, folder)},
         capture_output=True,
         text=True,
         timeout=200,

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn import functional as F
 
 from tessera.model import MambaModel
+from tests.runs import python_path
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
@@ -41,8 +42,7 @@ def fit(repository: Path, *options: object, before: str = "") -> None:
     before it begins; the environment says nothing of either.
     """
     environment = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
-    paths = [str(repository), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment["PYTHONPATH"] = python_path(repository)
     arguments = ["fit", "--config", repository / "configs" / "tessera.yaml", *options]
     run = subprocess.run(
         [sys.executable, "-c", before + COMMAND, *map(str, arguments)],

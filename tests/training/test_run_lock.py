@@ -19,7 +19,7 @@ import pytest
 from tessera.training.checkpoint_file import CheckpointError, SaveError, half_written
 from tessera.training.run_folder import RunFolder, new_run
 from tessera.training.run_lock import RunLock
-from tests.runs import fit, tessera
+from tests.runs import fit, python_path, tessera
 
 RUN = Path("checkpoints/small/version_0")
 
@@ -191,7 +191,7 @@ def test_a_run_that_is_killed_while_it_saves_goes_on(folder: Path, repository: P
     command += ["--checkpoint_every_n_steps", "1", "--trainer.max_steps", "1000000"]
     # Wide, so that most of the time goes into saving.
     command += ["--model.d_model", "1024"]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    environment = {**os.environ, "PYTHONPATH": python_path(repository)}
     last = RUN / "last.ckpt"
     again = [*command, "--ckpt_path", str(last)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

@@ -18,6 +18,7 @@ from tessera.commands.fit.trainer_settings import has_several_processes
 from tessera.training.module import TesseraModule
 from tessera.training.shared_clock import SharedTimer
 from tessera.training.strategy import GradientAveraging, allows_graphs
+from tests.runs import python_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,8 +83,7 @@ except RuntimeError as error:
 
 def test_parameters_without_gradients_and_of_any_dtype(folder: Path) -> None:
     (folder / "parts.py").write_text(PROGRAM)
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = {**os.environ, "PYTHONPATH": python_path(ROOT)}
     command = [sys.executable, "-W", "ignore", "parts.py"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]

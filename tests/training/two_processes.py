@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tessera.monitor import TesseraMonitor
+from tests.runs import python_path
 from tests.training.test_copies import Watch
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +37,7 @@ def fit(
     command = [*launcher, "tessera", "fit", "--config", "small.yaml", *options]
     command += ["--run_name", name, "--trainer.devices", str(devices)]
     command += ["--trainer.accelerator", accelerator, "--trainer.strategy", strategy]
-    paths = [str(ROOT), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = {**os.environ, "PYTHONPATH": python_path(ROOT, Path.cwd())}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 

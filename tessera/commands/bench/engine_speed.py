@@ -23,9 +23,12 @@ _PLIES_IN_A_GRAPH = 25
 
 
 class Run(NamedTuple):
-    """Plies that were played, counted, and how long they took, warm-up excluded."""
+    """What was done again and again, counted, and how long that took, warm-up excluded.
 
-    plies: int
+    Of games plies are counted, of training tokens.
+    """
+
+    num_done: int
     seconds: float
 
 
@@ -54,12 +57,12 @@ class Speed:
     @property
     def plies_per_s(self) -> float:
         """Plies played in a second, all games together; the median of the runs."""
-        return statistics.median(run.plies / run.seconds for run in self.runs)
+        return statistics.median(run.num_done / run.seconds for run in self.runs)
 
     @property
     def spread(self) -> str:
         """The slowest and the fastest run, plies a second, in words."""
-        rates = [run.plies / run.seconds for run in self.runs]
+        rates = [run.num_done / run.seconds for run in self.runs]
         return f"{min(rates):,.0f} to {max(rates):,.0f}" if len(rates) > 1 else "one run"
 
 
@@ -70,18 +73,18 @@ class Timing(NamedTuple):
     seconds: float
     runs: int
 
-    def repeat(self, play: Callable[[int], int]) -> tuple[Run, ...]:
-        """The runs of ``play``, which is given the number of its call and returns its plies.
+    def repeat(self, work: Callable[[int], int]) -> tuple[Run, ...]:
+        """The runs of ``work``, which is given the number of its call and returns how much it did.
 
         It is called at least once in a run, however long that takes, and never stopped half way.
         """
         measured, call = [], 0
         for _ in range(self.runs):
-            plies, first, began = 0, call, now(self.device)
+            num_done, first, began = 0, call, now(self.device)
             while call == first or now(self.device) - began < self.seconds / self.runs:
-                plies += play(call)
+                num_done += work(call)
                 call += 1
-            measured.append(Run(plies, now(self.device) - began))
+            measured.append(Run(num_done, now(self.device) - began))
         return tuple(measured)
 
 

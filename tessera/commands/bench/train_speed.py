@@ -63,8 +63,8 @@ class TrainSpeed:
         flops: of the matrix products of a step, counted by torch.
         bytes_moved: bytes of all tensors that the operations of a step read and wrote, without what
             passes between the kernels of one operation; None where torch does not see them all.
-        generation_ratio: share of the time of a step fed with games that feeding it takes; None if
-            not measured.
+        generation_ratio: share of the time of a step fed with games that feeding it takes, as it
+            was measured; None on a CPU, where it is lost in the noise, and of other rows.
     """
 
     name: str
@@ -83,6 +83,16 @@ class TrainSpeed:
     def shape(self) -> tuple[int, int, int]:
         """Blocks, B and L."""
         return self.num_blocks, self.sequences, self.length
+
+    @property
+    def shown_generation(self) -> float | None:
+        """``generation_ratio``, but 0 for one below 0 by no more than the runs differ.
+
+        They differ by the fastest less the slowest, as a share of the median. Below that a step
+        fed with games was faster than the runs explain, and the figure is what was measured.
+        """
+        ratio, spread = self.generation_ratio, (self.fastest - self.slowest) / self.tokens_per_s
+        return 0.0 if ratio is not None and -spread <= ratio < 0 else ratio
 
     @property
     def steps_per_s(self) -> float:
@@ -137,7 +147,7 @@ class TrainReport:
             s.peak_mb,
             s.flops * s.steps_per_s / self.ceilings.flops_per_s,
             None if moved is None else moved * s.steps_per_s / self.ceilings.bytes_per_s,
-            s.generation_ratio,
+            s.shown_generation,
         )
 
     def _comparisons(self) -> Iterator[str]:
@@ -147,7 +157,7 @@ class TrainReport:
                 continue
             assert ours.peak_mb is not None and theirs.peak_mb is not None
             yield (
-                f"{ours.name}, {ours.num_blocks} block{'s' if ours.num_blocks > 1 else ''},"
+                f"{ours.name}, {_blocks(ours.num_blocks)},"
                 f" {ours.sequences}×{ours.length}: {ours.tokens_per_s / theirs.tokens_per_s:.2f}"
                 f" times as fast as {theirs.name}, with {ours.peak_mb / theirs.peak_mb:.2f} times"
                 " its memory."
@@ -167,10 +177,14 @@ def measure(board_size: int, timing: Timing) -> TrainReport:
     for sequences, length in SHAPES_ON_A_GPU if is_gpu else SHAPES_ON_A_CPU:
         for blocks in NUM_BLOCKS:
             time_row = partial(_time, board_size, blocks, sequences, length, timing)
-            rows.append((f"{sequences}×{length}, {blocks} blocks", OURS, partial(time_row, OURS)))
+            rows.append((f"{sequences}×{length}, {_blocks(blocks)}", OURS, partial(time_row, OURS)))
             rows.append(("", "mamba_ssm", partial(time_row, "mamba_ssm")))
     speeds, missing = measured(rows)
     return TrainReport(machine_name(timing.device), board_size, speeds, missing, ceilings)
+
+
+def _blocks(number: int) -> str:
+    return f"{number} block{'s' if number > 1 else ''}"
 
 
 def _time(
@@ -214,9 +228,9 @@ def _time(
         return _STEPS_AT_ONCE * sequences * length
 
     runs = timing.repeat(some)
-    rates = [run.plies / run.seconds for run in runs]
+    rates = [run.num_done / run.seconds for run in runs]
     generation = None
-    if name == OURS:
+    if name == OURS and is_gpu:
         alone_s = sequences * length / statistics.median(rates)
         generation = 1 - alone_s / seconds_with_games(step, board_size, sequences, length, device)
     return TrainSpeed(

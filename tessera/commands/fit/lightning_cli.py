@@ -28,7 +28,11 @@ from tessera.commands.fit.options import add_command_options, add_run_options, o
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
 from tessera.commands.fit.run_settings import run_problems
-from tessera.commands.fit.trainer_settings import has_several_processes, spent_limits
+from tessera.commands.fit.trainer_settings import (
+    STRATEGIES,
+    has_several_processes,
+    spent_limits,
+)
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
@@ -200,7 +204,8 @@ class TesseraCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         if not isinstance(settings.strategy, str | DDPStrategy | SingleDeviceStrategy):
             kind = type(settings.strategy).__name__
-            raise SettingError(f"trainer.strategy must be a kind of DDPStrategy, got {kind}.")
+            wanted = f"be one of {', '.join(STRATEGIES)} or a class_path of DDPStrategy"
+            raise SettingError(Problem("trainer.strategy", kind, wanted))
         plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins]
         config = {**settings, "plugins": [*filter(None, plugins), AtomicCheckpointIO()], **kwargs}
         config["profiler"] = settings.profiler or Unprofiled()
@@ -267,7 +272,12 @@ class TesseraCLI(LightningCLI):
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
         # The first process's folder is the one that is written to.
         # Known before there is a trainer; of a node's first process its node's.
-        if getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0)):
+        if rank := getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0)):
+            # One that trains alone would write there, without the lock.
+            if not has_several_processes(settings := self._get(self.config_init, "trainer")):
+                wanted = "be as many as the processes that were started"
+                got = f"{settings.devices} in process {rank}"
+                raise SettingError(Problem("trainer.devices", got, wanted))
             return run or latest_run(name, root)
         run = run or new_run(name, root)
         try:

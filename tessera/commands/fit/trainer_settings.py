@@ -13,6 +13,7 @@ import torch
 from jsonargparse import Namespace
 
 from tessera.commands.fit.durations import duration_text, seconds_of
+from tessera.commands.fit.launcher import launcher, launcher_problems
 from tessera.training.metrics import metric_names
 from tessera.training.module import FIGURES
 
@@ -36,16 +37,18 @@ _LEAST = {
     "reload_dataloaders_every_n_epochs": 0,
 }
 
+# What other strategies save is no single file, or they start processes that save nothing.
+STRATEGIES = (
+    "auto",
+    "ddp",
+    "ddp_find_unused_parameters_false",
+    "ddp_find_unused_parameters_true",
+)
+
 # Names; a part given by its class has its own checks.
 _ONE_OF = {
     "accelerator": ("auto", "cpu", "gpu", "cuda"),
-    # What other strategies save is no single file, or they start processes that save nothing.
-    "strategy": (
-        "auto",
-        "ddp",
-        "ddp_find_unused_parameters_false",
-        "ddp_find_unused_parameters_true",
-    ),
+    "strategy": STRATEGIES,
     # Transformer Engine replaces layers that there are none of in a Mamba block.
     "precision": (
         *("64", "32", "16", "bf16"),
@@ -63,6 +66,7 @@ _WITHOUT = {
 }
 
 _MOST_PROCESSES = 8  # on a CPU of fewer cores, where they wait for each other
+_ONE_FOR_PREDICT = "devices must be 1 for predict, which gives the games in order"
 _OWN_PACKAGES = ("lightning.", "tessera.")
 _TRAIN_TAGS = (*FIGURES, "lr", "tokens_per_s")
 
@@ -138,10 +142,16 @@ def _devices(settings: Namespace, command: str) -> Iterator[str]:
         wanted = "a number of devices, a list of their numbers or auto"
     if wanted:
         yield f"devices must be {wanted}, got {text}."
-    elif command == "predict" and (number > 1 or settings.num_nodes > 1):
-        yield "devices must be 1 for predict, which gives the games in order, got " + (
-            f"{number}." if settings.num_nodes == 1 else f"{number} on {settings.num_nodes} nodes."
-        )
+    elif command == "predict":
+        started = launcher()
+        if number > 1 or settings.num_nodes > 1:
+            nodes = "" if settings.num_nodes == 1 else f" on {settings.num_nodes} nodes"
+            yield f"{_ONE_FOR_PREDICT}, got {number}{nodes}."
+        elif started is not None and started.world_size > 1:
+            yield f"{_ONE_FOR_PREDICT}, got {started.world_size} from {started.name}."
+    # Another environment that the user names does not listen to the launcher.
+    elif "Environment" not in str(settings.plugins):
+        yield from launcher_problems(text, number, settings.num_nodes)
 
 
 def _times(settings: Namespace) -> Iterator[str]:

@@ -72,17 +72,56 @@ def test_training_is_timed_with_what_generating_its_games_costs(
     file = tmp_path / "train.json"
     options = ["--board_size", "3", "--seconds", "0.01", "--json", str(file)]
     assert command.main(["train", *options]) == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert "timing 2×8, 1 block ...\n" in said and "timing 2×8, 4 blocks ...\n" in said
+    rows = [line for line in printed.splitlines() if line.startswith("Tessera")]
+    assert len(rows) == 2 and all(row.endswith(" –") for row in rows)
     assert ["mamba_ssm", "needs a CUDA device"] in [x.split("  ") for x in printed.splitlines()]
     assert "GB/s in a copy" in printed
     report = json.loads(file.read_text())
     one, four = report["speeds"]
     assert (one["num_blocks"], four["num_blocks"]) == (1, 4)
-    assert one["tokens_per_s"] > 0 and 0 < one["generation_ratio"] < 1
+    assert one["tokens_per_s"] > 0 and one["generation_ratio"] is None
     # Forward and backward of the head alone: 2 · 16 · 12 operations a token, three times.
     assert 6 * 16 * 12 * 16 < one["flops"] < four["flops"] < 4 * one["flops"]
     assert 0 < one["bytes_moved"] < four["bytes_moved"]
     assert all(value > 0 for value in report["ceilings"].values())
+
+
+def test_a_step_fed_with_games_is_timed_over_whole_chunks() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def step(tokens: torch.Tensor, targets: torch.Tensor) -> None:
+        assert tokens.shape == targets.shape
+        shapes.append(tuple(tokens.shape))
+
+    assert train_speed.seconds_with_games(step, 3, 2, 8, CPU) > 0
+    assert set(shapes) == {(2, 8)} and len(shapes) % 2 == 0  # a chunk before, and one timed
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"), [(0.012, "1.20%"), (-0.02, "0.00%"), (-0.14, "-14.00%"), (None, "–")]
+)
+def test_a_negative_cost_of_games_is_none_only_within_what_the_runs_differ(
+    measured: float | None, shown: str
+) -> None:
+    rates = {"tokens_per_s": 1000.0, "slowest": 980.0, "fastest": 1010.0}
+    speed = train_speed.TrainSpeed(
+        "Tessera",
+        1,
+        8,
+        64,
+        **rates,
+        peak_mb=50.0,
+        flops=1,
+        bytes_moved=1,
+        generation_ratio=measured,
+    )
+    ceilings = train_speed.Ceilings(1e12, 1e12)
+    report = train_speed.TrainReport("a machine", 19, (speed,), {}, ceilings)
+    (row,) = [line for line in report.lines() if line.startswith("Tessera ")]
+    assert row.split()[-1] == shown
+    assert speed.generation_ratio == measured
 
 
 def test_training_is_compared_with_the_same_shape_and_depth() -> None:
@@ -123,7 +162,7 @@ def test_plies_of_whole_games_are_those_of_their_records() -> None:
     for player in ("uniform", "rules"):
         (run,) = time_games(player, 4, 10, once()).runs
         record = play_games(player, range(10), seed=0, board_size=4)
-        assert run.plies == int(record.lengths.sum())
+        assert run.num_done == int(record.lengths.sum())
         assert run.seconds > 0
 
 
@@ -132,14 +171,14 @@ def test_longer_runs_play_more_games_for_at_least_the_time() -> None:
     first = int(play_games("uniform", range(2), seed=0, board_size=2).lengths.sum())
     assert len(speed.runs) == 2
     for run in speed.runs:
-        assert run.seconds >= 0.5 and run.plies > first
+        assert run.seconds >= 0.5 and run.num_done > first
 
 
 def test_given_moves_are_counted_while_their_games_go_on() -> None:
     played = play_games("uniform", range(7), seed=0, board_size=5)
     speed = time_plies(5, 7, once())
     (run,) = speed.runs
-    assert run.plies == int(played.lengths.clamp(max=int(played.lengths.float().mean())).sum())
+    assert run.num_done == int(played.lengths.clamp(max=int(played.lengths.float().mean())).sum())
     engine = GPUGoEngine(7, "cpu", 5)
     assert speed.bytes_per_game == engine.num_bytes() / 7
 
@@ -208,14 +247,14 @@ def test_a_batch_of_whole_games_fits_into_half_of_the_free_memory(
 def test_moves_alone_are_those_of_the_records_on_a_gpu() -> None:
     timing = Timing(torch.device("cuda"), 1e-9, runs=1)
     ours, whole = (time_games("uniform", 9, 50, timing, tokens).runs[0] for tokens in (True, False))
-    assert ours.plies == whole.plies
+    assert ours.num_done == whole.num_done
 
 
 def test_open_spiel_is_timed_where_it_is_installed() -> None:
     pytest.importorskip("pyspiel", reason="OpenSpiel is in the extra rivals")
     speed = time_open_spiel(5, once(0.05))
     (run,) = speed.runs
-    assert speed.name.startswith("OpenSpiel ") and run.plies > 100
+    assert speed.name.startswith("OpenSpiel ") and run.num_done > 100
     assert 0.05 <= run.seconds < 5
 
 
@@ -224,7 +263,7 @@ def test_open_spiel_is_timed_where_it_is_installed() -> None:
 def test_pgx_is_timed_where_it_is_installed() -> None:
     pytest.importorskip("pgx", reason="PGX is in the extra rivals")
     speed = time_pgx(9, once(0.1))
-    assert speed.name.startswith("PGX ") and speed.runs[0].plies > 0
+    assert speed.name.startswith("PGX ") and speed.runs[0].num_done > 0
     assert speed.bytes_per_game is not None and speed.bytes_per_game > 1000
 
 

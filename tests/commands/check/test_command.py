@@ -24,7 +24,7 @@ from tessera.commands.check.report import Report
 from tessera.commands.check.training_trial import TrainingSettings
 from tessera.commands.check.trials import Scale
 from tessera.commands.json_file import json_text
-from tests.runs import tessera
+from tests.runs import python_path, tessera
 
 TRAINING = TrainingSettings(
     board_size=3,
@@ -222,7 +222,7 @@ def test_a_wrong_argument_is_found_before_torch_is_loaded(repository: Path) -> N
         "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
     )
     began = time.monotonic()
-    environment = {"PYTHONPATH": str(repository), "PATH": ""}
+    environment = {"PYTHONPATH": python_path(repository), "PATH": ""}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
     assert time.monotonic() - began < 5
 
@@ -231,7 +231,7 @@ def test_a_wrong_argument_is_found_before_torch_is_loaded(repository: Path) -> N
 @pytest.mark.timeout(900)
 def test_this_machine_meets_the_criteria_on_its_cpu(tmp_path: Path, repository: Path) -> None:
     command = [sys.executable, "-m", "tessera", "check", "--device", "cpu", "--json", "found.json"]
-    environment = {"PYTHONPATH": str(repository), "PATH": "", "HOME": str(tmp_path)}
+    environment = {"PYTHONPATH": python_path(repository), "PATH": "", "HOME": str(tmp_path)}
     run = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

@@ -6,7 +6,17 @@ import itertools
 
 import pytest
 
+from tessera.commands.fit.trainer_settings import STRATEGIES
 from tests.runs import tessera
+
+
+def test_the_help_names_the_strategies_that_are_accepted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tessera("fit", "--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    about = said.partition("--trainer.strategy STRATEGY ")[2].partition("(type:")[0]
+    assert about.startswith(f"{', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]};")
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])

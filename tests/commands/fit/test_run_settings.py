@@ -105,6 +105,18 @@ def test_a_value_of_two_lines_is_one_line(
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
 
 
+def test_a_class_of_another_strategy_is_refused_with_what_is_accepted(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--trainer.strategy", "{class_path: FSDPStrategy}") == 2
+    assert capfd.readouterr().err == (
+        "tessera: trainer.strategy must be one of auto, ddp, ddp_find_unused_parameters_false, "
+        "ddp_find_unused_parameters_true or a class_path of DDPStrategy, got FSDPStrategy.\n"
+    )
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+    assert fit("--trainer.strategy", "{class_path: DDPStrategy}", "--trainer.max_steps", 1) == 0
+
+
 @CPU_ONLY
 def test_what_needs_a_gpu_says_so(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert fit("--data.backend", "triton", "--model.scan", "triton") == 2
