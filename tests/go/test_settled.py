@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tessera.go import GPUGoEngine, Rules, play_games, settled_points
 from tessera.go import bitboard as bb
-from tests.go.positions import engine_at, planes
+from tests.go.positions import engine_at, grown_boards, planes
 from tests.go.settled_oracle import pass_alive, settled_map
 from tests.go.test_properties import random_stones
 
@@ -125,19 +125,6 @@ def played_boards(size: int, games: int) -> Tensor:
         stops = ply > record.lengths * (0.5 + 0.5 * torch.arange(games) / games)
         engine.play_batch(torch.where(stops, engine.vocabulary.pad_token, moves))
     return engine.boards
-
-
-def grown_boards(size: int, boards: int, seed: int) -> Tensor:
-    """(boards, 2, n, n) bool: patches of either colour with gaps and strangers in them."""
-    generator = torch.Generator().manual_seed(seed % 2**60)
-
-    def noise(*shape: int) -> Tensor:
-        return torch.rand(boards, *shape, generator=generator)
-
-    field = torch.nn.functional.interpolate(noise(1, 4, 4), (size, size), mode="bilinear")[:, 0]
-    is_black = (field < 0.5) ^ (noise(size, size) < noise(1, 1) * 0.1)
-    has_stone = noise(size, size) < 0.5 + noise(1, 1) * 0.4
-    return torch.stack([has_stone & is_black, has_stone & ~is_black], 1)
 
 
 def assert_as_in_the_oracle(boards: Tensor, suicide: bool) -> int:

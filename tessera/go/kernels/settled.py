@@ -61,7 +61,7 @@ def pass_alive(own, opponent, SIZE: tl.constexpr, SUICIDE: tl.constexpr):
 
 
 @triton.jit
-def settled_kernel(colour_rows, settled_rows, games, SIZE: tl.constexpr, SUICIDE: tl.constexpr):
+def settled_kernel(colour_rows, settled_rows, SIZE: tl.constexpr, SUICIDE: tl.constexpr):
     """Write the settled points of one colour of one board.
 
     Args:
@@ -73,7 +73,7 @@ def settled_kernel(colour_rows, settled_rows, games, SIZE: tl.constexpr, SUICIDE
     lane = tl.arange(0, LANES)
     colour = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0).to(tl.int64) * SIZE + lane
-    plane = games.to(tl.int64) * SIZE
+    plane = tl.num_programs(0).to(tl.int64) * SIZE
     on_board = lane < SIZE
     own = tl.load(colour_rows + colour * plane + at, mask=on_board, other=0)
     opponent = tl.load(colour_rows + (1 - colour) * plane + at, mask=on_board, other=0)
@@ -99,7 +99,6 @@ def pass_alive_of_both(black: Tensor, white: Tensor, suicide: bool) -> tuple[Ten
         settled_kernel[(games, 2)](
             colours,
             found,
-            games,
             SIZE=size,
             SUICIDE=bool(suicide),
             num_warps=1,
