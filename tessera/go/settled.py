@@ -13,10 +13,10 @@ Two definitions make it up, for each colour by itself:
   point, empty or not, touches no stone of the colour. An eye is such a point, so the opponent
   never has two there and whatever stands there is dead.
 
-A colour's regions hold no pass-alive stone of the other, so no point is settled for both.
+No territory holds a pass-alive stone of the other colour, so no point is settled for both.
 
-Source: David B. Benson, "Life in the game of Go" (1976), for the chains; for the territory and for
-suicide ``calculateArea`` of KataGo without its big safe territories, of which rules may make more.
+Source: David B. Benson, "Life in the game of Go" (1976), for the chains; KataGo's
+``Board::calculateArea`` with ``safeBigTerritories`` off for suicide and the territory.
 
 Shapes: B games, n rows, bitboards (n, B) as in ``bitboard``. K columns are any number of boards.
 """
