@@ -94,7 +94,7 @@ def test_interpreted_settled_points_are_those_of_the_plain_code(
 ) -> None:
     plain = settle(*SETTLED[name], backend="torch")
     assert_same_tensors(plain, interpreted[4][name])
-    assert all(rows.any() for rows in plain)
+    assert all(rows.any() for rows in plain[:4])
 
 
 def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(

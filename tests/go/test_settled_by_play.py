@@ -66,9 +66,20 @@ def test_no_move_of_the_opponent_unsettles_a_point(size: int, suicide: bool) -> 
     assert moves > 0 or (size == 2 and not suicide)
 
 
-@pytest.mark.parametrize("rules", [Rules(), Rules(suicide=True), Rules(ko="simple", suicide=True)])
+POSITIONAL, SUICIDE = Rules(), Rules(suicide=True)
+SIMPLE_SUICIDE = Rules(ko="simple", suicide=True)
+
+
 @pytest.mark.parametrize(
-    ("games", "plies"), [(96, 90), pytest.param(8192, 200, marks=pytest.mark.slow)]
+    ("games", "plies", "rules"),
+    [
+        (48, 50, POSITIONAL),
+        (48, 50, SUICIDE),
+        *(
+            pytest.param(8192, 200, rules, marks=pytest.mark.slow)
+            for rules in (POSITIONAL, SUICIDE, SIMPLE_SUICIDE)
+        ),
+    ],
 )
 def test_random_attacks_on_9x9_take_no_settled_point(games: int, plies: int, rules: Rules) -> None:
     record = play_games("uniform", range(games), seed=1, board_size=9, rules=rules)
