@@ -6,6 +6,7 @@ from tessera.go.play import play_games
 from tessera.go.players import PLAYERS, Choice, Player, distribution, get_player
 from tessera.go.record import GameRecord, kept_tables
 from tessera.go.rules import RULES, Rules, resolve_rules
+from tessera.go.settled import Settled, settled_points
 
 __all__ = [
     "PLAYERS",
@@ -17,9 +18,11 @@ __all__ = [
     "IllegalMoveError",
     "Player",
     "Rules",
+    "Settled",
     "distribution",
     "get_player",
     "kept_tables",
     "play_games",
     "resolve_rules",
+    "settled_points",
 ]

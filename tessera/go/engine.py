@@ -21,6 +21,7 @@ from tessera.go.backend import check_device, resolve_backend
 from tessera.go.contract import chosen_games, whole_numbers
 from tessera.go.position import Position, Removed, all_in_atari, no_suicide, place
 from tessera.go.rules import Rules, resolve_rules
+from tessera.go.settled import Settled, settled_rows
 from tessera.go.superko import Superko
 from tessera.setting_errors import whole_number
 from tessera.vocabulary import Vocabulary
@@ -151,6 +152,18 @@ class GPUGoEngine:
             return self._plies().ownership()
         black, white = scoring.areas(*self._colours())
         return bitboard.unpack(black).long() - bitboard.unpack(white).long()
+
+    def settled_points(self) -> Settled:
+        """The pass-alive stones and territory of both colours, as these rules have suicide.
+
+        Does not wait for the device in Triton.
+
+        Raises:
+            ValueError: if the rules capture single stones only, where chains cannot die.
+        """
+        if self.rules.capture == "single":
+            raise ValueError("settled points need rules that capture chains, got capture single.")
+        return settled_rows(*self._colours(), self.rules.suicide, self.backend)
 
     # What changes the games.
 

@@ -16,6 +16,7 @@ from triton.compiler import ASTSource
 from tessera.go.kernels.census import census_kernel
 from tessera.go.kernels.playout import play_games_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
+from tessera.go.kernels.settled import settled_kernel
 
 POINTERS = {
     "moves": "*i64",
@@ -67,6 +68,8 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     yield _compile(play_kernel, architecture, {}, **rules)
     yield _compile(legal_kernel, architecture, {}, **rules, SUICIDE=True, AS_MASK=True)
     yield _compile(score_kernel, architecture, {}, SIZE=19, AS_OWNERSHIP=True)
+    for suicide in (False, True):
+        yield _compile(settled_kernel, architecture, {}, SIZE=19, SUICIDE=suicide)
     yield _compile(
         census_kernel,
         architecture,

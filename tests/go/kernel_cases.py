@@ -8,14 +8,15 @@ interpreter needs a process of its own.
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from dataclasses import astuple, fields
 
 import torch
 from torch import Tensor
 
-from tessera.go import GameRecord, GPUGoEngine, Rules, play_games
+from tessera.go import GameRecord, GPUGoEngine, Rules, play_games, settled_points
 from tessera.go.randomness import WINDOW, below, random_words
 from tessera.go.record import TABLES
+from tests.go.positions import grown_boards
 from tests.go.states import everything, hostile_moves
 
 # Player, board size, rules, game numbers: every ko rule with and without suicide, both players.
@@ -50,6 +51,15 @@ HOSTILE: dict[str, tuple[int, Rules, int]] = {
     "2-simple-suicide": (2, Rules(ko="simple", suicide=True), 8),
     "3-situational": (3, Rules(ko="situational"), 14),
     "3-single-stones": (3, Rules(ko="positional", capture="single"), 14),
+}
+
+# Board size, suicide, number and seed of boards whose settled points are found.
+SETTLED: dict[str, tuple[int, bool, int, int]] = {
+    "2": (2, False, 8, 375),
+    "3-suicide": (3, True, 4, 59),
+    "4": (4, False, 3, 22),
+    "7": (7, False, 2, 21),
+    "7-suicide": (7, True, 2, 21),
 }
 
 
@@ -126,6 +136,18 @@ def follow_hostile(
     return [tensor.cpu() for tensor in [*held, engine.get_legal_mask(), engine.score()]]
 
 
+def settle(
+    size: int, suicide: bool, boards: int, seed: int, backend: str, device: str = "cpu"
+) -> list[Tensor]:
+    """The four sets of settled points of random boards; the first one's by an engine as well."""
+    drawn = grown_boards(size, boards, seed).to(device)
+    rules = Rules(suicide=suicide)
+    engine = GPUGoEngine(1, device=device, board_size=size, rules=rules, backend=backend)
+    engine.set_position(drawn[:1], torch.tensor([1]))
+    found = [*astuple(settled_points(drawn, suicide, backend)), *astuple(engine.settled_points())]
+    return [rows.cpu() for rows in found]
+
+
 def _what_it_says(engine: GPUGoEngine) -> list[Tensor]:
     read = (engine.turn, engine.move_number, engine.history, engine.captured)
     asked = (engine.boards, engine.is_game_over(), engine.score(), engine.ownership())
@@ -141,8 +163,9 @@ def main(path: str) -> None:
     records = {name: play_case(name, "triton") for name in GAMES}
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
     hostile = {name: follow_hostile(*case, backend="triton") for name, case in HOSTILE.items()}
+    settled = {name: settle(*case, backend="triton") for name, case in SETTLED.items()}
     some = {name: play_some(name) for name in ("log_probs", "entropies", "legal")}
-    torch.save((records, plies, count_legal_positions(2, "cpu"), hostile, some), path)
+    torch.save((records, plies, count_legal_positions(2, "cpu"), hostile, settled, some), path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Positions for tests, written as a person writes them: games as vertices, boards as letters."""
+"""Positions for tests: games as vertices, boards as letters, and boards made of chance."""
 
 from __future__ import annotations
 
@@ -40,3 +40,16 @@ def engine_at(board: str, turn: int = 0, rules: str | Rules = "full") -> GPUGoEn
     engine = GPUGoEngine(1, device="cpu", board_size=dense.shape[-1], rules=rules)
     engine.set_position(dense, torch.tensor([turn]))
     return engine
+
+
+def grown_boards(size: int, boards: int, seed: int) -> Tensor:
+    """(boards, 2, n, n) bool: patches of either colour with gaps and strangers in them."""
+    generator = torch.Generator().manual_seed(seed % 2**60)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.rand(boards, *shape, generator=generator)
+
+    field = torch.nn.functional.interpolate(noise(1, 4, 4), (size, size), mode="bilinear")[:, 0]
+    is_black = (field < 0.5) ^ (noise(size, size) < noise(1, 1) * 0.1)
+    has_stone = noise(size, size) < 0.5 + noise(1, 1) * 0.4
+    return torch.stack([has_stone & is_black, has_stone & ~is_black], 1)

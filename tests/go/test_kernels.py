@@ -17,9 +17,11 @@ from tests.go.kernel_cases import (
     GAMES,
     HOSTILE,
     PLIES,
+    SETTLED,
     follow_hostile,
     follow_plies,
     play_case,
+    settle,
 )
 from tests.runs import python_path
 
@@ -28,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 Plies = dict[str, list[Tensor]]
 Records = dict[str, dict[str, Tensor]]
-Interpreted = tuple[Records, Plies, int, Plies, Records]
+Interpreted = tuple[Records, Plies, int, Plies, Plies, Records]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,15 @@ def test_interpreted_plies_of_any_tokens_leave_the_state_of_the_plain_code(
     name: str, interpreted: Interpreted
 ) -> None:
     assert_same_tensors(follow_hostile(*HOSTILE[name], backend="torch"), interpreted[3][name])
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_interpreted_settled_points_are_those_of_the_plain_code(
+    name: str, interpreted: Interpreted
+) -> None:
+    plain = settle(*SETTLED[name], backend="torch")
+    assert_same_tensors(plain, interpreted[4][name])
+    assert all(rows.any() for rows in plain[:4])
 
 
 def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 import torch
 
 from tessera.go import GPUGoEngine, Rules, play_games
-from tests.go.kernel_cases import follow_hostile, follow_plies, record_tensors
+from tests.go.kernel_cases import follow_hostile, follow_plies, record_tensors, settle
 from tests.go.states import everything, hostile_moves
 from tests.go.test_kernels import assert_same_record, assert_same_tensors
 from tests.waiting import no_waiting
@@ -68,6 +70,44 @@ def test_plies_of_any_tokens_leave_the_state_of_the_plain_code(size: int, rules:
         for backend in ("torch", "triton")
     )
     assert_same_tensors(plain, fast)
+
+
+@pytest.mark.parametrize("suicide", [False, True])
+@pytest.mark.parametrize("size", range(2, 20))
+def test_settled_points_in_kernels_are_those_of_the_plain_code(size: int, suicide: bool) -> None:
+    plain, fast, on_cpu = (
+        settle(size, suicide, 2000, size, backend, device)
+        for backend, device in (("torch", "cuda"), ("triton", "cuda"), ("torch", "cpu"))
+    )
+    assert_same_tensors(plain, fast)
+    assert_same_tensors(plain, on_cpu)
+    assert all(rows.any() for rows in plain[:4])
+
+
+@pytest.mark.parametrize("rules", ["full", "tromp-taylor"])
+@pytest.mark.parametrize("size", [9, 13, 19])
+def test_settled_points_of_games_are_captured_replayed_and_never_wait(
+    size: int, rules: str
+) -> None:
+    moves = play_games("uniform", range(256), seed=2, board_size=size, rules=rules, device="cuda")
+    plain, captured = (
+        GPUGoEngine(256, "cuda", size, rules, backend=kind) for kind in ("torch", "triton")
+    )
+    captured.settled_points()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = captured.settled_points()
+    for ply, move in enumerate(moves.moves.long().t()):
+        for engine in (plain, captured):
+            engine.play_batch(move)
+        if ply % 20 == 0:
+            with no_waiting():
+                graph.replay()
+                again = captured.settled_points()
+            expected = list(astuple(plain.settled_points()))
+            assert_same_tensors(expected, list(astuple(found)))
+            assert_same_tensors(expected, list(astuple(again)))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16])

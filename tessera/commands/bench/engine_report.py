@@ -17,6 +17,7 @@ from tessera.commands.bench.engine_speed import (
     time_games,
     time_parts,
     time_plies,
+    time_settled,
 )
 from tessera.commands.bench.report import Report, measured, say
 from tessera.commands.bench.rivals import RIVALS
@@ -124,10 +125,10 @@ def _rows(
     plies = batch_size or (_PLY_BATCH_ON_A_GPU if device.type == "cuda" else _BATCH_ON_A_CPU)
     games = [(partial(time_games, player), whole) for player in PLAYERS]
     if not in_kernels:
-        return [*games, (time_plies, plies)]
+        return [*games, (time_plies, plies), (time_settled, plies)]
     tokens = partial(time_games, "uniform", only_tokens=True)
     in_graph = partial(time_plies, in_graph=True)
-    return [(tokens, whole), *games, (time_plies, plies), (in_graph, plies)]
+    return [(tokens, whole), *games, (time_plies, plies), (in_graph, plies), (time_settled, plies)]
 
 
 def whole_games_batch(size: int, device: torch.device) -> int:

@@ -15,17 +15,20 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine, Rules, get_player, play_games
+from tessera.go.bitboard import pack
 from tessera.go.randomness import MOVE, random_words
 from tessera.go.record import TABLES
+from tessera.go.settled import settled_rows
 
 _WARM_UP_GAMES = 8
 _PLIES_IN_A_GRAPH = 25
+_STOPS = 10  # plies of a game at which its settled points are found
 
 
 class Run(NamedTuple):
     """What was done again and again, counted, and how long that took, warm-up excluded.
 
-    Of games plies are counted, of training tokens.
+    Of games plies are counted, of training tokens, of settled points positions.
     """
 
     num_done: int
@@ -196,6 +199,36 @@ def time_plies(board_size: int, batch_size: int, timing: Timing, in_graph: bool 
     runs = timing.repeat(play)
     what = "mask and given move" + (", CUDA graph" if in_graph else "")
     return Speed("Tessera", what, board_size, batch_size, runs, engine.num_bytes() / batch_size)
+
+
+def time_settled(board_size: int, batch_size: int, timing: Timing) -> Speed:
+    """Find the settled points of positions from all stages of uniform games, none with suicide.
+
+    The games are those of ``time_plies``, stopped at plies evenly apart up to their mean length.
+    What is counted are positions.
+    """
+    device = timing.device
+    record = play_games("uniform", range(batch_size), seed=0, board_size=board_size, device=device)
+    mean = int(record.lengths.float().mean())
+    stops = {max(1, mean * stop // _STOPS) for stop in range(1, _STOPS + 1)}
+    engine = GPUGoEngine(batch_size, device, board_size)
+    positions = []
+    for ply, moves in enumerate(record.moves.long().t(), 1):
+        engine.play_batch(moves)
+        if ply in stops:
+            planes = engine.boards
+            positions.append((pack(planes[:, 0]), pack(planes[:, 1])))
+
+    def find(_: int) -> int:
+        for black, white in positions:
+            settled_rows(black, white, suicide=False, backend=engine.backend)
+        return len(positions) * batch_size
+
+    settled_rows(*positions[-1], suicide=False, backend=engine.backend)
+    runs = timing.repeat(find)
+    return Speed(
+        "Tessera", "settled points, positions/s", board_size, batch_size, runs, group="settled"
+    )
 
 
 def time_parts(board_size: int, batch_size: int, device: torch.device, seconds: float) -> Costs:

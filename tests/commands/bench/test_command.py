@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tessera.commands.bench.engine_speed import (
     time_games,
     time_parts,
     time_plies,
+    time_settled,
 )
 from tessera.commands.bench.rivals import NotMeasuredError, time_open_spiel, time_pgx
 from tessera.go import GPUGoEngine, play_games
@@ -42,7 +44,7 @@ def test_the_table_and_the_json_say_the_same(
     assert command.main([*TINY, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     report = json.loads(file.read_text())
-    assert len(report["speeds"]) == 3
+    assert len(report["speeds"]) == 4
     for row in report["speeds"]:
         ((plies, seconds),) = row["runs"]
         assert plies > 0 and seconds > 0
@@ -50,7 +52,8 @@ def test_the_table_and_the_json_say_the_same(
         (line,) = [line for line in printed.splitlines() if row["what"] in line]
         assert f"{row['plies_per_s']:,.0f}" in line
     whats = [row["what"] for row in report["speeds"]]
-    assert ["uniform" in whats[0], "rule-based" in whats[1], "mask" in whats[2]] == [True] * 3
+    for what, said in zip(whats, ("uniform", "rule-based", "mask", "settled"), strict=True):
+        assert said in what
     assert "What bounds it" in printed
 
 
@@ -183,6 +186,13 @@ def test_given_moves_are_counted_while_their_games_go_on() -> None:
     assert speed.bytes_per_game == engine.num_bytes() / 7
 
 
+def test_settled_points_are_found_in_positions_from_all_stages_of_a_game() -> None:
+    speed = time_settled(5, 7, once())
+    (run,) = speed.runs
+    assert run.num_done == 10 * 7 and run.seconds > 0
+    assert time_settled(2, 3, once()).runs[0].plies % 3 == 0
+
+
 def test_a_speed_is_the_median_of_its_runs() -> None:
     runs = tuple(Run(plies, 2.0) for plies in (20, 2000, 10))
     assert Speed("Tessera", "games", 19, 4, runs).plies_per_s == 10.0
@@ -204,6 +214,8 @@ def test_ratios_compare_rows_on_the_same_board() -> None:
         "a machine", (ours, small, theirs), missing, costs, {}, None
     )
     assert report.ratios() == [(ours, theirs, 10.0)]
+    settled = Speed("Tessera", "settled points", 19, 4, (Run(9, 1.0),), group="settled")
+    assert replace(report, speeds=(settled, theirs)).ratios() == []
     text = "\n".join(report.lines())
     assert "10 times as fast as PGX 1" in text and "25,300" in text
     assert "takes 6.0 ms" in text and "10% of that" in text
