@@ -190,7 +190,7 @@ def test_settled_points_are_found_in_positions_from_all_stages_of_a_game() -> No
     speed = time_settled(5, 7, once())
     (run,) = speed.runs
     assert run.num_done == 10 * 7 and run.seconds > 0
-    assert time_settled(2, 3, once()).runs[0].plies % 3 == 0
+    assert time_settled(2, 3, once()).runs[0].num_done % 3 == 0
 
 
 def test_a_speed_is_the_median_of_its_runs() -> None:
