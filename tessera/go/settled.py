@@ -1,6 +1,6 @@
-"""Settled points: stones that can never be captured and the points they enclose, by Benson.
+"""Settled points: stones that no attack captures, and the points they enclose, by Benson.
 
-Two definitions make it up, for each colour by itself:
+Three definitions make it up, for each colour by itself:
 
 * A *region* of a colour is a connected part of the points without a stone of that colour, at least
   one of them empty. It is *vital* to a chain of the colour if all its empty points are liberties of
@@ -64,8 +64,9 @@ def settled_points(boards: Tensor, suicide: bool = False, backend: str = "auto")
     """The pass-alive stones and the pass-alive territory of both colours on each board.
 
     It looks at the stones only, so whose turn it is, ko and superko make no difference: they can
-    only forbid the opponent more. Chains have to be captured whole. Stones without liberties may
-    stand on a board, but then nothing is promised of it.
+    only forbid the opponent more. The owner may pass for ever, but can still give points away by
+    filling eyes. Chains have to be captured whole. Stones without liberties may stand on a board,
+    but then nothing is promised of it.
 
     Args:
         boards: (B, 2 or 3, n, n) bool or whole numbers, planes black and white (and empty, which
