@@ -172,16 +172,17 @@ def test_a_folder_that_takes_no_file_is_one_line_and_leaves_no_run(
     assert not any(Path("checkpoints").rglob("*")) and not Path("lightning_logs").exists()
 
 
-def test_only_the_first_process_of_a_run_locks_it(
+def test_another_node_that_would_train_alone_is_refused_and_locks_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     assert fit("--trainer.max_steps", 1) == 0
-    lock = RunLock()
-    lock.take(RunFolder("small", 0).checkpoints)
-    # The second of two nodes, each with one process.
+    before = (RUN / "last.ckpt").read_bytes()
+    capfd.readouterr()
+    # The second of two nodes, each with one process, and num_nodes forgotten.
     monkeypatch.setenv("NODE_RANK", "1")
-    assert fit("--trainer.max_steps", 2, "--ckpt_path", "last") == 0
-    lock.release()
+    assert fit("--trainer.max_steps", 2, "--ckpt_path", "last") == 2
+    assert "must be as many as the processes that were started" in capfd.readouterr().err
+    assert (RUN / "last.ckpt").read_bytes() == before and not (RUN / ".writer").exists()
 
 
 @pytest.mark.slow
