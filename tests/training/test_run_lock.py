@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tessera.training.checkpoint_file import CheckpointError, SaveError, half_written
-from tessera.training.run_folder import RunFolder, new_run
+from tessera.training.run_folder import new_run
 from tessera.training.run_lock import RunLock
 from tests.runs import fit, python_path, tessera
 
