@@ -21,23 +21,12 @@ import torch
 from tessera.commands.check import command
 from tessera.commands.check.criteria import Finding, Verdict
 from tessera.commands.check.report import Report
-from tessera.commands.check.training_trial import TrainingSettings
 from tessera.commands.check.trials import Scale
 from tessera.commands.json_file import json_text
+from tests.commands.check.small import SMALL
 from tests.runs import python_path, tessera
 
-TRAINING = TrainingSettings(
-    board_size=3,
-    context=None,
-    batch_size=16,
-    games_per_chunk=64,
-    d_model=8,
-    lr=2e-2,
-    warmup_steps=5,
-    max_steps=150,
-    min_steps=40,
-)
-TINY = Scale(TRAINING, 5, num_batches=2, whole_games=4, long_games=3, plies=10, d_model=8)
+TINY = Scale(SMALL, 5, num_batches=2, whole_games=4, long_games=3, plies=10, d_model=8)
 
 
 @dataclass(frozen=True)
@@ -122,7 +111,7 @@ def test_the_details_are_what_the_words_are_made_of(ran: Ran) -> None:
 
 def test_a_criterion_that_is_not_met_is_exit_code_1(tmp_path: Path) -> None:
     # Games of 2×2 end long before move 60, and that is said.
-    scale = Scale(TRAINING, 2, num_batches=2, whole_games=4, long_games=3, plies=60, d_model=8)
+    scale = Scale(SMALL, 2, num_batches=2, whole_games=4, long_games=3, plies=60, d_model=8)
     ran = run_check(tmp_path, scale)
     assert ran.code == 1 and ran.found["passed"] is False
     assert ran.out[-1].startswith("Not met: 5.") and "no game got beyond" in "\n".join(ran.out)

@@ -14,13 +14,12 @@ from torch import Tensor
 from tessera.commands.check import engine_trial
 from tessera.commands.check.criteria import judge_engine
 from tessera.commands.check.engine_trial import play_whole_games, record_faults
-from tessera.commands.check.training_trial import TrainingSettings
 from tessera.commands.check.trials import PlayedBatch, Scale, Tell
 from tessera.go import GameRecord, GPUGoEngine, IllegalMoveError, engine, play_games, resolve_rules
 from tessera.go.position import no_suicide, place
+from tests.commands.check.small import NOT_TRAINED
 
 CPU = torch.device("cpu")
-NOT_TRAINED = TrainingSettings(batch_size=1, games_per_chunk=1, d_model=1, lr=1.0)
 
 
 def told_nobody(done: float) -> None:

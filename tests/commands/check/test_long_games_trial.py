@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from tessera.commands.check.criteria import judge_long_games
 from tessera.commands.check.long_games_trial import new_model, play_long_games
-from tessera.commands.check.training_trial import TrainingSettings
 from tessera.commands.check.trials import PlayedBatch, Scale
 from tessera.go import GPUGoEngine
 from tessera.go.position import Removed
 from tessera.go.randomness import MOVE, random_words
 from tessera.model import MambaModel, ModelState
 from tessera.play.model_player import draw_choice
+from tests.commands.check.small import NOT_TRAINED
 
 CPU = torch.device("cpu")
-NOT_TRAINED = TrainingSettings(batch_size=1, games_per_chunk=1, d_model=1, lr=1.0)
 
 
 def long_games(

@@ -20,19 +20,9 @@ from tessera.commands.check.trials import TrainingRun
 from tessera.model import GameModel
 from tessera.signals import Stopped, StopSignals
 from tessera.training import TesseraModule
+from tests.commands.check.small import SMALL
 
 CPU = torch.device("cpu")
-SMALL = TrainingSettings(
-    board_size=3,
-    context=None,
-    batch_size=16,
-    games_per_chunk=64,
-    d_model=8,
-    lr=2e-2,
-    warmup_steps=5,
-    max_steps=150,
-    min_steps=40,
-)
 
 
 def trained(settings: TrainingSettings = SMALL, seed: int = 0) -> TrainingRun:
