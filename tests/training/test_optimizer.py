@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from tessera.training import TesseraModule
 from tessera.training.optimizer import GraphedAdamW
+from tests.runs import fit
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -60,6 +64,31 @@ def test_it_updates_as_torch_does(device: str, clip: tuple[float, str] | None) -
     assert (optimizer._graph is not None) == (device == "cuda")
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("norm", lambda gradient: gradient.norm()), ("value", lambda gradient: gradient.abs().max())],
+    ids=["norm", "value"],
+)
+def test_a_run_clips_the_gradients_as_it_is_told(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    size: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    found: list[float] = []
+    log = TesseraModule.on_train_batch_end
+
+    def look(module: TesseraModule, *arguments: Any) -> None:
+        gradients = [weight.grad.flatten() for weight in module.parameters()]  # type: ignore[union-attr]
+        found.append(float(size(torch.cat(gradients))))
+        log(module, *arguments)
+
+    monkeypatch.setattr(TesseraModule, "on_train_batch_end", look)
+    most = ["--trainer.gradient_clip_val", 1e-4, "--trainer.gradient_clip_algorithm", kind]
+    assert fit("--trainer.max_steps", 3, *most) == 0
+    assert len(found) == 3 and all(0.9e-4 < value < 1.001e-4 for value in found)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_state_goes_on_where_it_was_saved(device: str) -> None:
     whole = weights_of(device)
@@ -76,6 +105,7 @@ def test_a_state_goes_on_where_it_was_saved(device: str) -> None:
         set_gradients(parts, step)
         resumed.step()
     resumed.load_state_dict(copy.deepcopy(state))
+    assert [group["lr"] for group in resumed.state_dict()["param_groups"]] == [0.1, 0.1]
     with torch.no_grad():
         for part, weight in zip(parts, whole, strict=True):
             part.copy_(weight)
