@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,29 @@ def check_targets(targets: Any, tokens: Tensor, vocab_size: int) -> None:
         )
     _check_place("targets", targets, tokens.device)
     _check_values("targets", targets, vocab_size)
+
+
+def check_features(
+    name: str, tables: Any, shapes: Sequence[tuple[int, ...]], tokens: Tensor
+) -> None:
+    """Raise ValueError unless ``tables`` are whole numbers of these shapes, where the tokens are.
+
+    Args:
+        name: of the features.
+        tables: anything.
+        shapes: of each of the tables.
+        tokens: checked before.
+    """
+    tables = tables if isinstance(tables, tuple) else (tables,)
+    looks = [tuple(table.shape) if isinstance(table, Tensor) else None for table in tables]
+    if looks != list(shapes):
+        wanted = " and ".join(map(str, shapes))
+        got = " and ".join(map(described, tables)) or "none"
+        raise ValueError(f"features must be {name} of {wanted}, got {got}.")
+    for table in tables:
+        if table.is_floating_point() or table.is_complex():
+            raise ValueError(f"features must be whole numbers, got {table.dtype}.")
+        _check_place("features", table, tokens.device)
 
 
 def check_state(state: Any, tokens: Tensor, template: StateTemplate) -> None:

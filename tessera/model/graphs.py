@@ -20,8 +20,8 @@ _logger = logging.getLogger(__name__)
 _ALIGNMENT = 512  # bytes, of whatever torch allocates
 _MOST_STEPS = 64  # captured; each takes some MiB beside the memory that all share
 
-# Losses of tokens and targets, and what a watcher may see.
-Run: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Seen]]
+# Losses of a batch's tensors, and what a watcher may see.
+Run: TypeAlias = Callable[..., tuple[Tensor, Seen]]
 
 
 def is_hooked(modules: Iterable[nn.Module], weights: Iterable[nn.Parameter]) -> bool:
@@ -73,36 +73,37 @@ class TrainingGraphs:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
-    def __call__(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Seen]:
-        """What ``run`` returns for tokens and targets (B, L) int64."""
+    def __call__(self, *batch: Tensor) -> tuple[Tensor, Seen]:
+        """What ``run`` returns for a batch."""
         if not self._is_possible or self._is_under_way():
-            return self._run(tokens, targets)
+            return self._run(*batch)
         if self._is_hooked():
             self._say(" while a module inside the model or a parameter has a hook")
-            return self._run(tokens, targets)
+            return self._run(*batch)
         if self._found_places() != self._places:  # the model was moved, or this is the beginning
             self._steps.clear()
             self._gradients = self._new_gradients()
             self._places = self._found_places()
-        kind = (tokens.shape, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
-        step = self._steps.get(kind) or self._captured(kind, tokens, targets)
+        shapes = tuple(tensor.shape for tensor in batch)
+        kind = (shapes, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
+        step = self._steps.get(kind) or self._captured(kind, batch)
         if step is None:
-            return self._run(tokens, targets)
+            return self._run(*batch)
         ticket = _Ticket()
         self._newest = weakref.ref(ticket)
-        losses = _Replay.apply(step.anchor, step, ticket, tokens, targets)
+        losses = _Replay.apply(step.anchor, step, ticket, *batch)
         if not any(place._forward_hooks for place in self._watched):
             return losses, ()
         # The next batch overwrites what a watcher of this one may keep.
         return losses, tuple(tuple(state.clone() for state in layer) for layer in step.seen)
 
-    def _captured(self, kind: Any, tokens: Tensor, targets: Tensor) -> _Step | None:
+    def _captured(self, kind: Any, batch: tuple[Tensor, ...]) -> _Step | None:
         """A new step; None if there are too many, or it cannot be captured."""
         if len(self._steps) == _MOST_STEPS:
             self._say(f" for batches of other shapes than the first {_MOST_STEPS}")
             return None
         try:
-            self._steps[kind] = self._capture(tokens, targets)
+            self._steps[kind] = self._capture(batch)
         except RuntimeError as error:
             self._is_possible = False
             self._steps.clear()
@@ -128,8 +129,8 @@ class TrainingGraphs:
         """Whether something inside the model wants to be called that a replay would not call."""
         return is_hooked(self._inside, self._weights.values())
 
-    def _capture(self, tokens: Tensor, targets: Tensor) -> _Step:
-        step = _Step(tokens.clone(), targets.clone())
+    def _capture(self, batch: tuple[Tensor, ...]) -> _Step:
+        step = _Step(tuple(tensor.clone() for tensor in batch))
         # The graph is made of other names of the same memory: what torch holds of a parameter, a
         # stream among it, lives as long as anything that was computed from it before.
         others = {name: nn.Parameter(weight.detach()) for name, weight in self._weights.items()}
@@ -137,7 +138,7 @@ class TrainingGraphs:
         def capture() -> None:
             self._warm_up(step, list(others.values()))
             with Capture(step.forward, self._pool):
-                step.losses, step.seen = self._run(step.tokens, step.targets)
+                step.losses, step.seen = self._run(*step.batch)
             step.gradient = torch.empty_like(step.losses)
             places = list(zip(self._weights.values(), self._gradients, strict=True))
             with Capture(step.backward, self._pool):
@@ -156,12 +157,12 @@ class TrainingGraphs:
     def _warm_up(self, step: _Step, others: list[Tensor]) -> None:
         """Compile what a capture cannot, and see that gradients come to the other names."""
         before = torch.cuda.current_stream()
-        with torch.cuda.stream(torch.cuda.Stream(step.tokens.device)):
+        with torch.cuda.stream(torch.cuda.Stream(step.anchor.device)):
             torch.cuda.current_stream().wait_stream(before)
-            losses, _ = self._run(step.tokens, step.targets)
+            losses, _ = self._run(*step.batch)
             weights = list(self._weights.values())
             found = _gradients(losses, [*others, *weights], torch.ones_like(losses))
-        torch.cuda.synchronize(step.tokens.device)
+        torch.cuda.synchronize(step.anchor.device)
         if any(gradient is not None for gradient in found[len(others) :]):
             raise RuntimeError("a part holds a parameter elsewhere than in its attributes")
 
@@ -188,9 +189,9 @@ class _Step:
     gradient: Tensor  # of the losses
     views: Sequence[tuple[nn.Parameter, Tensor]]  # parameters, and where their gradients are
 
-    def __init__(self, tokens: Tensor, targets: Tensor) -> None:
-        self.tokens, self.targets = tokens, targets
-        self.anchor = torch.zeros((), device=tokens.device, requires_grad=True)
+    def __init__(self, batch: tuple[Tensor, ...]) -> None:
+        self.batch = batch
+        self.anchor = torch.zeros((), device=batch[0].device, requires_grad=True)
         self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
 
     def take_over(self) -> None:
@@ -215,12 +216,10 @@ class _Replay(torch.autograd.Function):
     """Replays the forward and the backward pass of a step; the anchor is what needs a gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, anchor: Tensor, step: _Step, ticket: _Ticket, tokens: Tensor, targets: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, anchor: Tensor, step: _Step, ticket: _Ticket, *batch: Tensor) -> Tensor:
         ctx.step, ctx.ticket = step, ticket
-        step.tokens.copy_(tokens)
-        step.targets.copy_(targets)
+        for own, new in zip(step.batch, batch, strict=True):
+            own.copy_(new)
         step.forward.replay()
         return step.losses.clone()
 
@@ -233,7 +232,7 @@ class _Replay(torch.autograd.Function):
         ctx.step.gradient.copy_(gradient)
         ctx.step.take_over()
         ctx.step.backward.replay()
-        return None, None, None, None, None
+        return (None,) * (3 + len(ctx.step.batch))
 
 
 class _Holder(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +24,24 @@ _ALIGNMENT = 16  # elements
 
 
 class Head(nn.Module, ABC):
-    """Vectors of d_model in, logits of vocab_size out."""
+    """Vectors of d_model in, logits of vocab_size out.
+
+    Attributes:
+        reads_map: whether it is built for a map's channels too, and given the map of the features
+            behind its other arguments, see ``Encoded``.
+    """
+
+    reads_map: ClassVar[bool] = False
 
     @abstractmethod
-    def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:
+    def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int, *maps: Tensor) -> Tensor:
         """The cross-entropy (T,) of each target in nats, at least float32; 0 where it is PAD.
 
         Args:
             hidden_TH: (T, H).
             targets_T: (T,) int64.
             pad_token: the target that is left out.
+            maps: the map, if it reads one.
         """
 
 
@@ -49,7 +58,7 @@ class LinearHead(nn.Linear, Head):
         nn.init.normal_(self.weight, std=_SCALE * d_model**-0.5)
         nn.init.zeros_(self.bias)
 
-    def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:
+    def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int, *maps: Tensor) -> Tensor:
         """See ``Head.losses``.
 
         On a GPU with Triton one kernel makes them of the logits, and one their gradient: torch's
@@ -58,13 +67,25 @@ class LinearHead(nn.Linear, Head):
         if hidden_TH.dtype == torch.float64 or not has_kernels(hidden_TH.device):
             logits_TV = F.linear(hidden_TH, self.weight, self.bias)
             return plain_losses(logits_TV, targets_T, pad_token)
-        from tessera.model.kernels.losses_operator import LOSSES
-
-        vocab_size = self.out_features
-        more = -vocab_size % _ALIGNMENT
+        more = -self.out_features % _ALIGNMENT
         weight_UH, bias_U = F.pad(self.weight, (0, 0, 0, more)), F.pad(self.bias, (0, more))
         logits_TU = F.linear(hidden_TH, weight_UH, bias_U)
-        return LOSSES.forward(logits_TU, targets_T, vocab_size, pad_token)[0]
+        return _kernel_losses(logits_TU, targets_T, self.out_features, pad_token)
+
+
+def losses_of(logits_TV: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:
+    """The cross-entropy of each target (T,), 0 where it is PAD; in a kernel where there is one."""
+    if logits_TV.dtype == torch.float64 or not has_kernels(logits_TV.device):
+        return plain_losses(logits_TV, targets_T, pad_token)
+    vocab_size = logits_TV.shape[1]
+    logits_TU = F.pad(logits_TV, (0, -vocab_size % _ALIGNMENT))
+    return _kernel_losses(logits_TU, targets_T, vocab_size, pad_token)
+
+
+def _kernel_losses(logits_TU: Tensor, targets_T: Tensor, vocab_size: int, pad_token: int) -> Tensor:
+    from tessera.model.kernels.losses_operator import LOSSES
+
+    return LOSSES.forward(logits_TU, targets_T, vocab_size, pad_token)[0]
 
 
 def plain_losses(logits_TV: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:

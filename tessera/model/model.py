@@ -1,6 +1,7 @@
 """GameModel: reads a game as a sequence of tokens and predicts the next one; assembled of parts.
 
-Shape suffixes: B games, L positions, H ``d_model``, V ``vocab_size``.
+Shape suffixes: B games, L positions, S sets of points, N rows of the board, H ``d_model``, V
+``vocab_size``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from tessera.model.contract import (
     check_tokens,
 )
 from tessera.model.embeddings import Embedding
+from tessera.model.features.base import Features, FeatureTables, at_once, ordered
 from tessera.model.graphs import TrainingGraphs, is_hooked
 from tessera.model.heads import Head
 from tessera.model.scans.selective import SelectiveScan
 from tessera.model.settings import ModelSettings
-from tessera.model.state import ModelState, StateTemplate, Watched
+from tessera.model.state import LayerState, ModelState, StateTemplate, Watched, emptied
 from tessera.setting_errors import Problem, SettingError
 from tessera.vocabulary import MAX_CONTEXT
 
@@ -33,8 +35,11 @@ from tessera.vocabulary import MAX_CONTEXT
 class GameModel(nn.Module):
     """Logits of the next token at every position of a game, as a map of possibilities.
 
-    ``head(blocks(embedding(tokens)))``. PAD is invisible: it changes no logit and no state, and its
-    own logits are those of a vector of zeros.
+    ``head(blocks(embedding(tokens) + features))``. PAD is invisible: it changes no logit and no
+    state, and its own logits are those of a vector of zeros, and of the features of an empty board.
+
+    A model with features is given their tables with the tokens, see ``Features``: of the positions
+    after the tokens, seen from the player to move. In ``GameBatch.features`` they are as wanted.
 
     Args:
         settings: what it is made of.
@@ -58,6 +63,9 @@ class GameModel(nn.Module):
         self.settings = settings
         self.vocab_size, self.d_model, self.pad_token = vocab_size, d_model, pad
         build = settings.build
+        self.features: Features | None = None
+        if settings.features != "none":
+            self.features = build("features", settings.features, d_model, vocab_size)
         self.embedding: Embedding = build("embedding", settings.embedding, vocab_size, d_model, pad)
         feed_forward = settings.feed_forward
         self.blocks = Blocks(
@@ -68,9 +76,9 @@ class GameModel(nn.Module):
             else (),
             settings.checkpoint_activations,
         )
-        self.head: Head = build("head", settings.head, d_model, vocab_size)
-        self._template = StateTemplate(self.blocks.init_state)
-        seen = self.blocks.watched(self._template.layers)
+        self.head: Head = build("head", settings.head, *settings.head_sizes(self.features))
+        self._template = StateTemplate(self._new_layers)
+        seen = self.blocks.watched(self._template.layers[: settings.n_layers])
         self.watched = Watched(sum(len(states) for states in seen))
         self._graphs: TrainingGraphs | None = None
 
@@ -79,7 +87,9 @@ class GameModel(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, targets: Tensor | None = None, features: FeatureTables = ()
+    ) -> Tensor:
         """Logits (B, L, V) of the token after each position, from the start of each game.
 
         Args:
@@ -87,37 +97,58 @@ class GameModel(nn.Module):
             targets: (B, L) int64, what came after each position. If they are given, the result is
                 the cross-entropy of each, (B, L) float32 in nats, 0 where the target is PAD. The
                 logits then need not be kept.
+            features: the tables of the model's features, such as (B, L, S, N) int32 of the board;
+                none for a model without.
 
         Raises:
-            ValueError: if ``tokens`` or ``targets`` have another shape, dtype or device, or, on a
-                CPU, one is outside the vocabulary.
+            ValueError: if ``tokens``, ``targets`` or ``features`` have another shape, dtype or
+                device, or, on a CPU, a token is outside the vocabulary.
         """
         self._check_tokens(tokens, "batch", "length")
+        self._check_features(features, tokens)
         if targets is None:
-            result, seen = self._predict(tokens)
+            hidden_BLH, maps, seen = self._read(tokens, features)
+            result = self.head(hidden_BLH, *maps)
         else:
             check_targets(targets, tokens, self.vocab_size)
             is_training = self.training and torch.is_grad_enabled()
             run = self._graphs if self._graphs is not None and is_training else self._score
-            result, seen = run(tokens, targets)
+            result, seen = run(tokens, targets, *features)
         self.watched(seen)
         return result
 
-    def _predict(self, tokens: Tensor) -> tuple[Tensor, Seen]:
-        """Logits, and what a watcher may see."""
-        hidden_BLH, seen = self.blocks.mix(self._embedded(tokens), tokens == self.pad_token)
-        return self.head(hidden_BLH), seen
-
-    def _score(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Seen]:
+    def _score(self, tokens: Tensor, targets: Tensor, *features: Tensor) -> tuple[Tensor, Seen]:
         """Cross-entropies, and what a watcher may see, without a side effect."""
-        hidden_BLH, seen = self.blocks.mix(self._embedded(tokens), tokens == self.pad_token)
-        losses = self.head.losses(hidden_BLH.flatten(0, 1), targets.flatten(), self.pad_token)
+        hidden_BLH, maps, seen = self._read(tokens, features)
+        hidden_TH, targets_T = hidden_BLH.flatten(0, 1), targets.flatten()
+        losses = self.head.losses(hidden_TH, targets_T, self.pad_token, *maps)
         return losses.view_as(targets), seen
 
-    def _embedded(self, tokens: Tensor) -> Tensor:
+    def _read(
+        self, tokens: Tensor, features: FeatureTables
+    ) -> tuple[Tensor, tuple[Tensor, ...], Seen]:
+        """The last vectors, the map if the head reads it, and what a watcher may see."""
+        is_pad = tokens == self.pad_token
+        hidden_BLH, maps, _ = self._embedded(tokens, features, is_pad)
+        hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad)
+        return hidden_BLH, maps, seen
+
+    def _embedded(
+        self,
+        tokens: Tensor,
+        features: FeatureTables,
+        is_pad: Tensor,
+        state: LayerState | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...], LayerState]:
+        """The first vectors, the map if the head reads it, and what the features remember."""
         # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
         rounds = self.blocks.is_bare and tokens.is_cuda and torch.is_autocast_enabled("cuda")
-        return self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
+        hidden_BLH = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
+        if self.features is None:
+            return hidden_BLH, (), ()
+        (added_BLH, board_map), after = self.features.encode(features, tokens, is_pad, state)
+        maps = (board_map,) if self.head.reads_map and board_map is not None else ()
+        return hidden_BLH + added_BLH, maps, after
 
     def graph_training(self) -> None:
         """Let losses that are asked in training be CUDA graphs, see ``TrainingGraphs``.
@@ -127,20 +158,20 @@ class GameModel(nn.Module):
         """
         self._graphs = TrainingGraphs(self, self._score)
 
-    def launch_training(self, tokens: Tensor, targets: Tensor) -> None:
+    def launch_training(self, tokens: Tensor, targets: Tensor, *features: Tensor) -> None:
         """Launch what one step of training launches, forward and backward, and keep nothing of it.
 
         Nothing happens if anything but this program's own kernels might run, or a hook be called.
 
         Args:
-            tokens, targets: as for ``forward``.
+            tokens, targets, features: as for ``forward``.
         """
         watchers = (self, self.watched)  # which are not called
         inside = [module for module in self.modules() if module not in watchers]
         weights = [weight for weight in self.parameters() if weight.requires_grad]
         if not self._is_of_own_kernels() or is_hooked(inside, weights):
             return
-        losses, _ = self._score(tokens, targets)
+        losses, _ = self._score(tokens, targets, *features)
         with torch.autocast("cuda", enabled=False):
             torch.autograd.grad(losses.sum(), weights, allow_unused=True)
 
@@ -166,11 +197,21 @@ class GameModel(nn.Module):
             MemoryError: if the device has less memory than so many games take.
         """
         device = device or self.device
-        of_one = ModelState(self.blocks.init_state(1, max_moves, "meta")).bytes_per_game
+        of_one = ModelState(self._new_layers(1, max_moves, "meta")).bytes_per_game
         check_batch_size(batch_size, of_one, device)
-        return ModelState(self.blocks.init_state(batch_size, max_moves, device))
+        return ModelState(self._new_layers(batch_size, max_moves, device))
 
-    def step(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+    def _new_layers(
+        self, batch_size: int, max_moves: int, device: torch.device | str
+    ) -> tuple[LayerState, ...]:
+        """What new games are remembered by: of every mixer, and last of the features."""
+        layers = self.blocks.init_state(batch_size, max_moves, device)
+        own = None if self.features is None else self.features.init_state(batch_size, device)
+        return layers if own is None else (*layers, own)
+
+    def step(
+        self, tokens: Tensor, state: ModelState, features: FeatureTables = ()
+    ) -> tuple[Tensor, ModelState]:
         """Logits (B, V) after one more token in each game, and the new state.
 
         Equal to ``forward`` on the whole game, at the cost of one token: with attention it grows
@@ -179,16 +220,20 @@ class GameModel(nn.Module):
         Args:
             tokens: (B,) int64. PAD leaves the state of its game as it was.
             state: of the same B games.
+            features: as for ``forward``, without the axis L.
 
         Raises:
             ValueError: as ``forward``; if ``state`` is of other games or another model.
         """
         self._check_tokens(tokens, "batch")
-        logits, state = self._advance(tokens[:, None], state)
+        self._check_features(features, tokens)
+        logits, state = self._advance(tokens[:, None], state, at_once(features))
         return logits[:, 0], state
 
     @torch.no_grad()
-    def step_in_place(self, tokens: Tensor, state: ModelState, is_new: Tensor) -> Tensor:
+    def step_in_place(
+        self, tokens: Tensor, state: ModelState, is_new: Tensor, features: FeatureTables = ()
+    ) -> Tensor:
         """Logits (B, V) after one more token in each game; ``state`` is moved on in place.
 
         ``step`` for thousands of games at once, without gradients: nothing is allocated for the
@@ -199,18 +244,29 @@ class GameModel(nn.Module):
             state: of the same B games, changed in place.
             is_new: (B,) bool, True where a game begins with this token, whatever state its slot
                 holds from the game before.
+            features: as for ``step``.
 
         Raises:
             ValueError: as ``step``; if ``is_new`` has another shape, dtype or device.
         """
         self._check_tokens(tokens, "batch")
+        self._check_features(features, tokens)
         check_state(state, tokens, self._template)
         check_mask("is_new", is_new, len(tokens), tokens.device)
-        hidden_BH = self.blocks.step_in_place(self.embedding(tokens), state.layers, is_new)
-        self.watched(self.blocks.watched(state.layers))
-        return self.head(hidden_BH)
+        layers, own = self._parted(state)
+        before = None if own is None else type(own)(*(emptied(each, is_new) for each in own))
+        hidden_B1H, maps, after = self._embedded(
+            tokens[:, None], at_once(features), torch.zeros_like(is_new)[:, None], before
+        )
+        for old, new in zip(own or (), after, strict=True):
+            old.copy_(new)
+        hidden_BH = self.blocks.step_in_place(hidden_B1H[:, 0], layers, is_new)
+        self.watched(self.blocks.watched(layers))
+        return self.head(hidden_BH, *maps)
 
-    def prefill(self, tokens: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+    def prefill(
+        self, tokens: Tensor, state: ModelState | None = None, features: FeatureTables = ()
+    ) -> tuple[Tensor, ModelState]:
         """Logits (B, L, V) of the token after each position, and the state after the last move.
 
         With a state mamba_ssm's kernel, which cannot start from one, leaves it to the plain scan.
@@ -218,43 +274,69 @@ class GameModel(nn.Module):
         Args:
             tokens: (B, L) int64, L at least 1. PAD may stand anywhere.
             state: of the same B games, before the first of the tokens; None means new games.
+            features: as for ``forward``.
 
         Raises:
             ValueError: as ``step``.
         """
         self._check_tokens(tokens, "batch", "length")
+        self._check_features(features, tokens)
         order = torch.argsort(tokens == self.pad_token, dim=1, stable=True)
-        logits, state = self._advance(tokens.gather(1, order), state)
+        logits, state = self._advance(tokens.gather(1, order), state, ordered(features, order))
         places = order.argsort(dim=1)[..., None].expand_as(logits)
         return logits.gather(1, places), state
 
-    def predict_next(self, tokens: Tensor, context: int = MAX_CONTEXT) -> Tensor:
+    def predict_next(
+        self, tokens: Tensor, context: int = MAX_CONTEXT, features: FeatureTables = ()
+    ) -> Tensor:
         """Logits (B, V) of the token after each game's last move, read through a sliding window.
 
         Args:
             tokens: (B, L) int64, L at least 1. PAD may stand anywhere.
             context: tokens of each game in the window, its last ones; at least 1.
+            features: as for ``forward``.
 
         Raises:
             ValueError: as ``forward``; a SettingError if ``context`` is not at least 1.
         """
         self._check_tokens(tokens, "batch", "length")
+        self._check_features(features, tokens)
         check_sizes(context=context)
         order = torch.argsort(tokens != self.pad_token, dim=1, stable=True)
-        window = tokens.gather(1, order)[:, -context:]
-        hidden_BLH, seen = self.blocks.mix(self.embedding(window), window == self.pad_token)
+        window, features = tokens.gather(1, order)[:, -context:], ordered(features, order)
+        if self.features is not None:
+            features = self.features.last(features, window.shape[1])
+        hidden_BLH, maps, seen = self._read(window, features)
         self.watched(seen)
-        return self.head(hidden_BLH[:, -1])
+        last = (each.unflatten(0, window.shape)[:, -1] for each in maps)
+        return self.head(hidden_BLH[:, -1], *last)
 
-    def _advance(self, tokens: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
+    def _advance(
+        self, tokens: Tensor, state: ModelState | None, features: FeatureTables
+    ) -> tuple[Tensor, ModelState]:
         """Logits and new state of rows in which PAD stands only after the moves."""
+        layers, own = None, None
         if state is not None:
             check_state(state, tokens, self._template)
-        hidden_BLH, layers = self.blocks.advance(
-            self.embedding(tokens), tokens == self.pad_token, state.layers if state else None
-        )
+            layers, own = self._parted(state)
+        is_pad = tokens == self.pad_token
+        hidden_BLH, maps, remembered = self._embedded(tokens, features, is_pad, own)
+        hidden_BLH, layers = self.blocks.advance(hidden_BLH, is_pad, layers)
         self.watched(self.blocks.watched(layers))
-        return self.head(hidden_BLH), ModelState(layers)
+        after = (*layers, remembered) if remembered else layers
+        return self.head(hidden_BLH, *maps), ModelState(after)
+
+    def _parted(self, state: ModelState) -> tuple[tuple[LayerState, ...], LayerState | None]:
+        """What the mixers remember, and what the features do, if they do."""
+        count = self.settings.n_layers
+        own = state.layers[count:]
+        return state.layers[:count], own[0] if own else None
+
+    def _check_features(self, features: FeatureTables, tokens: Tensor) -> None:
+        if self.features is not None:
+            self.features.check(features, tokens)
+        elif len(features):
+            raise ValueError("features must be none: the model reads moves only.")
 
     def _check_tokens(self, tokens: Tensor, *axes: str) -> None:
         check_tokens(tokens, axes, self.vocab_size, self.device)

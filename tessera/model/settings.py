@@ -13,6 +13,8 @@ from torch import nn
 
 from tessera.model.contract import size
 from tessera.model.embeddings import Embedding, TableSettings
+from tessera.model.features.base import Features
+from tessera.model.features.board import BoardSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
 from tessera.model.mixers.attention import AttentionSettings
@@ -21,10 +23,13 @@ from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
 from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import PartSettings
+from tessera.model.point_head import PointSettings
 from tessera.setting_errors import Problem, SettingError, problems_of, under
+from tessera.vocabulary import board_size_of, num_tokens
 
 # Each choice, and the class of which every part of its kind has to be, a user's own too.
 _KINDS: dict[str, type[nn.Module]] = {
+    "features": Features,
     "embedding": Embedding,
     "mixer": Mixer,
     "feed_forward": FeedForward,
@@ -43,25 +48,29 @@ class ModelSettings:
         vocab_size: tokens, n² + 3 for an n×n board.
         d_model: width of a position's vector.
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
+        features: what is read beside the moves: none or board.
         embedding: table.
         mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
             repeats over the layers and is no longer.
         feed_forward: none or dense.
-        head: linear.
+        head: linear, or points, which needs features with a map, such as board.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
             and compute the rest again: less memory, more time.
         own: arguments of your own classes, by their paths.
+        board: of the features board.
         mamba: of the mixer mamba.
         mamba2: of the mixer mamba2.
         attention: of the mixer attention.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
         linear: of the head linear.
+        points: of the head points.
     """
 
     vocab_size: int = 364  # 19×19
     d_model: int = 256
     n_layers: int = 1
+    features: str = "none"
     embedding: str = "table"
     mixer: list[str] | str = "mamba"
     feed_forward: str = "none"
@@ -69,12 +78,14 @@ class ModelSettings:
     checkpoint_activations: bool = False
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     # The registry: a part's name, and its settings.
+    board: BoardSettings = BoardSettings()
     mamba: MambaSettings = MambaSettings()
     mamba2: Mamba2Settings = Mamba2Settings()
     attention: AttentionSettings = AttentionSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
     linear: LinearSettings = LinearSettings()
+    points: PointSettings = PointSettings()
 
     def __post_init__(self) -> None:
         """Take a part's settings as a plain mapping too, as checkpoints and parsers bring them."""
@@ -110,14 +121,31 @@ class ModelSettings:
             for path in self.own
             if path not in self.own_parts()
         ]
+        if not problems:
+            problems += self._features_problems()
         if problems:
             raise SettingError(*problems)
+
+    def _features_problems(self) -> list[Problem]:
+        """What features and a head that reads their map ask of the rest."""
+        board_size = board_size_of(self.vocab_size)
+        if self.features == "none":
+            must = "be linear where features make no map, as those named board do"
+            return [Problem("head", self.head, must)] if self._reads_map() else []
+        if board_size < 2 or num_tokens(board_size) != self.vocab_size:
+            must = "be n² + 3 of an n×n board, which features are of"
+            return [Problem("vocab_size", self.vocab_size, must)]
+        return []
+
+    def _reads_map(self) -> bool:
+        head = None if is_class_path(self.head) else getattr(self, self.head)
+        return head is not None and head.part.reads_map
 
     def part(self, kind: str, name: str) -> Any:
         """The settings of a part: a ``PartSettings``, or an ``OwnPart``.
 
         Args:
-            kind: ``embedding``, ``mixer``, ``feed_forward`` or ``head``.
+            kind: ``features``, ``embedding``, ``mixer``, ``feed_forward`` or ``head``.
             name: as in the setting of that name.
         """
         if is_class_path(name):
@@ -161,6 +189,8 @@ class ModelSettings:
         """How many parameters the model has, by arithmetic, without a user's own parts."""
         n, names = self.n_layers, self.mixers()
         total = self._count("embedding", self.embedding) + self._count("head", self.head)
+        if self.features != "none":
+            total += self._count("features", self.features)
         # However many layers there are: full rounds of the list, and the beginning of one more.
         rounds, more = divmod(n, len(names))
         counts = [self._count("mixer", name) for name in names]
@@ -191,7 +221,22 @@ class ModelSettings:
     def _sizes(self, kind: str) -> tuple[int, ...]:
         """What a part of this kind is built of, with the usual PAD."""
         d, v = self.d_model, self.vocab_size
-        return {"embedding": (v, d, v - 2), "head": (d, v)}.get(kind, (d,))
+        features = None if is_class_path(self.features) else getattr(self, self.features, None)
+        head = self._head_sizes(getattr(features, "channels", 0))
+        sizes = {"features": (d, v), "embedding": (v, d, v - 2), "head": head}
+        return sizes.get(kind, (d,))
+
+    def head_sizes(self, features: Features | None) -> tuple[int, ...]:
+        """What a model's head is built of.
+
+        Args:
+            features: of the model.
+        """
+        return self._head_sizes(0 if features is None else features.map_channels)
+
+    def _head_sizes(self, map_channels: int) -> tuple[int, ...]:
+        sizes = (self.d_model, self.vocab_size)
+        return (*sizes, map_channels) if self._reads_map() else sizes
 
     def mixers(self) -> list[str]:
         """The mixers that repeat over the layers."""
@@ -199,6 +244,8 @@ class ModelSettings:
 
     def _chosen(self) -> Iterator[tuple[str, str]]:
         """Kind and name of every part that is used, each once."""
+        if self.features != "none":
+            yield "features", self.features
         yield "embedding", self.embedding
         yield from (("mixer", name) for name in dict.fromkeys(self.mixers()))
         if self.feed_forward != "none":
@@ -213,4 +260,4 @@ def part_names(kind: str) -> list[str]:
         for f in fields(ModelSettings)
         if isinstance(f.default, PartSettings) and issubclass(f.default.part, _KINDS[kind])
     ]
-    return ["none", *names] if kind == "feed_forward" else names
+    return ["none", *names] if kind in ("features", "feed_forward") else names

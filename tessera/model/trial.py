@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tessera.model.embeddings import Embedding
+from tessera.model.features.base import Features
 from tessera.model.feed_forward import FeedForward
 from tessera.model.heads import Head
 from tessera.model.mixers.base import Mixer
+from tessera.vocabulary import board_size_of
 
 _GAMES, _LENGTH = 2, 3
 
@@ -38,11 +40,45 @@ def try_part(part: nn.Module, device: torch.device, *sizes: int) -> None:
         tokens = torch.zeros(_GAMES, _LENGTH, dtype=torch.int64, device=device)
         _expect("forward", part(tokens), (_GAMES, _LENGTH, sizes[1]))
         _expect("forward", part(tokens[:, 0], torch.float32), (_GAMES, sizes[1]))
+    elif isinstance(part, Features):
+        _try_features(part, sizes[0], device)
     elif isinstance(part, Head):
         hidden_TH = torch.ones(_LENGTH, sizes[0], device=device)
         targets_T = torch.zeros(_LENGTH, dtype=torch.int64, device=device)
-        _expect("forward", part(hidden_TH), (_LENGTH, sizes[1]))
-        _expect("losses", part.losses(hidden_TH, targets_T, sizes[1] - 2), (_LENGTH,))
+        maps = head_maps(part, _LENGTH, sizes, device)
+        _expect("forward", part(hidden_TH, *maps), (_LENGTH, sizes[1]))
+        _expect("losses", part.losses(hidden_TH, targets_T, sizes[1] - 2, *maps), (_LENGTH,))
+
+
+def head_maps(
+    head: Head, positions: int, sizes: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, ...]:
+    """A map of ones for a head of these sizes, if it reads one."""
+    if not head.reads_map:
+        return ()
+    board = board_size_of(sizes[1])
+    return (torch.ones(positions, board, board, sizes[2], device=device),)
+
+
+def _try_features(features: Features, d_model: int, device: torch.device) -> None:
+    tokens = torch.zeros(_GAMES, _LENGTH, dtype=torch.int64, device=device)
+    is_pad_BL, n = tokens.bool(), features.board_size
+    shape = (_GAMES, _LENGTH, features.num_sets, n)
+    tables = features.begun(torch.ones(shape, dtype=torch.int32, device=device))
+    features.check(tables, tokens)
+    state = features.init_state(_GAMES, device)
+    if state is not None:
+        _expect_state("init_state", state)
+    encoded, after = _pair("encode", features.encode(tables, tokens, is_pad_BL, state))
+    added, board_map = _pair("encode, as Encoded,", encoded)
+    _expect("encode", added, (_GAMES, _LENGTH, d_model))
+    if features.map_channels:
+        _expect("encode", board_map, (_GAMES * _LENGTH, n, n, features.map_channels))
+    if (state is not None or after) and type(after) is not type(state):
+        raise ValueError(
+            "encode must return the kind of state that init_state does, "
+            f"{type(state).__name__}, got {type(after).__name__}."
+        )
 
 
 def _try_mixer(mixer: Mixer, d_model: int, device: torch.device) -> None:

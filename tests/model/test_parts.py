@@ -13,6 +13,7 @@ from tessera.model import ModelSettings
 from tessera.model.settings import part_names
 from tessera.model.testing import (
     check_embedding,
+    check_features,
     check_feed_forward,
     check_head,
     check_mixer,
@@ -29,23 +30,32 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "dense": [{}, {"expand": 3}],
     "table": [{}],
     "linear": [{}],
+    "board": [{"channels": 5, "depth": 2, "squeeze": 3}, {"channels": 4, "depth": 1, "squeeze": 1}],
+    "points": [{}, {"depth": 2}],
 }
 CHECKS = {
+    "features": check_features,
     "mixer": check_mixer,
     "feed_forward": check_feed_forward,
     "embedding": check_embedding,
     "head": check_head,
 }
+MAP_CHANNELS = 5
 SIZES = {"embedding": (VOCAB_SIZE, D_MODEL, VOCAB_SIZE - 2), "head": (D_MODEL, VOCAB_SIZE)}
+OTHER_SIZES = {"board": (D_MODEL, 19), "points": (D_MODEL, VOCAB_SIZE, MAP_CHANNELS)}
+MORE = {"points": {"map_channels": MAP_CHANNELS}}
 PARTS = [(kind, name) for kind in CHECKS for name in part_names(kind) if name != "none"]
 CASES = [(kind, name, row) for kind, name in PARTS for row in ROWS.get(name, [])]
 
+BOARD = {"channels": 5, "depth": 1, "squeeze": 2}
 MODELS: dict[str, dict[str, Any]] = {
     "one bare layer": {},
     "bare attention": {"mixer": "attention"},
     "blocks": {"n_layers": 2, "mixer": "mamba2"},
     "Transformer": {"n_layers": 2, "mixer": "attention", "feed_forward": "dense"},
     "hybrid": {"n_layers": 4, "mixer": ["mamba", "attention", "mamba2"], "feed_forward": "dense"},
+    "board": {"n_layers": 2, "features": "board", "head": "points", "board": BOARD},
+    "board and nothing per point": {"features": "board", "board": BOARD},
     "hybrid that keeps little": {
         "n_layers": 2,
         "mixer": ["attention", "mamba"],
@@ -71,9 +81,10 @@ def check(kind: str, name: str, row: dict[str, Any], device: str, tolerance: flo
     """Hold a part against its contract."""
     settings = ModelSettings(**{name: row}).part(kind, name)
     build: Callable[..., Any] = lambda *sizes: trained(settings.build(*sizes))  # noqa: E731
-    stated = settings.num_parameters(*SIZES.get(kind, (D_MODEL,)))
+    sizes = OTHER_SIZES.get(name) or SIZES.get(kind, (D_MODEL,))
+    stated = settings.num_parameters(*sizes)
     check: Any = CHECKS[kind]
-    check(build, D_MODEL, stated, device, tolerance=tolerance)
+    check(build, D_MODEL, stated, device, tolerance=tolerance, **MORE.get(name, {}))
 
 
 def test_every_registered_part_has_a_row() -> None:

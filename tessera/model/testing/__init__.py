@@ -7,5 +7,13 @@ random numbers as they were.
 
 from tessera.model.testing.layers import check_embedding, check_feed_forward, check_head
 from tessera.model.testing.sequences import check_mixer, check_model
+from tessera.model.testing.tables import check_features
 
-__all__ = ["check_embedding", "check_feed_forward", "check_head", "check_mixer", "check_model"]
+__all__ = [
+    "check_embedding",
+    "check_features",
+    "check_feed_forward",
+    "check_head",
+    "check_mixer",
+    "check_model",
+]

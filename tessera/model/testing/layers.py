@@ -18,6 +18,7 @@ from tessera.model.testing.any_part import (
     require_near,
     trying,
 )
+from tessera.vocabulary import board_size_of
 
 _GAMES, _LENGTH = 3, 7
 _TOLERANCE = 1e-4
@@ -95,36 +96,45 @@ def check_embedding(
 
 
 def check_head(
-    build: Callable[[int, int], Head],
+    build: Callable[..., Head],
     d_model: int = 16,
     num_parameters: int | None = None,
     device: torch.device | str = "cpu",
     vocab_size: int = _VOCAB_SIZE,
     tolerance: float = _TOLERANCE,
+    map_channels: int | None = None,
 ) -> None:
     """As ``check_mixer``, of a head: the losses are the cross-entropy of the logits, 0 at PAD.
 
     Args:
-        build: the head of d_model and vocab_size, such as its class.
+        build: the head of d_model, vocab_size and, if it reads a map, map_channels, such as its
+            class.
         d_model, num_parameters, device, tolerance: as of ``check_mixer``.
         vocab_size: tokens.
+        map_channels: of the map that it reads; None if it reads none.
     """
     place, pad = torch.device(device), vocab_size - 2
     hidden_TH = torch.randn(_GAMES * _LENGTH, d_model, generator=torch.Generator().manual_seed(1))
     hidden_TH = hidden_TH.to(place)
     targets_T = torch.arange(len(hidden_TH), device=place) % vocab_size
+    sizes: tuple[int, ...] = (d_model, vocab_size)
+    maps: tuple[Tensor, ...] = ()
+    if map_channels is not None:
+        sizes, board = (*sizes, map_channels), board_size_of(vocab_size)
+        shape = (len(hidden_TH), board, board, map_channels)
+        maps = (torch.rand(shape, generator=torch.Generator().manual_seed(2)).to(place),)
 
     def new() -> Head:
-        return build(d_model, vocab_size).to(place)
+        return build(*sizes).to(place)
 
     def by_losses(head: Head) -> tuple[Tensor, ...]:
-        return (head.losses(hidden_TH, targets_T, pad),)
+        return (head.losses(hidden_TH, targets_T, pad, *maps),)
 
     def by_logits(head: Head) -> tuple[Tensor, ...]:
-        logits_TV = head(hidden_TH).float()
+        logits_TV = head(hidden_TH, *maps).float()
         return (F.cross_entropy(logits_TV, targets_T, ignore_index=pad, reduction="none"),)
 
-    with trying(new, Head, place, d_model, vocab_size) as head:
+    with trying(new, Head, place, *sizes) as head:
         (losses,) = by_losses(head)
         require(losses.dtype == torch.float32, f"losses are not float32: {losses.dtype}")
         require(not losses[targets_T == pad].any(), "losses are not 0 at PAD")
@@ -132,5 +142,5 @@ def check_head(
         for name, value in expected.items():
             what = f"losses are not the cross-entropy of the logits: {name}"
             require_near(actual[name], value, tolerance, what)
-        for run in (by_losses, lambda own: (own(hidden_TH),)):
+        for run in (by_losses, lambda own: (own(hidden_TH, *maps),)):
             check_any(head, new, run, num_parameters, place)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tessera.model.features.base import Features
 from tessera.model.mixers.base import Mixer
 from tessera.model.model import GameModel
 from tessera.model.state import ModelState
@@ -65,7 +66,10 @@ class MixerReader(_Reader):
 
 
 class ModelReader(_Reader):
-    """A model that reads random tokens."""
+    """A model that reads random tokens and, where it has features, random sets of points.
+
+    A position is its token and behind it the rows of the sets, in one whole number each.
+    """
 
     def __init__(self, device: torch.device, model: GameModel) -> None:
         self.model = model
@@ -73,26 +77,30 @@ class ModelReader(_Reader):
         shape = (2, NUM_GAMES, LENGTH)
         # PAD is the last but one.
         tokens = torch.randint(0, model.pad_token, shape, generator=generator)
-        nothing = torch.zeros(model.d_model, device=device)
-        inputs, others = tokens.to(device)
-        super().__init__(inputs, others, model.head(nothing).detach())
+        rows = tables_like(model.features, shape, generator).flatten(3)
+        inputs, others = torch.cat([tokens[..., None], rows], 3).to(device)
+        at_pad = model(torch.full((1, 1), model.pad_token, device=device), None, self._new(device))
+        super().__init__(inputs, others, at_pad[0, 0].detach())
 
     def padded(self, inputs: Tensor, is_pad_BL: Tensor) -> Tensor:
-        return inputs.masked_fill(is_pad_BL, self.model.pad_token)
+        tokens = inputs[..., 0].masked_fill(is_pad_BL, self.model.pad_token)
+        return torch.cat([tokens[..., None], inputs[..., 1:]], -1)
 
     def read(self, inputs: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
-        return self.model(inputs)
+        return self.model(inputs[..., 0], None, self._features(inputs))
 
     def advance(
         self, inputs: Tensor, is_pad_BL: Tensor | None = None, state: ModelState | None = None
     ) -> tuple[Tensor, ModelState]:
         if inputs.shape[1] > 1 or state is None:
-            return self.model.prefill(inputs, state)
-        logits, after = self.model.step(inputs[:, 0], state)
+            return self.model.prefill(inputs[..., 0], state, self._features(inputs))
+        inputs = inputs[:, 0]
+        logits, after = self.model.step(inputs[..., 0], state, self._features(inputs))
         return logits[:, None], after
 
     def step_in_place(self, inputs: Tensor, state: ModelState, is_new_B: Tensor) -> Tensor:
-        return self.model.step_in_place(inputs, state, is_new_B)
+        features = self._features(inputs)
+        return self.model.step_in_place(inputs[..., 0], state, is_new_B, features)
 
     def init_state(self, batch_size: int, max_moves: int, device: Any = None) -> ModelState:
         return self.model.init_state(batch_size, device, max_moves)
@@ -100,12 +108,38 @@ class ModelReader(_Reader):
     def seen(self, inputs: Tensor, is_pad_BL: Tensor) -> tuple[Tensor, ...]:
         shown: list[tuple[tuple[Tensor, ...], ...]] = []
         handle = self.model.watched.register_forward_hook(lambda _, args, __: shown.append(args[0]))
-        self.model(inputs)
+        self.read(inputs)
         handle.remove()
         return sum(shown[0], ())
 
     def watched(self, state: ModelState) -> tuple[Tensor, ...]:
-        return sum(self.model.blocks.watched(state.layers), ())
+        return sum(self.model.blocks.watched(state.layers[: self.model.settings.n_layers]), ())
+
+    def _features(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        features = self.model.features
+        if features is None:
+            return ()
+        rows = inputs[..., 1:].unflatten(-1, (features.num_sets, features.board_size))
+        return features.begun(rows)
+
+    def _new(self, device: torch.device) -> tuple[Tensor, ...]:
+        features = self.model.features
+        if features is None:
+            return ()
+        return features.begun(tables_like(features, (1, 1), None).to(device))
+
+
+def tables_like(
+    features: Features | None, shape: tuple[int, ...], generator: torch.Generator | None
+) -> Tensor:
+    """Random sets of points (…, S, N) of positions of this shape; empty ones without a generator.
+
+    Of no features there are none, (…, 0, 0).
+    """
+    sets, size = (0, 0) if features is None else (features.num_sets, features.board_size)
+    if generator is None:
+        return torch.zeros(*shape, sets, size, dtype=torch.int64)
+    return torch.randint(0, 1 << size, (*shape, sets, size), generator=generator)
 
 
 Reader = MixerReader | ModelReader

@@ -1,0 +1,1 @@
+"""What a model is told of a position beside the move that led to it."""

@@ -1,0 +1,84 @@
+"""A head per point: the last vector meets the map of the board.
+
+Shape suffixes: T positions of all games, N rows of the board, C channels, H ``d_model``, V
+``vocab_size``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tessera.model.board_convolution import BoardConvolution, scaled_linear
+from tessera.model.contract import check_sizes
+from tessera.model.heads import Head, losses_of
+from tessera.model.parts import PartSettings
+
+_SCALE = 0.01  # as of the linear head: a new model predicts nearly uniformly
+_NO_POINTS = 3  # PASS, PAD and EOS
+
+
+class PointHead(Head):
+    """Each point's logit from the map around it and the vector; those of PASS and EOS from both.
+
+    The vector is added to the map at every point; convolutions follow, and a 1×1 one gives the
+    logits. PASS, PAD and EOS are read off the vector, and the map's mean and largest values.
+
+    Args:
+        d_model: width of a position's vector.
+        vocab_size: tokens, n² + 3.
+        map_channels: C, of the map.
+        depth: 3×3 convolutions between the two.
+
+    Raises:
+        SettingError: if ``depth`` is not a whole number of at least 1.
+    """
+
+    reads_map = True
+
+    def __init__(self, d_model: int, vocab_size: int, map_channels: int, depth: int = 1) -> None:
+        super().__init__()
+        check_sizes(depth=depth)
+        self.down = nn.Linear(d_model, map_channels)
+        self.convolutions = nn.ModuleList(
+            BoardConvolution(map_channels, map_channels) for _ in range(depth)
+        )
+        self.points = scaled_linear(map_channels, 1, _SCALE)
+        self.others = scaled_linear(d_model + 2 * map_channels, _NO_POINTS, _SCALE)
+
+    def forward(self, hidden_TH: Tensor, map_TNNC: Tensor) -> Tensor:
+        """Logits (…, V) of vectors (…, H) and the map of as many positions."""
+        shape, hidden_TH = hidden_TH.shape[:-1], hidden_TH.flatten(0, -2)
+        found_TNNC = (map_TNNC + self.down(hidden_TH)[:, None, None]).relu()
+        for convolution in self.convolutions:
+            found_TNNC = convolution(found_TNNC)
+        points_TP = self.points(found_TNNC).flatten(1)
+        pooled = (found_TNNC.mean((1, 2)), found_TNNC.amax((1, 2)))
+        others_T3 = self.others(torch.cat([hidden_TH, *pooled], 1))
+        return torch.cat([points_TP, others_T3], 1).view(*shape, -1)
+
+    def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int, *maps: Tensor) -> Tensor:
+        """See ``Head.losses``."""
+        return losses_of(self(hidden_TH, *maps), targets_T, pad_token)
+
+
+@dataclass(frozen=True)
+class PointSettings(PartSettings):
+    """Settings of ``PointHead``.
+
+    Args:
+        depth: 3×3 convolutions over the map and the vector.
+    """
+
+    depth: int = 1
+
+    part: ClassVar[type[nn.Module]] = PointHead
+
+    def num_parameters(self, d_model: int, vocab_size: int, map_channels: int) -> int:
+        """Of the head."""
+        c = map_channels
+        convolutions = self.depth * (9 * c + 1) * c
+        return (d_model + 1) * c + convolutions + c + 1 + (d_model + 2 * c + 1) * _NO_POINTS
