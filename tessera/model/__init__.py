@@ -2,12 +2,15 @@
 
 from tessera.model.backend import Scan
 from tessera.model.embeddings import Embedding
+from tessera.model.features.base import Encoded, Features
 from tessera.model.feed_forward import FeedForward
 from tessera.model.heads import Head
+from tessera.model.mamba_model import MambaModel
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaMixer
 from tessera.model.mixers.mamba2 import Mamba2Mixer
-from tessera.model.model import GameModel, MambaModel
+from tessera.model.model import GameModel
+from tessera.model.outcome import Outcome, OutcomeHead
 from tessera.model.scans.dual import DualScan, dual_scan
 from tessera.model.scans.selective import SelectiveScan, selective_scan
 from tessera.model.settings import ModelSettings
@@ -18,6 +21,8 @@ __all__ = [
     "MAX_CONTEXT",
     "DualScan",
     "Embedding",
+    "Encoded",
+    "Features",
     "FeedForward",
     "GameModel",
     "Head",
@@ -29,6 +34,8 @@ __all__ = [
     "Mixer",
     "ModelSettings",
     "ModelState",
+    "Outcome",
+    "OutcomeHead",
     "Scan",
     "SelectiveScan",
     "dual_scan",

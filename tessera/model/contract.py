@@ -75,6 +75,15 @@ def check_features(
         _check_place("features", table, tokens.device)
 
 
+def check_scores(scores: Any, tokens: Tensor) -> None:
+    """Raise ValueError unless ``scores`` are float32 of the shape of ``tokens``, where they are."""
+    is_tensor = isinstance(scores, Tensor)
+    if not is_tensor or scores.shape != tokens.shape or scores.dtype != torch.float32:
+        looks = described(scores)
+        raise ValueError(f"scores must be {tuple(tokens.shape)} float32, got {looks}.")
+    _check_place("scores", scores, tokens.device)
+
+
 def check_state(state: Any, tokens: Tensor, template: StateTemplate) -> None:
     """Raise ValueError unless ``state`` is one of this model, of as many games as ``tokens``.
 

@@ -6,16 +6,14 @@ Shape suffixes: B games, L positions, S sets of points, N rows of the board, H `
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import torch
 from torch import Tensor, nn
 
-from tessera.model.backend import ScanName
 from tessera.model.block import Blocks, Seen
 from tessera.model.contract import (
     check_batch_size,
     check_mask,
+    check_scores,
     check_sizes,
     check_state,
     check_targets,
@@ -25,6 +23,7 @@ from tessera.model.embeddings import Embedding
 from tessera.model.features.base import Features, FeatureTables, at_once, ordered
 from tessera.model.graphs import TrainingGraphs, is_hooked
 from tessera.model.heads import Head
+from tessera.model.outcome import Outcome, OutcomeHead
 from tessera.model.scans.selective import SelectiveScan
 from tessera.model.settings import ModelSettings
 from tessera.model.state import LayerState, ModelState, StateTemplate, Watched, emptied
@@ -76,7 +75,12 @@ class GameModel(nn.Module):
             else (),
             settings.checkpoint_activations,
         )
-        self.head: Head = build("head", settings.head, *settings.head_sizes(self.features))
+        end_sizes = settings.end_sizes
+        self.head: Head = build("head", settings.head, *end_sizes("head", self.features))
+        self.outcome: OutcomeHead | None = None
+        if settings.outcome != "none":
+            sizes = end_sizes("outcome", self.features)
+            self.outcome = build("outcome", settings.outcome, *sizes)
         self._template = StateTemplate(self._new_layers)
         seen = self.blocks.watched(self._template.layers[: settings.n_layers])
         self.watched = Watched(sum(len(states) for states in seen))
@@ -88,7 +92,11 @@ class GameModel(nn.Module):
         return next(self.parameters()).device
 
     def forward(
-        self, tokens: Tensor, targets: Tensor | None = None, features: FeatureTables = ()
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        features: FeatureTables = (),
+        scores: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, L, V) of the token after each position, from the start of each game.
 
@@ -99,35 +107,72 @@ class GameModel(nn.Module):
                 logits then need not be kept.
             features: the tables of the model's features, such as (B, L, S, N) int32 of the board;
                 none for a model without.
+            scores: (B, L) float32, by how many points the player to move at each position wins. If
+                they are given beside targets, to a model with an outcome, the result is (3, B, L):
+                the losses of the moves, of the win probability and of the score.
 
         Raises:
-            ValueError: if ``tokens``, ``targets`` or ``features`` have another shape, dtype or
-                device, or, on a CPU, a token is outside the vocabulary.
+            ValueError: if ``tokens``, ``targets``, ``features`` or ``scores`` have another shape,
+                dtype or device, or, on a CPU, a token is outside the vocabulary; if there are
+                scores, and no outcome or no targets.
         """
         self._check_tokens(tokens, "batch", "length")
         self._check_features(features, tokens)
         if targets is None:
+            if scores is not None:
+                raise ValueError("scores must come with targets, got targets None.")
             hidden_BLH, maps, seen = self._read(tokens, features)
-            result = self.head(hidden_BLH, *maps)
+            result = self.head(hidden_BLH, *self._of_head(maps))
         else:
             check_targets(targets, tokens, self.vocab_size)
             is_training = self.training and torch.is_grad_enabled()
             run = self._graphs if self._graphs is not None and is_training else self._score
-            result, seen = run(tokens, targets, *features)
+            others = () if scores is None else (self._checked_scores(scores, tokens),)
+            result, seen = run(tokens, targets, *features, *others)
         self.watched(seen)
         return result
 
-    def _score(self, tokens: Tensor, targets: Tensor, *features: Tensor) -> tuple[Tensor, Seen]:
-        """Cross-entropies, and what a watcher may see, without a side effect."""
+    def outlook(self, tokens: Tensor, features: FeatureTables = ()) -> tuple[Tensor, Outcome]:
+        """Logits (B, L, V), as ``forward``, and what is expected of each game's end, (B, L).
+
+        Args:
+            tokens, features: as for ``forward``.
+
+        Raises:
+            ValueError: as ``forward``; if the model has no outcome.
+        """
+        if self.outcome is None:
+            raise ValueError("outlook needs a model with an outcome, got none.")
+        self._check_tokens(tokens, "batch", "length")
+        self._check_features(features, tokens)
+        hidden_BLH, maps, seen = self._read(tokens, features)
+        self.watched(seen)
+        return self.head(hidden_BLH, *self._of_head(maps)), self.outcome(hidden_BLH, *maps)
+
+    def _score(self, tokens: Tensor, targets: Tensor, *others: Tensor) -> tuple[Tensor, Seen]:
+        """Losses, and what a watcher may see, without a side effect.
+
+        Args:
+            tokens, targets: as for ``forward``.
+            others: the tables of the features and, if losses of the outcome are wanted, scores.
+        """
+        has_scores = len(others) > 0 and others[-1].is_floating_point()
+        features = others[:-1] if has_scores else others
         hidden_BLH, maps, seen = self._read(tokens, features)
         hidden_TH, targets_T = hidden_BLH.flatten(0, 1), targets.flatten()
-        losses = self.head.losses(hidden_TH, targets_T, self.pad_token, *maps)
-        return losses.view_as(targets), seen
+        losses_T = self.head.losses(hidden_TH, targets_T, self.pad_token, *self._of_head(maps))
+        if not has_scores:
+            return losses_T.view_as(targets), seen
+        assert self.outcome is not None
+        is_pad_T = targets_T == self.pad_token
+        more = self.outcome.losses(hidden_TH, others[-1].flatten(), *maps)
+        losses_3T = torch.stack([losses_T, *(each.masked_fill(is_pad_T, 0) for each in more)])
+        return losses_3T.view(3, *targets.shape), seen
 
     def _read(
         self, tokens: Tensor, features: FeatureTables
     ) -> tuple[Tensor, tuple[Tensor, ...], Seen]:
-        """The last vectors, the map if the head reads it, and what a watcher may see."""
+        """The last vectors, the map if there is one, and what a watcher may see."""
         is_pad = tokens == self.pad_token
         hidden_BLH, maps, _ = self._embedded(tokens, features, is_pad)
         hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad)
@@ -140,15 +185,17 @@ class GameModel(nn.Module):
         is_pad: Tensor,
         state: LayerState | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...], LayerState]:
-        """The first vectors, the map if the head reads it, and what the features remember."""
+        """The first vectors, the map if there is one, and what the features remember."""
         # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
         rounds = self.blocks.is_bare and tokens.is_cuda and torch.is_autocast_enabled("cuda")
         hidden_BLH = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
         if self.features is None:
             return hidden_BLH, (), ()
         (added_BLH, board_map), after = self.features.encode(features, tokens, is_pad, state)
-        maps = (board_map,) if self.head.reads_map and board_map is not None else ()
-        return hidden_BLH + added_BLH, maps, after
+        return hidden_BLH + added_BLH, () if board_map is None else (board_map,), after
+
+    def _of_head(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return maps if self.head.reads_map else ()
 
     def graph_training(self) -> None:
         """Let losses that are asked in training be CUDA graphs, see ``TrainingGraphs``.
@@ -262,7 +309,7 @@ class GameModel(nn.Module):
             old.copy_(new)
         hidden_BH = self.blocks.step_in_place(hidden_B1H[:, 0], layers, is_new)
         self.watched(self.blocks.watched(layers))
-        return self.head(hidden_BH, *maps)
+        return self.head(hidden_BH, *self._of_head(maps))
 
     def prefill(
         self, tokens: Tensor, state: ModelState | None = None, features: FeatureTables = ()
@@ -308,8 +355,8 @@ class GameModel(nn.Module):
             features = self.features.last(features, window.shape[1])
         hidden_BLH, maps, seen = self._read(window, features)
         self.watched(seen)
-        last = (each.unflatten(0, window.shape)[:, -1] for each in maps)
-        return self.head(hidden_BLH[:, -1], *last)
+        last = tuple(each.unflatten(0, window.shape)[:, -1] for each in maps)
+        return self.head(hidden_BLH[:, -1], *self._of_head(last))
 
     def _advance(
         self, tokens: Tensor, state: ModelState | None, features: FeatureTables
@@ -324,7 +371,7 @@ class GameModel(nn.Module):
         hidden_BLH, layers = self.blocks.advance(hidden_BLH, is_pad, layers)
         self.watched(self.blocks.watched(layers))
         after = (*layers, remembered) if remembered else layers
-        return self.head(hidden_BLH, *maps), ModelState(after)
+        return self.head(hidden_BLH, *self._of_head(maps)), ModelState(after)
 
     def _parted(self, state: ModelState) -> tuple[tuple[LayerState, ...], LayerState | None]:
         """What the mixers remember, and what the features do, if they do."""
@@ -338,54 +385,11 @@ class GameModel(nn.Module):
         elif len(features):
             raise ValueError("features must be none: the model reads moves only.")
 
+    def _checked_scores(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        if self.outcome is None:
+            raise ValueError("scores must be None for a model without an outcome.")
+        check_scores(scores, tokens)
+        return scores
+
     def _check_tokens(self, tokens: Tensor, *axes: str) -> None:
         check_tokens(tokens, axes, self.vocab_size, self.device)
-
-
-class MambaModel(GameModel):
-    """The design's model: embedding, a Mamba mixer or residual blocks of them, and a head.
-
-    Args:
-        vocab_size: tokens, n² + 3 for an n×n board.
-        d_model: width of a position's vector.
-        d_state: states of each channel; Mamba-2 is usually run with 64 or 128.
-        d_conv: positions the short convolution sees, its own included.
-        expand: channels per unit of ``d_model``.
-        n_layers: 1 is a bare mixer; more are pre-norm residual blocks and a final norm.
-        scan: ``auto``, ``triton``, ``mamba_ssm`` or ``torch``, see ``SelectiveScan``; of Mamba-2
-            without ``triton``, see ``DualScan``.
-        pad_token: the token to leave out; None means ``vocab_size - 2``, as in ``Vocabulary``.
-        checkpoint_activations: whether training keeps only the input of each of several blocks and
-            computes the rest again in the backward pass: less memory, more time.
-        mixer: ``mamba`` or ``mamba2``, whose channels share their step sizes and decay by heads.
-
-    Raises:
-        SettingError: with a problem for every argument that is out of range.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int = 364,  # 19×19
-        d_model: int = 256,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        n_layers: int = 1,
-        scan: ScanName = "auto",
-        pad_token: int | None = None,
-        checkpoint_activations: bool = False,
-        mixer: Literal["mamba", "mamba2"] = "mamba",
-    ) -> None:
-        own: dict[str, Any] = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "scan": scan}
-        sizes = {"vocab_size": vocab_size, "d_model": d_model, "n_layers": n_layers}
-        check_sizes(**sizes, d_state=d_state, d_conv=d_conv, expand=expand)
-        if mixer not in ("mamba", "mamba2"):
-            raise SettingError(Problem("mixer", mixer, "be mamba or mamba2"))
-        parts: dict[str, Any] = {**sizes, "mixer": mixer, mixer: own}
-        settings = ModelSettings(**parts, checkpoint_activations=checkpoint_activations)
-        super().__init__(settings, pad_token)
-
-    @property
-    def mamba(self) -> nn.Module:
-        """The mixer, if there is one layer; otherwise all blocks."""
-        return self.blocks.mixer(0) if self.blocks.is_bare else self.blocks

@@ -21,6 +21,7 @@ from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
+from tessera.model.outcome import OutcomeHead, OutcomeSettings
 from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import PartSettings
 from tessera.model.point_head import PointSettings
@@ -34,7 +35,9 @@ _KINDS: dict[str, type[nn.Module]] = {
     "mixer": Mixer,
     "feed_forward": FeedForward,
     "head": Head,
+    "outcome": OutcomeHead,
 }
+_OPTIONAL = ("features", "feed_forward", "outcome")
 _ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size}
 # Beside those of a part that are free: what a run that goes on may change.
 _FREE = ("vocab_size", "checkpoint_activations")
@@ -54,6 +57,7 @@ class ModelSettings:
             repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear, or points, which needs features with a map, such as board.
+        outcome: what is learned of a game's end beside its moves: none, or win_and_score.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
             and compute the rest again: less memory, more time.
         own: arguments of your own classes, by their paths.
@@ -65,6 +69,7 @@ class ModelSettings:
         table: of the embedding table.
         linear: of the head linear.
         points: of the head points.
+        win_and_score: of the outcome win_and_score.
     """
 
     vocab_size: int = 364  # 19×19
@@ -75,6 +80,7 @@ class ModelSettings:
     mixer: list[str] | str = "mamba"
     feed_forward: str = "none"
     head: str = "linear"
+    outcome: str = "none"
     checkpoint_activations: bool = False
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     # The registry: a part's name, and its settings.
@@ -86,6 +92,7 @@ class ModelSettings:
     table: TableSettings = TableSettings()
     linear: LinearSettings = LinearSettings()
     points: PointSettings = PointSettings()
+    win_and_score: OutcomeSettings = OutcomeSettings()
 
     def __post_init__(self) -> None:
         """Take a part's settings as a plain mapping too, as checkpoints and parsers bring them."""
@@ -145,7 +152,7 @@ class ModelSettings:
         """The settings of a part: a ``PartSettings``, or an ``OwnPart``.
 
         Args:
-            kind: ``features``, ``embedding``, ``mixer``, ``feed_forward`` or ``head``.
+            kind: such as ``mixer``, the setting that names the part.
             name: as in the setting of that name.
         """
         if is_class_path(name):
@@ -188,9 +195,11 @@ class ModelSettings:
     def num_parameters(self) -> int:
         """How many parameters the model has, by arithmetic, without a user's own parts."""
         n, names = self.n_layers, self.mixers()
-        total = self._count("embedding", self.embedding) + self._count("head", self.head)
-        if self.features != "none":
-            total += self._count("features", self.features)
+        total = sum(
+            self._count(kind, name)
+            for kind, name in self._chosen()
+            if kind not in ("mixer", "feed_forward")
+        )
         # However many layers there are: full rounds of the list, and the beginning of one more.
         rounds, more = divmod(n, len(names))
         counts = [self._count("mixer", name) for name in names]
@@ -222,21 +231,23 @@ class ModelSettings:
         """What a part of this kind is built of, with the usual PAD."""
         d, v = self.d_model, self.vocab_size
         features = None if is_class_path(self.features) else getattr(self, self.features, None)
-        head = self._head_sizes(getattr(features, "channels", 0))
-        sizes = {"features": (d, v), "embedding": (v, d, v - 2), "head": head}
-        return sizes.get(kind, (d,))
+        if kind in ("head", "outcome"):
+            return self._end_sizes(kind, getattr(features, "channels", 0))
+        return {"features": (d, v), "embedding": (v, d, v - 2)}.get(kind, (d,))
 
-    def head_sizes(self, features: Features | None) -> tuple[int, ...]:
-        """What a model's head is built of.
+    def end_sizes(self, kind: str, features: Features | None) -> tuple[int, ...]:
+        """What a model's ``head`` or ``outcome`` is built of.
 
         Args:
+            kind: which of the two.
             features: of the model.
         """
-        return self._head_sizes(0 if features is None else features.map_channels)
+        return self._end_sizes(kind, 0 if features is None else features.map_channels)
 
-    def _head_sizes(self, map_channels: int) -> tuple[int, ...]:
+    def _end_sizes(self, kind: str, map_channels: int) -> tuple[int, ...]:
         sizes = (self.d_model, self.vocab_size)
-        return (*sizes, map_channels) if self._reads_map() else sizes
+        has_map = kind == "outcome" or self._reads_map()
+        return (*sizes, map_channels) if has_map else sizes
 
     def mixers(self) -> list[str]:
         """The mixers that repeat over the layers."""
@@ -251,6 +262,8 @@ class ModelSettings:
         if self.feed_forward != "none":
             yield "feed_forward", self.feed_forward
         yield "head", self.head
+        if self.outcome != "none":
+            yield "outcome", self.outcome
 
 
 def part_names(kind: str) -> list[str]:
@@ -260,4 +273,4 @@ def part_names(kind: str) -> list[str]:
         for f in fields(ModelSettings)
         if isinstance(f.default, PartSettings) and issubclass(f.default.part, _KINDS[kind])
     ]
-    return ["none", *names] if kind in ("features", "feed_forward") else names
+    return ["none", *names] if kind in _OPTIONAL else names

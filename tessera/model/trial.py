@@ -15,6 +15,7 @@ from tessera.model.features.base import Features
 from tessera.model.feed_forward import FeedForward
 from tessera.model.heads import Head
 from tessera.model.mixers.base import Mixer
+from tessera.model.outcome import OutcomeHead
 from tessera.vocabulary import board_size_of
 
 _GAMES, _LENGTH = 2, 3
@@ -42,22 +43,35 @@ def try_part(part: nn.Module, device: torch.device, *sizes: int) -> None:
         _expect("forward", part(tokens[:, 0], torch.float32), (_GAMES, sizes[1]))
     elif isinstance(part, Features):
         _try_features(part, sizes[0], device)
+    elif isinstance(part, OutcomeHead):
+        hidden_TH = torch.ones(_LENGTH, sizes[0], device=device)
+        maps = maps_of(_LENGTH, sizes, device)
+        for name, found in zip(("win", "score"), part(hidden_TH, *maps), strict=True):
+            _expect(f"forward, as {name},", found, (_LENGTH,))
+        losses = _pair("losses", part.losses(hidden_TH, torch.zeros(_LENGTH, device=device), *maps))
+        for found in losses:
+            _expect("losses", found, (_LENGTH,))
     elif isinstance(part, Head):
         hidden_TH = torch.ones(_LENGTH, sizes[0], device=device)
         targets_T = torch.zeros(_LENGTH, dtype=torch.int64, device=device)
-        maps = head_maps(part, _LENGTH, sizes, device)
+        maps = maps_of(_LENGTH, sizes, device)
         _expect("forward", part(hidden_TH, *maps), (_LENGTH, sizes[1]))
         _expect("losses", part.losses(hidden_TH, targets_T, sizes[1] - 2, *maps), (_LENGTH,))
 
 
-def head_maps(
-    head: Head, positions: int, sizes: tuple[int, ...], device: torch.device
-) -> tuple[Tensor, ...]:
-    """A map of ones for a head of these sizes, if it reads one."""
-    if not head.reads_map:
+def maps_of(positions: int, sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """A map of so many positions, for a head or an outcome of these sizes; none without channels.
+
+    Args:
+        positions: T.
+        sizes: d_model, vocab_size and, if it may read a map, map_channels.
+        device: where.
+    """
+    _, vocab_size, channels = (*sizes, 0)[:3]
+    if not channels:
         return ()
-    board = board_size_of(sizes[1])
-    return (torch.ones(positions, board, board, sizes[2], device=device),)
+    shape = (positions, board_size_of(vocab_size), board_size_of(vocab_size), channels)
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(2)).to(device),)
 
 
 def _try_features(features: Features, d_model: int, device: torch.device) -> None:

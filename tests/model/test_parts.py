@@ -18,6 +18,7 @@ from tessera.model.testing import (
     check_head,
     check_mixer,
     check_model,
+    check_outcome,
 )
 
 D_MODEL, VOCAB_SIZE = 16, 12
@@ -32,6 +33,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "linear": [{}],
     "board": [{"channels": 5, "depth": 2, "squeeze": 3}, {"channels": 4, "depth": 1, "squeeze": 1}],
     "points": [{}, {"depth": 2}],
+    "win_and_score": [{}, {"width": 3}],
 }
 CHECKS = {
     "features": check_features,
@@ -39,11 +41,13 @@ CHECKS = {
     "feed_forward": check_feed_forward,
     "embedding": check_embedding,
     "head": check_head,
+    "outcome": check_outcome,
 }
 MAP_CHANNELS = 5
 SIZES = {"embedding": (VOCAB_SIZE, D_MODEL, VOCAB_SIZE - 2), "head": (D_MODEL, VOCAB_SIZE)}
 OTHER_SIZES = {"board": (D_MODEL, 19), "points": (D_MODEL, VOCAB_SIZE, MAP_CHANNELS)}
-MORE = {"points": {"map_channels": MAP_CHANNELS}}
+OTHER_SIZES["win_and_score"] = OTHER_SIZES["points"]
+MORE = {name: {"map_channels": MAP_CHANNELS} for name in ("points", "win_and_score")}
 PARTS = [(kind, name) for kind in CHECKS for name in part_names(kind) if name != "none"]
 CASES = [(kind, name, row) for kind, name in PARTS for row in ROWS.get(name, [])]
 
@@ -56,6 +60,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "hybrid": {"n_layers": 4, "mixer": ["mamba", "attention", "mamba2"], "feed_forward": "dense"},
     "board": {"n_layers": 2, "features": "board", "head": "points", "board": BOARD},
     "board and nothing per point": {"features": "board", "board": BOARD},
+    "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
+    "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
     "hybrid that keeps little": {
         "n_layers": 2,
         "mixer": ["attention", "mamba"],

@@ -5,7 +5,12 @@ begins with what broke, such as "not causal: …". It needs no test framework, a
 random numbers as they were.
 """
 
-from tessera.model.testing.layers import check_embedding, check_feed_forward, check_head
+from tessera.model.testing.layers import (
+    check_embedding,
+    check_feed_forward,
+    check_head,
+    check_outcome,
+)
 from tessera.model.testing.sequences import check_mixer, check_model
 from tessera.model.testing.tables import check_features
 
@@ -16,4 +21,5 @@ __all__ = [
     "check_head",
     "check_mixer",
     "check_model",
+    "check_outcome",
 ]

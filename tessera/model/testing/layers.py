@@ -1,4 +1,4 @@
-"""The contracts of the layers that know no other position: feed-forward, embedding, head."""
+"""The contracts of what knows no other position: feed-forward, embedding, head, outcome."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tessera.model.embeddings import Embedding
 from tessera.model.feed_forward import FeedForward
 from tessera.model.heads import Head
+from tessera.model.outcome import OutcomeHead
 from tessera.model.testing.any_part import (
     answers_and_gradients,
     check_any,
@@ -18,7 +19,7 @@ from tessera.model.testing.any_part import (
     require_near,
     trying,
 )
-from tessera.vocabulary import board_size_of
+from tessera.model.trial import maps_of
 
 _GAMES, _LENGTH = 3, 7
 _TOLERANCE = 1e-4
@@ -117,12 +118,8 @@ def check_head(
     hidden_TH = torch.randn(_GAMES * _LENGTH, d_model, generator=torch.Generator().manual_seed(1))
     hidden_TH = hidden_TH.to(place)
     targets_T = torch.arange(len(hidden_TH), device=place) % vocab_size
-    sizes: tuple[int, ...] = (d_model, vocab_size)
-    maps: tuple[Tensor, ...] = ()
-    if map_channels is not None:
-        sizes, board = (*sizes, map_channels), board_size_of(vocab_size)
-        shape = (len(hidden_TH), board, board, map_channels)
-        maps = (torch.rand(shape, generator=torch.Generator().manual_seed(2)).to(place),)
+    sizes = (d_model, vocab_size, *(() if map_channels is None else (map_channels,)))
+    maps = maps_of(len(hidden_TH), sizes, place)
 
     def new() -> Head:
         return build(*sizes).to(place)
@@ -144,3 +141,48 @@ def check_head(
             require_near(actual[name], value, tolerance, what)
         for run in (by_losses, lambda own: (own(hidden_TH, *maps),)):
             check_any(head, new, run, num_parameters, place)
+
+
+def check_outcome(
+    build: Callable[[int, int, int], OutcomeHead],
+    d_model: int = 16,
+    num_parameters: int | None = None,
+    device: torch.device | str = "cpu",
+    vocab_size: int = _VOCAB_SIZE,
+    tolerance: float = _TOLERANCE,
+    map_channels: int = 0,
+) -> None:
+    """As ``check_mixer``, of an outcome: the losses are those of what it expects.
+
+    Args:
+        build: the outcome of d_model, vocab_size and map_channels, such as its class.
+        d_model, num_parameters, device, tolerance: as of ``check_mixer``.
+        vocab_size: tokens, n² + 3.
+        map_channels: of the map; 0 for none.
+    """
+    place, sizes = torch.device(device), (d_model, vocab_size, map_channels)
+    hidden_TH = torch.randn(_GAMES * _LENGTH, d_model, generator=torch.Generator().manual_seed(1))
+    hidden_TH = hidden_TH.to(place)
+    maps = maps_of(len(hidden_TH), sizes, place)
+    scores_T = torch.linspace(-9, 9, len(hidden_TH), device=place)  # a draw in the middle
+
+    def new() -> OutcomeHead:
+        return build(*sizes).to(place)
+
+    def by_losses(own: OutcomeHead) -> tuple[Tensor, ...]:
+        return own.losses(hidden_TH, scores_T, *maps)
+
+    with trying(new, OutcomeHead, place, *sizes) as outcome:
+        with torch.no_grad():
+            win, score = outcome(hidden_TH, *maps)
+            is_chance = bool(((win >= 0) & (win <= 1)).all())
+            require(is_chance, "win is no probability")
+            is_float = win.dtype == score.dtype == torch.float32
+            require(is_float, f"not float32: {win.dtype}, {score.dtype}")
+            of_win, _ = by_losses(outcome)
+            expected = F.binary_cross_entropy(win, (scores_T.sign() + 1) / 2, reduction="none")
+            require_near(of_win, expected, tolerance, "losses are not those of the win probability")
+            best = outcome.losses(hidden_TH, score, *maps)[1]
+            require(bool(best.abs().max() <= tolerance), "losses are not those of the score")
+        for run in (by_losses, lambda own: tuple(own(hidden_TH, *maps))):
+            check_any(outcome, new, run, num_parameters, place)

@@ -115,6 +115,10 @@ class ModelReader(_Reader):
     def watched(self, state: ModelState) -> tuple[Tensor, ...]:
         return sum(self.model.blocks.watched(state.layers[: self.model.settings.n_layers]), ())
 
+    def outlook(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        logits, outcome = self.model.outlook(inputs[..., 0], self._features(inputs))
+        return logits, *outcome
+
     def _features(self, inputs: Tensor) -> tuple[Tensor, ...]:
         features = self.model.features
         if features is None:

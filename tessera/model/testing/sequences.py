@@ -84,13 +84,37 @@ def check_model(
     place = torch.device(device)
 
     def build() -> GameModel:
+        # No answer that is asked for below comes from the outcome.
+        model = whole()
+        model.outcome = None
+        return model
+
+    def whole() -> GameModel:
         return GameModel(ModelSettings(**settings.as_dict())).to(place)
 
     new = partial(ModelReader, place)
+    stated = None if settings.own_parts() else settings.num_parameters()
+    with trying(whole, GameModel, place) as model:
+        check_parameters(model, stated)
+        if model.outcome is not None:
+            _check_outlook(new(model), tolerance)
     with trying(build, GameModel, place) as model:
-        stated = None if settings.own_parts() else settings.num_parameters()
-        _check(new, model, stated, place, tolerance)
+        _check(new, model, None, place, tolerance)
         check_copies(model, build, lambda own: all_answers(new(own)))
+
+
+@torch.no_grad()
+def _check_outlook(reader: ModelReader, tolerance: float) -> None:
+    expected, *alone = reader.outlook(reader.inputs)
+    is_same = torch.equal(expected, reader.read(reader.inputs))
+    require(is_same, "outlook has other logits than forward")
+    for side, rows, is_pad_BL in padded_rows(reader):
+        for whole, own in zip(reader.outlook(rows)[1:], alone, strict=True):
+            for game, length in enumerate(LENGTHS):
+                what = f"sees PAD, or the future: outlook, {side} the moves"
+                require_near(
+                    whole[game, ~is_pad_BL[game]][:length], own[game, :length], tolerance, what
+                )
 
 
 def _check(
