@@ -7,6 +7,7 @@ Shape suffixes: T positions of all games, N rows of the board, C channels, H ``d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,8 @@ from tessera.model.board_convolution import BoardConvolution, scaled_linear
 from tessera.model.contract import check_sizes
 from tessera.model.heads import Head, losses_of
 from tessera.model.parts import PartSettings
+from tessera.setting_errors import SettingError, problems_of, whole
+from tessera.vocabulary import board_size_of
 
 _SCALE = 0.01  # as of the linear head: a new model predicts nearly uniformly
 _NO_POINTS = 3  # PASS, PAD and EOS
@@ -24,7 +27,9 @@ _NO_POINTS = 3  # PASS, PAD and EOS
 class PointHead(Head):
     """Each point's logit from the map around it and the vector; those of PASS and EOS from both.
 
-    The vector is added to the map at every point; convolutions follow, and a 1×1 one gives the
+    The vector is added to the map at every point, the same everywhere and, with ``decoded``, as
+    channels of each point's own, so that a vector which holds a board can be seen as one;
+    convolutions follow, and a 1×1 one gives the
     logits. PASS, PAD and EOS are read off the vector, and the map's mean and largest values.
 
     Args:
@@ -32,16 +37,36 @@ class PointHead(Head):
         vocab_size: tokens, n² + 3.
         map_channels: C, of the map.
         depth: 3×3 convolutions between the two.
+        channels: of the head's own map, which a first convolution makes; 0 for the map as it is.
+        decoded: channels that the vector says of every point by itself; 0 for none.
 
     Raises:
-        SettingError: if ``depth`` is not a whole number of at least 1.
+        SettingError: if ``depth`` is not a whole number of at least 1, or another size of at least
+            0.
     """
 
     reads_map = True
 
-    def __init__(self, d_model: int, vocab_size: int, map_channels: int, depth: int = 1) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        vocab_size: int,
+        map_channels: int,
+        depth: int = 1,
+        channels: int = 0,
+        decoded: int = 0,
+    ) -> None:
         super().__init__()
         check_sizes(depth=depth)
+        sizes = SimpleNamespace(channels=channels, decoded=decoded)
+        if problems := problems_of(sizes, dict.fromkeys(vars(sizes), whole(0))):
+            raise SettingError(*problems)
+        self.board_size = board_size_of(vocab_size)
+        self.first = BoardConvolution(map_channels, channels) if channels else nn.Identity()
+        map_channels = channels or map_channels
+        if decoded:
+            self.board = nn.Linear(d_model, decoded * self.board_size**2)
+            self.spread = nn.Linear(decoded, map_channels, bias=False)
         self.down = nn.Linear(d_model, map_channels)
         self.convolutions = nn.ModuleList(
             BoardConvolution(map_channels, map_channels) for _ in range(depth)
@@ -52,7 +77,13 @@ class PointHead(Head):
     def forward(self, hidden_TH: Tensor, map_TNNC: Tensor) -> Tensor:
         """Logits (…, V) of vectors (…, H) and the map of as many positions."""
         shape, hidden_TH = hidden_TH.shape[:-1], hidden_TH.flatten(0, -2)
-        found_TNNC = (map_TNNC + self.down(hidden_TH)[:, None, None]).relu()
+        found_TNNC = self.first(map_TNNC) + self.down(hidden_TH)[:, None, None]
+        if hasattr(self, "board"):
+            size = self.board_size
+            found_TNNC = found_TNNC + self.spread(
+                self.board(hidden_TH).relu().unflatten(1, (size, size, -1))
+            )
+        found_TNNC = found_TNNC.relu()
         for convolution in self.convolutions:
             found_TNNC = convolution(found_TNNC)
         points_TP = self.points(found_TNNC).flatten(1)
@@ -71,14 +102,25 @@ class PointSettings(PartSettings):
 
     Args:
         depth: 3×3 convolutions over the map and the vector.
+        channels: of the head's own map, which a first convolution makes; 0 for that of the
+            features as it is.
+        decoded: channels that the vector says of every point by itself; 0 for none. For features
+            without the board, which then is what the vector holds.
     """
 
     depth: int = 1
+    channels: int = 0
+    decoded: int = 0
 
     part: ClassVar[type[nn.Module]] = PointHead
 
     def num_parameters(self, d_model: int, vocab_size: int, map_channels: int) -> int:
         """Of the head."""
-        c = map_channels
+        c = self.channels or map_channels
         convolutions = self.depth * (9 * c + 1) * c
+        if self.channels:
+            convolutions += (9 * map_channels + 1) * c
+        if self.decoded:
+            points = board_size_of(vocab_size) ** 2
+            convolutions += self.decoded * (points * (d_model + 1) + c)
         return (d_model + 1) * c + convolutions + c + 1 + (d_model + 2 * c + 1) * _NO_POINTS

@@ -15,6 +15,7 @@ from tessera.model.contract import size
 from tessera.model.embeddings import Embedding, TableSettings
 from tessera.model.features.base import Features
 from tessera.model.features.board import BoardSettings
+from tessera.model.features.landmarks import LandmarkSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
 from tessera.model.mixers.attention import AttentionSettings
@@ -51,17 +52,18 @@ class ModelSettings:
         vocab_size: tokens, n² + 3 for an n×n board.
         d_model: width of a position's vector.
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
-        features: what is read beside the moves: none or board.
+        features: what is read beside the moves: none, board or landmarks.
         embedding: table.
         mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
             repeats over the layers and is no longer.
         feed_forward: none or dense.
-        head: linear, or points, which needs features with a map, such as board.
+        head: linear, or points, which needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
             and compute the rest again: less memory, more time.
         own: arguments of your own classes, by their paths.
         board: of the features board.
+        landmarks: of the features landmarks.
         mamba: of the mixer mamba.
         mamba2: of the mixer mamba2.
         attention: of the mixer attention.
@@ -85,6 +87,7 @@ class ModelSettings:
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     # The registry: a part's name, and its settings.
     board: BoardSettings = BoardSettings()
+    landmarks: LandmarkSettings = LandmarkSettings()
     mamba: MambaSettings = MambaSettings()
     mamba2: Mamba2Settings = Mamba2Settings()
     attention: AttentionSettings = AttentionSettings()

@@ -12,7 +12,9 @@ from torch import Tensor
 from tessera.data import GameDataModule, StreamSettings
 from tessera.data.stream import VAL_NUMBERS
 from tessera.go import GPUGoEngine, distribution, get_player, play_games
+from tessera.model import GameModel
 from tessera.play.picture import Scene, draw_scenes
+from tessera.play.reading import tables_of
 from tessera.transfers import owned
 from tessera.vocabulary import Vocabulary
 
@@ -48,11 +50,22 @@ class GamePicture(Callback):
         scenes = []
         with torch.inference_mode(), owned("picture"):
             for tokens, scene in self._moments:
-                window = tokens[:, -(data.settings.context or 0) :].to(pl_module.device)
-                chances = pl_module.predict_step((window, None), 0)[-1]
+                window, tables = _last(pl_module.model, tokens, data.settings)
+                chances = pl_module.predict_step((window, None, tables), 0)[-1]
                 scenes.append(replace(scene, maps={"model": chances, **scene.maps}))
             picture = draw_scenes(scenes)
         writer.add_image("val/game", picture, trainer.global_step)
+
+
+def _last(
+    model: GameModel, tokens: Tensor, settings: StreamSettings
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The last tokens of a game (1, L), as many as the model reads at once, and their tables."""
+    tables = tables_of(model, tokens[:, 1:], settings.board_size, settings.rules)
+    length = min(settings.context or tokens.shape[1], tokens.shape[1])
+    if model.features is not None:
+        tables = model.features.last(tables, length)
+    return tokens[:, -length:].to(model.device), tables
 
 
 def replay(settings: StreamSettings) -> list[tuple[Tensor, Scene]]:

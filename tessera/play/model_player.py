@@ -11,6 +11,7 @@ from torch import Tensor
 from tessera.go import Choice, GPUGoEngine
 from tessera.go.randomness import draw
 from tessera.model import GameModel, ModelState
+from tessera.play.reading import reader_of
 from tessera.setting_errors import number
 from tessera.vocabulary import Vocabulary, board_size_of, num_tokens
 
@@ -36,7 +37,7 @@ class ModelPlayer:
 
     Raises:
         ValueError: if ``temperature`` is out of range, ``dtype`` is another, or the model's
-            vocabulary is that of no board.
+            vocabulary is that of no board, or its features read a table that there is not.
     """
 
     name = "selfplay"
@@ -56,6 +57,7 @@ class ModelPlayer:
         if model.vocab_size != num_tokens(self.board_size):
             raise ValueError(f"vocab_size must be n² + 3 for an n×n board, got {model.vocab_size}.")
         self.model, self.dtype, self.passes_last = model, dtype, passes_last
+        self._tables_of = reader_of(model)
         self.temperature = max(temperature, _LEAST_TEMPERATURE)
         self._eos_token = Vocabulary(self.board_size).eos_token
         # What is read next, and where it begins a game.
@@ -86,12 +88,13 @@ class ModelPlayer:
 
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
         """Read the last move and draw the next one; see ``Player``."""
-        return self.draw(self.read(), engine, words)
+        return self.draw(self.read(engine), engine, words)
 
-    def read(self) -> Tensor:
+    def read(self, engine: GPUGoEngine) -> Tensor:
         """Logits (B, V) after the last moves, by which the state is moved on."""
+        tables = self._tables_of(engine)
         with torch.autocast(self.device.type, torch.bfloat16, self.dtype == torch.bfloat16):
-            return self.model.step_in_place(self._tokens, self.state, self._is_new)
+            return self.model.step_in_place(self._tokens, self.state, self._is_new, tables)
 
     def draw(self, logits: Tensor, engine: GPUGoEngine, words: Tensor) -> Choice:
         """The moves that these logits (B, V) and random bits (B,) int64 give."""

@@ -18,12 +18,14 @@ from tessera.setting_errors import Problem, SettingError, noted, number, or_none
 from tessera.training.earlier import upgraded_settings
 from tessera.training.metrics import NextMoveMetrics
 from tessera.training.optimizer import GraphedAdamW
+from tessera.training.outcome_metrics import OutcomeMetrics
 from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned, to_host
 
 _logger = logging.getLogger(__name__)
 
 FIGURES = ("loss", "floor_nats", "excess_nats")
+_OF_OUTCOME = ("win_loss", "score_loss")
 _ALLOWED = {
     "lr": number("more than 0", lambda lr: 0 < lr < math.inf),
     "warmup_steps": whole(0),
@@ -54,8 +56,6 @@ class TesseraModule(LightningModule):
         SettingError: with a problem for every argument that is out of range.
     """
 
-    held_out_needs = NextMoveMetrics.needs
-
     def __init__(
         self,
         lr: float = 1e-3,
@@ -83,8 +83,13 @@ class TesseraModule(LightningModule):
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
         self._is_to_be_graphed = cuda_graph
+        features = self.model.features
+        self._features = "none" if features is None else features.table
+        self.needs = () if features is None else (features.table,)
+        self.held_out_needs = (*NextMoveMetrics.needs, *self.needs)
         self.held_out_metrics = NextMoveMetrics()
-        # The newest batch and its loss, and the step that they belong to.
+        self.outcome_metrics = None if self.model.outcome is None else OutcomeMetrics()
+        # The newest batch and its losses, and the step that they belong to.
         self._newest: tuple[GameBatch, Tensor] | None = None
         self._step = 0
         self._noted: dict[str, Tensor] = {}  # what others measured, by tag
@@ -119,9 +124,9 @@ class TesseraModule(LightningModule):
             checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
         )
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, features: tuple[Tensor, ...] = ()) -> Tensor:
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
-        return self.model(tokens)
+        return self.model(tokens, None, features)
 
     def new_player(self, model: GameModel, temperature: float, dtype: torch.dtype) -> ModelPlayer:
         """The player of the games that the model in training plays against itself."""
@@ -182,18 +187,25 @@ class TesseraModule(LightningModule):
         )
 
     def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
-        """The mean cross-entropy of the batch's targets in nats."""
+        """The mean cross-entropy of the batch's targets in nats; with the outcome's, weighted."""
         self._newest = None  # the batch before this one may hold on to games that are over
-        losses = self.model(batch.inputs, batch.targets)
-        loss = losses.sum() / (batch.targets != self.pad_token).sum()
-        self._newest = batch, loss.detach()
+        model, tables = self.model, batch.features(self._features)
+        scores = None if model.outcome is None else batch.scores()
+        losses = model(batch.inputs, batch.targets, tables, scores)
+        count = (batch.targets != self.pad_token).sum()
+        means = losses.view(-1, *batch.targets.shape).sum((1, 2)) / count
+        self._newest = batch, means.detach()
         # The step that is being made: Lightning's own count slips by one when a run is resumed.
         self._step = self.trainer.global_step + 1
-        return loss
+        if model.outcome is None:
+            return means[0]
+        win_weight, score_weight = model.outcome.weights
+        return means[0] + win_weight * means[1] + score_weight * means[2]
 
     def figures(self, owner: str) -> dict[str, Tensor]:
         """The newest training batch's loss, floor_nats and excess_nats, as scalars on the host.
 
+        Of a model with an outcome also win_loss and score_loss, see ``OutcomeHead.losses``.
         Computed when they are asked for. One copy, which waits for the GPU; none before the first
         batch.
 
@@ -202,12 +214,14 @@ class TesseraModule(LightningModule):
         """
         if self._newest is None:
             return {}
-        batch, loss = self._newest
+        batch, means = self._newest
         # Log-probabilities and entropies are 0 at PAD.
         count = (batch.targets != self.pad_token).sum()
         floor = batch.entropies.sum() / count
-        excess = loss + batch.log_probs.sum() / count
-        return dict(zip(FIGURES, to_host(torch.stack([loss, floor, excess]), owner), strict=True))
+        excess = means[0] + batch.log_probs.sum() / count
+        names = (FIGURES[0], *_OF_OUTCOME[: len(means) - 1], *FIGURES[1:])
+        found = torch.cat([means, torch.stack([floor, excess])])
+        return dict(zip(names, to_host(found, owner), strict=True))
 
     def note(self, tag: str, value: Tensor) -> None:
         """Have a scalar on the host written with the next figures: each event takes time."""
@@ -235,7 +249,7 @@ class TesseraModule(LightningModule):
 
     def validation_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the validation's metrics."""
-        self.held_out_metrics.update(self.model(batch.inputs), batch)
+        self._measure(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation's metrics."""
@@ -243,16 +257,29 @@ class TesseraModule(LightningModule):
 
     def test_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the test's metrics."""
-        self.held_out_metrics.update(self.model(batch.inputs), batch)
+        self._measure(batch)
 
     def on_test_epoch_end(self) -> None:
         """Log the test's metrics."""
         self._log_held_out("test")
 
+    def _measure(self, batch: GameBatch) -> None:
+        tables = batch.features(self._features)
+        if self.outcome_metrics is None:
+            self.held_out_metrics.update(self.model(batch.inputs, None, tables), batch)
+            return
+        logits, outcome = self.model.outlook(batch.inputs, tables)
+        self.held_out_metrics.update(logits, batch)
+        counted = batch.targets != self.pad_token
+        self.outcome_metrics.update(outcome, batch.scores(), counted)
+
     def _log_held_out(self, group: str) -> None:
         with owned("validation"):
             values = self.held_out_metrics.compute()
             self.held_out_metrics.reset()
+            if self.outcome_metrics is not None:
+                values |= self.outcome_metrics.compute()
+                self.outcome_metrics.reset()
             logged = {f"{group}/{name}": value for name, value in values.items()}
             if self.trainer.state.fn == "fit":
                 logged["step"] = torch.tensor(float(self.trainer.global_step))
@@ -267,28 +294,36 @@ class TesseraModule(LightningModule):
         """Probabilities (L, V) after every position of one game; PAD is never predicted.
 
         Args:
-            batch: tokens (1, L) int64 that begin with EOS, and the context, None for the whole
-                game.
+            batch: tokens (1, L) int64 that begin with EOS, the context, None for the whole game,
+                and the tables of the model's features.
         """
-        tokens, context = batch
-        logits = self.windowed_logits(tokens, context)
+        logits = self.windowed_logits(*batch)
         logits[:, self.pad_token] = -math.inf
         return logits.softmax(-1)
 
-    def windowed_logits(self, tokens: Tensor, context: int | None) -> Tensor:
+    def windowed_logits(
+        self, tokens: Tensor, context: int | None, features: tuple[Tensor, ...] = ()
+    ) -> Tensor:
         """Logits (L, V) after every position of one game, each read through its own window.
 
         Args:
             tokens: (1, L) int64.
             context: tokens in the window; None for the whole game.
+            features: tables of the model's features, (1, L, …) and what else they hold.
         """
-        first = self.model(tokens[:, :context])[0].float()
-        if context is None or tokens.shape[1] <= context:
-            return first
-        windows = tokens[0].unfold(0, context, 1)[1:]
+        length = tokens.shape[1]
+        context = length if context is None else min(context, length)
+        windows = tokens[0].unfold(0, context, 1)
+        tables: tuple[Tensor, ...] = ()
+        if self.model.features is not None:
+            tables = self.model.features.windows(features, context)
+        logits = []
         # Some at a time, or a long game on a large model would not fit.
-        rest = [self.model(some)[:, -1].float() for some in windows.split(64)]
-        return torch.cat([first, *rest])
+        for at in range(0, len(windows), 64):
+            some = slice(at, at + 64)
+            logits.append(self.model(windows[some], None, tuple(each[some] for each in tables)))
+        first, rest = logits[0][0], [each[:, -1] for each in logits]
+        return torch.cat([first, rest[0][1:], *rest[1:]]).float()
 
 
 def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -32,7 +32,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "table": [{}],
     "linear": [{}],
     "board": [{"channels": 5, "depth": 2, "squeeze": 3}, {"channels": 4, "depth": 1, "squeeze": 1}],
-    "points": [{}, {"depth": 2}],
+    "landmarks": [{}],
+    "points": [{}, {"depth": 2}, {"decoded": 3, "channels": 7}],
     "win_and_score": [{}, {"width": 3}],
 }
 CHECKS = {
@@ -45,8 +46,9 @@ CHECKS = {
 }
 MAP_CHANNELS = 5
 SIZES = {"embedding": (VOCAB_SIZE, D_MODEL, VOCAB_SIZE - 2), "head": (D_MODEL, VOCAB_SIZE)}
-OTHER_SIZES = {"board": (D_MODEL, 19), "points": (D_MODEL, VOCAB_SIZE, MAP_CHANNELS)}
-OTHER_SIZES["win_and_score"] = OTHER_SIZES["points"]
+_OF_MAP = (D_MODEL, VOCAB_SIZE, MAP_CHANNELS)
+OTHER_SIZES = {"points": _OF_MAP, "win_and_score": _OF_MAP}
+OTHER_SIZES |= {"board": (D_MODEL, 19), "landmarks": (D_MODEL, 19)}
 MORE = {name: {"map_channels": MAP_CHANNELS} for name in ("points", "win_and_score")}
 PARTS = [(kind, name) for kind in CHECKS for name in part_names(kind) if name != "none"]
 CASES = [(kind, name, row) for kind, name in PARTS for row in ROWS.get(name, [])]
@@ -60,6 +62,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "hybrid": {"n_layers": 4, "mixer": ["mamba", "attention", "mamba2"], "feed_forward": "dense"},
     "board": {"n_layers": 2, "features": "board", "head": "points", "board": BOARD},
     "board and nothing per point": {"features": "board", "board": BOARD},
+    "landmarks": {"features": "landmarks", "n_layers": 2},
+    "landmarks, and a board in the vector": {
+        **{"features": "landmarks", "head": "points", "points": {"decoded": 2, "channels": 4}},
+    },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
     "hybrid that keeps little": {

@@ -83,7 +83,7 @@ class _Witness:
 
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
         """The move of the player, and a look at what the model gave."""
-        logits, state = self.player.read(), self.player.state
+        logits, state = self.player.read(engine), self.player.state
         for tensor in (logits, *(tensor for layer in state.layers for tensor in layer)):
             self._is_finite &= tensor.flatten(1).isfinite().all(1)
         for (ssm,) in self.player.model.blocks.watched(state.layers):

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from tessera.data import StreamSettings
 from tessera.play.games import NamedGame
+from tessera.play.reading import tables_of
 from tessera.training.checkpointing import DivergedError
+from tessera.training.module import TesseraModule
 from tessera.vocabulary import Vocabulary
 
 
@@ -65,18 +67,33 @@ class _Printer(Callback):
             print(line)
 
 
+class _Batches(Dataset[Any]):
+    """Each game as the module's ``predict_step`` wants it."""
+
+    def __init__(
+        self, games: list[NamedGame], settings: StreamSettings, module: TesseraModule
+    ) -> None:
+        self.games, self.settings, self.module = games, settings, module
+
+    def __len__(self) -> int:
+        return len(self.games)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int | None, tuple[Tensor, ...]]:
+        settings, moves = self.settings, self.games[number].moves
+        tokens = torch.tensor([[Vocabulary(settings.board_size).eos_token, *moves]])
+        size, rules = settings.board_size, settings.rules
+        return tokens, settings.context, tables_of(self.module.model, tokens[:, 1:], size, rules)
+
+
 def print_predictions(
     trainer: Trainer,
-    module: LightningModule,
+    module: TesseraModule,
     games: list[NamedGame],
     settings: StreamSettings,
     ckpt_path: str,
 ) -> None:
     """Print the lines of all games."""
     vocabulary = Vocabulary(settings.board_size)
-    tokens = (torch.tensor([[vocabulary.eos_token, *game.moves]]) for game in games)
-    # As the module's ``predict_step`` wants them, one game a batch.
-    batches: Any = [(some, settings.context) for some in tokens]
-    loader = DataLoader(batches, batch_size=None)
+    loader = DataLoader(_Batches(games, settings, module), batch_size=None)
     trainer.callbacks.append(_Printer(games, vocabulary))  # type: ignore[attr-defined]
     trainer.predict(module, loader, return_predictions=False, ckpt_path=ckpt_path)

@@ -80,6 +80,15 @@ class Features(nn.Module, ABC):
         """The tables of the last positions only, so many of every game."""
         return tables[0][:, -length:], *tables[1:]
 
+    def windows(self, tables: FeatureTables, length: int) -> FeatureTables:
+        """The tables of all windows of one game, (W, length, …), the first position's first.
+
+        Args:
+            tables: of one game, (1, L, …).
+            length: of a window, at most L.
+        """
+        return (tables[0][0].unfold(0, length, 1).movedim(-1, 1),)
+
     def check(self, tables: FeatureTables, tokens: Tensor) -> None:
         """Raise ValueError unless the tables are those of these tokens."""
         shape = (*tokens.shape, self.num_sets, self.board_size)
