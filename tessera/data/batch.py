@@ -6,13 +6,19 @@ Shapes: B sequences, L positions, n rows, V = n² + 3 tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tessera.go.features import FEATURES
 from tessera.go.record import TABLES, Table, bytes_per_ply
+from tessera.setting_errors import one_of
 from tessera.vocabulary import Vocabulary
+
+_POINTS_AT_ONCE = 2**24  # are unpacked at a time to be counted
+_MOST_TIMES = 2**15 - 1  # that a count in 16 bits says
 
 
 class GameBatch(NamedTuple):
@@ -32,7 +38,12 @@ class GameBatch(NamedTuple):
         captures: (B, L) int32, stones that the game's plies before the target took off the board.
         results: (B,) float32, black's area minus white's minus komi at the game's end.
         legal: (B, L, n) int32 row bitboards of the legal points before the target; None where
-            nobody needs them.
+            nobody needs them, as for the tables below.
+        board: (B, L, 5, n) int32 row bitboards of ``go.features.BOARD_SETS`` of the position in
+            which the target was chosen, which is the one after the input; the final one for EOS.
+        landmarks: (B, L, 3, n) int32, the same of ``go.features.LANDMARK_SETS``.
+        landmarks_before: (B, 3, n, n) int16, how often each point was in each of these sets in the
+            game before the window's first position; None where sequences are whole games.
     """
 
     index: int  # type: ignore[assignment]  # tuple.index is of no use here
@@ -44,6 +55,9 @@ class GameBatch(NamedTuple):
     captures: Tensor
     results: Tensor
     legal: Tensor | None = None
+    board: Tensor | None = None
+    landmarks: Tensor | None = None
+    landmarks_before: Tensor | None = None
 
     def tables(self) -> Iterator[tuple[str, Table, Tensor]]:
         """Name, description and tensor of the tables that are there."""
@@ -68,10 +82,24 @@ class GameBatch(NamedTuple):
             lambda table, tensor: tensor[:, :length].contiguous() if table.is_by_ply else tensor
         )
 
-    def windows(self, rows: Tensor, positions: Tensor) -> GameBatch:
-        """Pieces of the sequences: one of row ``rows`` (R,), at ``positions`` (R, L), each."""
-        pick = rows.unsqueeze(1), positions
-        return self.map(lambda table, tensor: tensor[pick if table.is_by_ply else rows])
+    def windows(self, starts: Tensor, length: int) -> GameBatch:
+        """Pieces of the sequences, W of each, sequences first.
+
+        Args:
+            starts: (B, W) int64, the first position of each piece.
+            length: positions in a piece.
+        """
+        sequences, windows = starts.shape
+        rows = torch.arange(sequences, device=starts.device).repeat(windows)
+        positions = torch.arange(length, device=starts.device)
+        pick = rows.unsqueeze(1), starts.t().reshape(-1, 1) + positions
+        cut = self.map(lambda table, tensor: tensor[pick if table.is_by_ply else rows])
+        if self.landmarks is None:
+            return cut
+        before = times_before(self.landmarks, starts).transpose(0, 1).flatten(0, 1)
+        if cut.landmarks_before is not None:
+            before = before + cut.landmarks_before
+        return cut._replace(landmarks_before=before)
 
     @staticmethod
     def joined(parts: Sequence[GameBatch], board_size: int) -> GameBatch:
@@ -90,6 +118,32 @@ class GameBatch(NamedTuple):
         }
         return parts[0]._replace(**tables)
 
+    def features(self, name: str) -> tuple[Tensor, ...]:
+        """What a model that reads this table is given beside the inputs.
+
+        Args:
+            name: "none", or one of ``go.features.FEATURES``.
+
+        Returns:
+            None: (); board: (board,); landmarks: (landmarks, landmarks_before), the latter zeros
+            where nothing is before the sequences.
+
+        Raises:
+            ValueError: if there is no such table, or the batch does not hold it.
+        """
+        one_of("none", *FEATURES)("features", name)
+        if name == "none":
+            return ()
+        if (entries := getattr(self, name)) is None:
+            raise ValueError(f'{name} must have been asked for with needs=["{name}"], got None.')
+        if name != "landmarks":
+            return (entries,)
+        before = self.landmarks_before
+        if before is None:
+            table, size = BATCH_TABLES["landmarks_before"], entries.shape[-1]
+            before = table.new(len(entries), 0, size, entries.device)
+        return entries, before
+
     def legal_tokens(self) -> Tensor:
         """(B, L, V) bool, True where a token may follow: legal points and PASS, or EOS at the end.
 
@@ -107,12 +161,44 @@ class GameBatch(NamedTuple):
         return torch.cat([points, ~is_end, nothing, is_end], -1)
 
 
+def times_before(entries: Tensor, starts: Tensor) -> Tensor:
+    """How often each point was in each set before some places in a sequence.
+
+    It is a product of matrices of zeros and ones: nothing waits for a GPU to say where there is
+    anything to count.
+
+    Args:
+        entries: (B, L, R, n) int32 row bitboards.
+        starts: (B, W) int64, the first positions that are not counted.
+
+    Returns:
+        (B, W, R, n, n) int16.
+    """
+    length, sets, size = entries.shape[1:]
+    columns = torch.arange(size, device=entries.device, dtype=torch.int32)
+    places = torch.arange(length, device=entries.device)
+    some = max(1, _POINTS_AT_ONCE // (length * sets * size**2))
+    counts = []
+    for entry, start in zip(entries.split(some), starts.split(some), strict=True):
+        points = (entry.unsqueeze(-1) >> columns & 1).float().flatten(2)
+        is_before = (places < start.unsqueeze(-1)).float()
+        # Whole numbers below 2^24 are exact, whatever the order or the precision of the products.
+        counts.append(torch.bmm(is_before, points).clamp_(max=_MOST_TIMES).short())
+    return torch.cat(counts).unflatten(-1, (sets, size, size))
+
+
 # What a batch says in its own way; everything else is as a record describes it.
 _OWN = {
     "inputs": Table(torch.int64, holds_tokens=True),
     "targets": Table(torch.int64, holds_tokens=True),
     "plies": Table(torch.int32),
     "captures": Table(torch.int32),
+    # Of whole games each entry has a target: the end, for the final position.
+    "board": replace(TABLES["board"], has_last=False),
+    "landmarks": replace(TABLES["landmarks"], has_last=False),
+    "landmarks_before": replace(
+        TABLES["landmarks"], dtype=torch.int16, when="end", has_last=False, has_points=True
+    ),
 }
 BATCH_TABLES = {name: _OWN.get(name) or TABLES[name] for name in GameBatch._fields[1:]}
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessera.data.batch import GameBatch
+from tessera.data.batch import BATCH_TABLES, GameBatch
 from tessera.go import GameRecord
 from tessera.go.randomness import WINDOW, below, random_words
 from tessera.transfers import HostCopy, begin_to_host
@@ -48,9 +48,9 @@ class Chunk:
 
         # By target: what belongs to a ply, and zeros for EOS and PAD after the last one.
         tables: dict[str, Any] = {
-            name: table.fitted(tensor, width - 1, record.board_size)
-            for name, table, tensor in record.tables()
-            if name in GameBatch._fields
+            name: BATCH_TABLES[name].fitted(tensor, width - 1, record.board_size)
+            for name, _, tensor in record.tables()
+            if name in BATCH_TABLES
         }
         captures = tables["captures"].int()
         tables |= {
@@ -66,11 +66,8 @@ class Chunk:
             # Whole games are cut to the longest of a batch, so the lengths have to be known.
             self._whole_lengths = begin_to_host(record.lengths, "games")
         else:
-            row = torch.arange(games * windows_per_game, device=lengths.device)
-            game, sweep = row % games, row // games
-            starts = _starts(record, context, windows_per_game, game, sweep)
-            positions = torch.arange(context, device=game.device)
-            self._sequences = self._sequences.windows(game, starts.unsqueeze(1) + positions)
+            starts = _starts(record, context, windows_per_game)
+            self._sequences = self._sequences.windows(starts, context)
 
     def batch(self, index: int, rows: range) -> GameBatch:
         """The batch that holds these sequences; it shares the chunk's memory.
@@ -87,17 +84,19 @@ class Chunk:
         return batch.positions(-(-longest // self._length_step) * self._length_step)
 
 
-def _starts(record: GameRecord, context: int, windows: int, game: Tensor, sweep: Tensor) -> Tensor:
-    """Where each window begins, (R,) int64: anywhere, stratified over a game's windows.
+def _starts(record: GameRecord, context: int, windows: int) -> Tensor:
+    """Where each window begins, (G, W) int64: anywhere, stratified over a game's windows.
 
     Starts are drawn half a window beyond both ends and clamped. So windows that begin with the
     game are frequent, and the plies near a game's ends count as often as those in the middle.
     """
     beyond = context // 2
+    row = torch.arange(len(record.lengths) * windows, device=record.lengths.device)
+    game, sweep = row // windows, row % windows
     last = (record.lengths.long()[game] + 1 - context).clamp(min=0)
     # Neighbouring games are cut from different parts, so that every batch holds all parts.
     stratum = (sweep + game) % windows
     span = last + 1 + 2 * beyond
     drawn = below(random_words(record.seed, record.numbers[game], stratum, WINDOW), span)
     start = (stratum * span + drawn) // windows - beyond
-    return torch.minimum(start.clamp(min=0), last)
+    return torch.minimum(start.clamp(min=0), last).view(-1, windows)

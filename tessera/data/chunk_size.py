@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 
@@ -30,28 +31,33 @@ class NoRoomForGamesError(MemoryError):
         return MemoryError(self._line.replace("{}", f"{section}."))
 
 
-def games_that_fit(settings: StreamSettings, device: torch.device) -> int:
+def games_that_fit(
+    settings: StreamSettings, device: torch.device, needs: Collection[str] = ()
+) -> int:
     """Games at once, from the free memory of the device; a power of two on a GPU if it can be.
 
     Args:
         settings: the stream's, whose own ``games_per_chunk`` is not looked at.
         device: where the games will be played; a CPU always gets the same number.
+        needs: the optional tables that are kept of them.
     """
     games = _ON_A_CPU
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        games = int(min(_MOST, max(1, _SHARE * free / settings.bytes_per_game)))
+        games = int(min(_MOST, max(1, _SHARE * free / settings.bytes_per_game(needs))))
         games = 2 ** (games.bit_length() - 1)
     return whole_batches(games, settings.batch_size, settings.num_windows)
 
 
-def chunk_problem(settings: StreamSettings, device: torch.device) -> str:
+def chunk_problem(
+    settings: StreamSettings, device: torch.device, needs: Collection[str] = ()
+) -> str:
     """Why the games of one chunk cannot be held on the device, in a line; empty if they can.
 
     It is a line of ``NoRoomForGamesError``.
     """
     games, plies = settings.games_per_chunk, settings.rules.move_limit(settings.board_size)
-    problem = memory_problem(games * settings.bytes_per_game, device)
+    problem = memory_problem(games * settings.bytes_per_game(needs), device)
     if not problem:
         return ""
     cut = "" if settings.context is None else f" in {settings.num_windows} windows each"

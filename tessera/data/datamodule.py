@@ -36,10 +36,12 @@ class Learner(Protocol):
 
     Attributes:
         model: what learns.
-        held_out_needs: the optional tables that its validation and its test need.
+        needs: the optional tables that its training needs; one without this attribute needs none.
+        held_out_needs: those that its validation and its test need.
     """
 
     model: nn.Module
+    needs: tuple[str, ...]
     held_out_needs: tuple[str, ...]
 
     def new_player(self, model: nn.Module, temperature: float, dtype: torch.dtype) -> Player:
@@ -141,13 +143,14 @@ class GameDataModule(LightningDataModule):
         """Let the first process's memory decide how many games are played at once, if asked to."""
         if self._games_follow_memory and self.trainer is not None:
             strategy = self.trainer.strategy
-            games = strategy.broadcast(games_that_fit(self.settings, strategy.root_device))
+            device, needs = strategy.root_device, self._needs()
+            games = strategy.broadcast(games_that_fit(self.settings, device, needs))
             self.settings = dataclasses.replace(self.settings, games_per_chunk=games)
 
     def train_dataloader(self) -> DataLoader[GameBatch]:
         """The endless training stream, from the first batch that was not trained on."""
         played, selfplayed = self._parts()
-        streams = [] if played is None else [self._stream(TRAIN_NUMBERS, played)]
+        streams = [] if played is None else [self._player_stream(played)]
         if selfplayed is not None:
             self._selfplay = self._selfplay_stream(selfplayed)
             streams.append(self._selfplay)
@@ -163,7 +166,7 @@ class GameDataModule(LightningDataModule):
         """Launch the kernel that plays a chunk of the training games; keep nothing of it."""
         played, _ = self._parts()
         if played is not None:
-            self._stream(TRAIN_NUMBERS, played).launch()
+            self._player_stream(played).launch()
 
     def val_dataloader(self) -> DataLoader[GameBatch]:
         """The validation batches, with the tables that the module needs."""
@@ -224,14 +227,20 @@ class GameDataModule(LightningDataModule):
         # A whole number of batches in the chunk, although only num_batches of them are used.
         games = whole_batches(math.ceil(rows / windows), self.settings.batch_size, windows)
         settings = dataclasses.replace(self.settings, games_per_chunk=games)
-        stream = self._stream(first_number, settings)
-        stream.num_batches = num_batches
-        if (learner := self._learner()) is not None:
-            stream.needs = learner.held_out_needs
+        learner = self._learner()
+        needs = () if learner is None else learner.held_out_needs
+        stream = GameStream(
+            settings,
+            first_number=first_number,
+            num_batches=num_batches,
+            needs=needs,
+            **self._place(),
+        )
         return _loader(stream)
 
-    def _stream(self, first_number: int, settings: StreamSettings) -> GameStream:
-        return GameStream(settings, first_number=first_number, **self._place())
+    def _player_stream(self, settings: StreamSettings) -> GameStream:
+        place = self._place()
+        return GameStream(settings, first_number=TRAIN_NUMBERS, needs=self._needs(), **place)
 
     def _parts(self) -> tuple[StreamSettings | None, StreamSettings | None]:
         """The player's and the model's part of a training batch, None for an empty one."""
@@ -256,6 +265,7 @@ class GameDataModule(LightningDataModule):
             learner.model,
             partial(learner.new_player, temperature=self.selfplay_temperature, dtype=dtype),
             settings,
+            needs=self._needs(),
             **self._place(),
         )
         stream.weights = self._selfplay_weights
@@ -273,6 +283,10 @@ class GameDataModule(LightningDataModule):
         module: Any = None if self.trainer is None else self.trainer.lightning_module
         # Not isinstance: from Python 3.12 on it sees nothing that a module looks up itself.
         return module if hasattr(module, "held_out_needs") else None
+
+    def _needs(self) -> tuple[str, ...]:
+        """The optional tables that training needs."""
+        return getattr(self._learner(), "needs", ())
 
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from tessera.data.batch import BYTES_PER_POSITION
+from tessera.data.batch import BATCH_TABLES, BYTES_PER_POSITION
 from tessera.go import PLAYERS, Rules
-from tessera.go.record import BYTES_PER_PLY
+from tessera.go.record import BYTES_PER_PLY, TABLES
 from tessera.setting_errors import Problem, SettingError, fits, one_of, or_none, problems_of, whole
 from tessera.vocabulary import MAX_CONTEXT, check_board_size
 
@@ -84,11 +85,20 @@ class StreamSettings:
             return self.windows_per_game
         return usual_windows(self.board_size, self.context)
 
-    @property
-    def bytes_per_game(self) -> int:
-        """About the bytes that a game takes in a record, in its tables and in its windows."""
-        plies = max(self.rules.move_limit(self.board_size), self.context or 0)
-        return _PER_PLY * plies + _PER_POSITION * self.num_windows * (self.context or 0)
+    def bytes_per_game(self, needs: Collection[str] = ()) -> int:
+        """About the bytes that a game takes in a record, in its tables and in its windows.
+
+        Args:
+            needs: the optional tables that are kept, as for ``play_games``.
+        """
+        size, windows = self.board_size, self.num_windows if self.context is not None else 0
+        plies = max(self.rules.move_limit(size), self.context or 0)
+        in_batch = sum(BATCH_TABLES[name].bytes_per_ply(size) for name in needs)
+        per_ply = _PER_PLY + in_batch + sum(TABLES[name].bytes_per_ply(size) for name in needs)
+        per_window = (_PER_POSITION + in_batch) * (self.context or 0)
+        if "landmarks" in needs:
+            per_window += BATCH_TABLES["landmarks_before"].entry_bytes(size)
+        return per_ply * plies + per_window * windows
 
     @property
     def rows_per_chunk(self) -> int:

@@ -113,7 +113,7 @@ class GameStream(IterableDataset[GameBatch]):
         if self._newest is not None and self._newest[0] == number:
             return self._newest[1]
         self._newest = None  # frees the old games before new ones are played
-        if problem := chunk_problem(self.settings, self.device):
+        if problem := chunk_problem(self.settings, self.device, self.needs):
             raise NoRoomForGamesError(f"out of memory: {problem}")
         try:
             chunk = self._take_ahead(number) or self._played(number)
@@ -139,7 +139,7 @@ class GameStream(IterableDataset[GameBatch]):
     def _play_ahead(self, number: int) -> None:
         """Begin to play a chunk on a stream of its own, beside what is trained meanwhile."""
         is_wanted = self.num_batches is None and self._plays_ahead and self.device.type == "cuda"
-        if not is_wanted or chunk_problem(self.settings, self.device):
+        if not is_wanted or chunk_problem(self.settings, self.device, self.needs):
             return
         self._side = self._side or torch.cuda.Stream(self.device)
         # Memory of the chunk before last, which may still be read, is used again.

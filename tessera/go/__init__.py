@@ -1,6 +1,7 @@
 """The game of Go: rules, a batched engine, players, the loop they play in, records of games."""
 
 from tessera.go.engine import GPUGoEngine, IllegalMoveError
+from tessera.go.features import FEATURES, replayed
 from tessera.go.loop import GameLoop
 from tessera.go.play import play_games
 from tessera.go.players import PLAYERS, Choice, Player, distribution, get_player
@@ -9,6 +10,7 @@ from tessera.go.rules import RULES, Rules, resolve_rules
 from tessera.go.settled import Settled, settled_points
 
 __all__ = [
+    "FEATURES",
     "PLAYERS",
     "RULES",
     "Choice",
@@ -23,6 +25,7 @@ __all__ = [
     "get_player",
     "kept_tables",
     "play_games",
+    "replayed",
     "resolve_rules",
     "settled_points",
 ]

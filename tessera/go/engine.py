@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 BLACK, WHITE, EMPTY = 0, 1, 2
 
 _PER_GAME = ["turn", "move_number", "history", "captured", "passes", "ko_point", "last_captures"]
+_PER_GAME += ["taken_sides"]
 
 
 class IllegalMoveError(ValueError):
@@ -60,6 +61,8 @@ class GPUGoEngine:
         captured: (B, 2) int64, stones taken off the board by black's and by white's moves, by
             suicide those of the mover credited to the other.
         last_captures: (B,) int64, how many stones the newest ``play_batch`` took off each board.
+        taken_sides: (B,) uint8, beside its stone the newest ``play_batch`` took those to the right
+            (1), to the left (2), above (4) and below (8); ``features.taken_rows`` are the stones.
         position: the stones of the player to move and of the other, and which are in atari.
         passes: (B,) int64, passes since the last stone.
         ko_point: (B,) int64, the token that simple ko forbids; -1 for none.
@@ -104,6 +107,7 @@ class GPUGoEngine:
         self.passes = zeros(batch_size)
         self.ko_point = zeros(batch_size) - 1
         self.last_captures = zeros(batch_size)
+        self.taken_sides = zeros(batch_size, dtype=torch.uint8)
         self.superko = (
             Superko(self.max_moves, self.rules.ko == "situational", rows)
             if self.rules.ko != "simple"
@@ -270,7 +274,7 @@ class GPUGoEngine:
             rows = getattr(old, name)
             rows.copy_(torch.where(chosen, getattr(new, name), rows))
         self.turn.copy_(torch.where(chosen, turn, self.turn))
-        for counter in (self.move_number, self.passes, self.last_captures):
+        for counter in (self.move_number, self.passes, self.last_captures, self.taken_sides):
             counter.masked_fill_(chosen, 0)
         self.captured.masked_fill_(chosen.unsqueeze(1), 0)
         self.history.masked_fill_(chosen.unsqueeze(1), self.vocabulary.pad_token)
@@ -370,6 +374,7 @@ class GPUGoEngine:
 
         num_taken, num_suicides = taken.counts(self.batch_size), suicides.counts(self.batch_size)
         self.last_captures = num_taken + num_suicides
+        self.taken_sides = outcome.taken_sides
         self.captured.scatter_add_(
             1, torch.stack([self.turn, 1 - self.turn], 1), torch.stack([num_taken, num_suicides], 1)
         )

@@ -174,12 +174,12 @@ class GameLoop:
             engine, random_words(self.seed, self._numbers[rows], self._plies, MOVE)
         )
         # Counted here and not by the engine, whose count is what a record is checked by.
-        at = (rows, self._plies.clamp(max=engine.max_moves - 1))
-        self._write("before", engine, at)
+        plies = self._plies.clamp(max=engine.max_moves - 1)
+        self._write("before", engine, rows, plies)
         engine.play_batch(choice.moves)
         self.plies_played += (rows < self.num_games).sum()
-        self._write("choice", choice, at)
-        self._write("after", engine, at)
+        self._write("choice", choice, rows, plies)
+        self._write("after", engine, rows, plies)
         self._plies += 1
         over = engine.is_game_over()
         self.player.observe(engine, choice.moves, over)
@@ -189,10 +189,12 @@ class GameLoop:
             self._write("end", engine, rows)
             self._take_next(over)
 
-    def _write(self, when: str, source: object, at: Tensor | tuple[Tensor, ...]) -> None:
-        """Write down what is read at this moment."""
+    def _write(self, when: str, source: object, rows: Tensor, plies: Tensor | None = None) -> None:
+        """Write down what is read at this moment, of a ply or of a game."""
         for name, table in self._described.items():
             if table.when == when and table.read is not None:
+                # Of positions, what is read after a ply is the next entry.
+                at = rows if plies is None else (rows, plies + 1 if table.has_last else plies)
                 self.tables[name][at] = table.read(source).to(table.dtype)
 
     def _take_next(self, over: Tensor) -> None:

@@ -75,11 +75,14 @@ class Outcome:
         suicides: the mover's own stones that were removed.
         is_ko: (B,) bool, the stone may be alone in a ko: it has no neighbour of its colour and
             one liberty.
+        taken_sides: (B,) uint8, whether the stone took what was to the right of it (1), to the left
+            (2), above (4) and below (8).
     """
 
     taken: Removed
     suicides: Removed
     is_ko: Tensor
+    taken_sides: Tensor
 
 
 def no_suicide(position: Position, capture: str) -> Tensor:
@@ -124,12 +127,13 @@ def place(position: Position, row: Tensor, bit: Tensor, capture: str) -> Outcome
     at_row = row.unsqueeze(0)
     position.own.scatter_(0, at_row, position.own.gather(0, at_row) | bit.unsqueeze(0))
 
-    takes = beside(position.opponent & position.atari).any(0).nonzero().squeeze(1)
-    taken = _capture(position, takes, row, bit)
+    right, left, above, below = beside(position.opponent & position.atari).byte()
+    taken_sides = right | left << 1 | above << 2 | below << 3
+    taken = _capture(position, taken_sides.nonzero().squeeze(1), row, bit)
     empty = position.empty
     liberties = beside(empty).sum(0)
     is_ko = ~own_beside.any(0) & (liberties == 1)
-    nothing = Removed(takes[:0], position.own[:, :0])
+    nothing = Removed(row[:0], position.own[:, :0])
     if capture == "single":
         lost = (bit.ne(0) & ~own_beside.any(0) & (liberties == 0)).nonzero().squeeze(1)
         suicides = nothing
@@ -137,7 +141,7 @@ def place(position: Position, row: Tensor, bit: Tensor, capture: str) -> Outcome
             suicides = Removed(lost, single(row[lost], bit[lost], position.own.shape[0]))
             position.own.index_copy_(1, lost, position.own[:, lost] & ~suicides.stones)
         position.atari.copy_(all_in_atari(position, capture))
-        return Outcome(taken, suicides, is_ko)
+        return Outcome(taken, suicides, is_ko, taken_sides)
 
     joined = (own_beside & beside(position.atari)).any(0).nonzero().squeeze(1)
     if joined.numel():
@@ -150,7 +154,7 @@ def place(position: Position, row: Tensor, bit: Tensor, capture: str) -> Outcome
     sides, attacked = beside(position.opponent).nonzero().unbind(1)
     dead = _mark_atari(position, empty, (row, bit, short), (rows, bits, sides, attacked))
     suicides = _remove_suicides(position, *dead) if dead[0].numel() else nothing
-    return Outcome(taken, suicides, is_ko)
+    return Outcome(taken, suicides, is_ko, taken_sides)
 
 
 def _four_neighbours(row: Tensor, bit: Tensor, size: int) -> tuple[Tensor, Tensor]:

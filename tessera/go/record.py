@@ -5,6 +5,7 @@ Shapes: G games, T plies of the longest of them, n rows, B games that are being 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import torch
 from torch import Tensor
 
+from tessera.go.features import FEATURES
 from tessera.go.rules import Rules
 from tessera.vocabulary import Vocabulary
 
@@ -24,9 +26,14 @@ class Table:
         dtype: of its entries.
         when: the moment of reading: at the ``choice`` of moves, ``before`` or ``after`` they are
             played, or once at the ``end`` of a game.
-        read: an entry of every game, (B,) or (B, n) of any dtype, from the ``Choice``, or, at any
-            other moment, from the engine; None for what is not read but made of other tables.
+        read: an entry of every game, (B, *entry shape) of any dtype, from the ``Choice``, or, at
+            any other moment, from the engine; None for what is not read but made of other tables.
         has_rows: an entry is a set of points, n row bitboards.
+        num_sets: an entry is so many sets of points; 0 for one alone.
+        has_points: a set is not row bitboards but n × n numbers, one for each point.
+        has_last: the entries are of positions: there is one more, of the position after a game's
+            last ply. Entry t is that before ply t, read after ply t - 1; entry 0, the new game, is
+            what stands beyond a game's end.
         holds_tokens: PAD stands beyond a game's end, where otherwise 0 stands.
         is_optional: kept only where somebody needs it.
     """
@@ -35,6 +42,9 @@ class Table:
     when: Literal["choice", "before", "after", "end"] = "after"
     read: Callable[[Any], Tensor] | None = None
     has_rows: bool = False
+    num_sets: int = 0
+    has_points: bool = False
+    has_last: bool = False
     holds_tokens: bool = False
     is_optional: bool = False
 
@@ -47,22 +57,47 @@ class Table:
         """What stands beyond a game's end."""
         return Vocabulary(board_size).pad_token if self.holds_tokens else 0
 
+    def entry_shape(self, board_size: int) -> tuple[int, ...]:
+        """The shape of one entry: (), (n,), (R, n) or (R, n, n) with R sets."""
+        rows = [board_size] * (self.has_rows + self.has_points)
+        return (*[self.num_sets] * (self.num_sets > 0), *rows)
+
+    def entry_bytes(self, board_size: int) -> int:
+        """Bytes of one entry."""
+        return self.dtype.itemsize * math.prod(self.entry_shape(board_size))
+
     def bytes_per_ply(self, board_size: int) -> int:
         """Bytes of a ply's entry; 0 where a game has only one."""
-        return self.is_by_ply * self.dtype.itemsize * (board_size if self.has_rows else 1)
+        return self.is_by_ply * self.entry_bytes(board_size)
 
     def new(self, games: int, plies: int, board_size: int, device: torch.device) -> Tensor:
-        """A table of games of which nothing is known yet; (G,), (G, T) or (G, T, n)."""
-        shape = (games, *[plies] * self.is_by_ply, *[board_size] * self.has_rows)
+        """A table of games of which nothing is known yet; (G, *entry) or (G, T, *entry)."""
+        by_ply = [plies + self.has_last] * self.is_by_ply
+        shape = (games, *by_ply, *self.entry_shape(board_size))
         return torch.full(shape, self.fill(board_size), dtype=self.dtype, device=device)
 
     def fitted(self, tensor: Tensor, plies: int, board_size: int) -> Tensor:
         """The same table with T = ``plies``: cut, or filled up; contiguous."""
-        if not self.is_by_ply or tensor.shape[1] == plies:
+        entries = plies + self.has_last
+        if not self.is_by_ply or tensor.shape[1] == entries:
             return tensor
-        shape = (len(tensor), max(0, plies - tensor.shape[1]), *tensor.shape[2:])
+        shape = (len(tensor), max(0, entries - tensor.shape[1]), *tensor.shape[2:])
         beyond = tensor.new_full(shape, self.fill(board_size))
-        return torch.cat([tensor[:, :plies], beyond], 1)
+        return torch.cat([tensor[:, :entries], beyond], 1)
+
+
+def _of_positions(name: str) -> Table:
+    """The table of one of the features, written down after every ply."""
+    feature = FEATURES[name]
+    return Table(
+        torch.int32,
+        "after",
+        feature.read,
+        has_rows=True,
+        num_sets=feature.num_sets,
+        has_last=True,
+        is_optional=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +117,10 @@ class GameRecord:
         entropies: (G, T) float32, the entropy of the choice in nats; 0 beyond the end.
         captures: (G, T) int16, stones that each ply took off the board; 0 beyond the end.
         legal: (G, T, n) int32 row bitboards of the legal points before each ply, 0 beyond the end;
-            None where nobody needs them.
+            None where nobody needs them, as for the tables below.
+        board: (G, T + 1, 5, n) int32 row bitboards of ``features.BOARD_SETS``: entry t is the
+            position before ply t, the last one the final position; 0 beyond it.
+        landmarks: (G, T + 1, 3, n) int32, the same of ``features.LANDMARK_SETS``.
     """
 
     board_size: int
@@ -108,6 +146,8 @@ class GameRecord:
             is_optional=True,
         ),
     ] = None
+    board: Annotated[Tensor | None, _of_positions("board")] = None
+    landmarks: Annotated[Tensor | None, _of_positions("landmarks")] = None
 
     def tables(self) -> Iterator[tuple[str, Table, Tensor]]:
         """Name, description and tensor of the tables that were kept."""

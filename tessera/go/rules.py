@@ -62,7 +62,7 @@ class Rules:
         """Bytes that the engine holds of one game on this board size; all of one size."""
         plies = self.move_limit(board_size)
         # Three sets of points, the counters of a game, and its moves.
-        num_bytes = 3 * 4 * board_size + 7 * 8 + 2 * plies
+        num_bytes = 3 * 4 * board_size + 7 * 8 + 1 + 2 * plies
         if self.ko != "simple":
             # Two sets with their marks, hashes of all positions, and a filter of 4,096 bits.
             num_bytes += 2 * (4 * board_size + 1) + 8 * (1 + plies + 1) + 4096 // 8

@@ -6,27 +6,32 @@ import pytest
 import torch
 
 from tessera.data import GameBatch, GameStream, StreamSettings
-from tessera.data.batch import BATCH_TABLES, BYTES_PER_POSITION
+from tessera.data.batch import BATCH_TABLES, BYTES_PER_POSITION, times_before
 from tessera.go import play_games
+from tessera.go.bitboard import unpack
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
+NEEDS = ["legal", "board", "landmarks"]
 
 
 def batch(player: str = "rules", context: int | None = None, rows: int = 4) -> GameBatch:
     settings = StreamSettings(
         board_size=SIZE, player=player, batch_size=rows, games_per_chunk=rows, context=context
     )
-    return GameStream(settings, needs=["legal"]).batch(0)
+    return GameStream(settings, needs=NEEDS).batch(0)
 
 
 def test_every_table_is_there_and_as_described() -> None:
     for context in (8, None):
         tables = list(batch(context=context).tables())
-        assert [name for name, *_ in tables] == list(GameBatch._fields[1:]) == list(BATCH_TABLES)
+        # Before a whole game there is nothing.
+        names = [name for name in BATCH_TABLES if context or name != "landmarks_before"]
+        assert list(GameBatch._fields[1:]) == list(BATCH_TABLES)
+        assert [name for name, *_ in tables] == names
         for name, table, tensor in tables:
             assert tensor.dtype == table.dtype, name
-            assert tensor.dim() == 1 + table.is_by_ply + table.has_rows, name
+            assert tensor.shape[1 + table.is_by_ply :] == table.entry_shape(SIZE), name
 
 
 @pytest.mark.parametrize("context", [8, None])
@@ -62,15 +67,59 @@ def test_the_shorter_part_is_filled_up() -> None:
 
 def test_windows_are_pieces_of_every_table() -> None:
     whole = batch()
-    rows, positions = torch.tensor([3, 0]), torch.tensor([[1, 2, 3], [0, 1, 2]])
-    cut = whole.windows(rows, positions)
+    starts = torch.tensor([[1, 4], [0, 1], [3, 3], [2, 0]])
+    cut = whole.windows(starts, 3)
+    pieces = [(game, int(starts[game, window])) for window in (0, 1) for game in range(4)]
     for name, table, tensor in whole.tables():
-        expected = [tensor[3, 1:4], tensor[0, :3]] if table.is_by_ply else [tensor[3], tensor[0]]
+        expected = [
+            tensor[game, start : start + 3] if table.is_by_ply else tensor[game]
+            for game, start in pieces
+        ]
         assert torch.equal(getattr(cut, name), torch.stack(expected)), name
 
 
 def test_the_bytes_of_a_position_are_those_of_its_tables_without_the_plies() -> None:
-    one = batch(context=8)._replace(legal=None)
+    one = batch(context=8)._replace(legal=None, board=None, landmarks=None)
     held = sum(tensor.nbytes for _, table, tensor in one.tables() if table.is_by_ply)
     assert BYTES_PER_POSITION * one.inputs.numel() == held - one.plies.nbytes
     assert BYTES_PER_POSITION == 28
+
+
+def test_windows_of_windows_know_what_was_before_both() -> None:
+    whole = batch()
+    entries = unpack(whole.landmarks.flatten(0, 2).t()).view(*whole.landmarks.shape, SIZE)
+    assert whole.landmarks_before is None and entries.any()
+    once = whole.windows(torch.tensor([[5]] * 4), 12)
+    twice = once.windows(torch.tensor([[7, 2]] * 4), 3)
+    assert twice.landmarks_before is not None
+    for row in range(8):
+        start = 12 if row < 4 else 7
+        assert torch.equal(twice.landmarks[row], whole.landmarks[row % 4, start : start + 3])
+        before = entries[row % 4, :start].sum(0)
+        assert torch.equal(twice.landmarks_before[row].long(), before)
+
+
+def test_times_beyond_what_16_bits_count_stop_there() -> None:
+    entries = torch.full((1, 40_000, 1, 2), 1, dtype=torch.int32)
+    before = times_before(entries, torch.tensor([[32_766, 39_999]]))
+    assert before.dtype == torch.int16
+    assert before[0, :, 0].tolist() == [[[32_766, 0]] * 2, [[32_767, 0]] * 2]
+
+
+def test_a_batch_hands_over_what_a_model_reads() -> None:
+    for context in (None, 8):
+        given = batch(context=context)
+        assert given.features("none") == ()
+        (board,) = given.features("board")
+        assert board is given.board
+        landmarks, before = given.features("landmarks")
+        assert landmarks is given.landmarks
+        assert before.shape == (4, 3, SIZE, SIZE) and before.dtype == torch.int16
+        assert not before.any() if context is None else before is given.landmarks_before
+    bare = given._replace(board=None)
+    with pytest.raises(ValueError, match=r'board must have been asked for with needs=\["board"\]'):
+        bare.features("board")
+    with pytest.raises(
+        ValueError, match=r"features must be one of none, board, landmarks, got x\."
+    ):
+        bare.features("x")

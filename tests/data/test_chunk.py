@@ -10,17 +10,17 @@ import torch
 from tessera.data import GameBatch
 from tessera.data.chunk import Chunk
 from tessera.go import GameRecord, Rules, play_games
+from tessera.go.bitboard import unpack
 from tessera.vocabulary import Vocabulary
 from tests.runs import fit, tessera
 
 GAMES = 6
+NEEDS = ["legal", "board", "landmarks"]
 
 
 def record_of(size: int, max_moves: int, seed: int = 0) -> GameRecord:
     rules = Rules(max_moves=max_moves)
-    return play_games(
-        "rules", range(GAMES), seed=seed, board_size=size, rules=rules, needs=["legal"]
-    )
+    return play_games("rules", range(GAMES), seed=seed, board_size=size, rules=rules, needs=NEEDS)
 
 
 def assert_row(batch: GameBatch, row: int, record: GameRecord, game: int, start: int) -> None:
@@ -45,9 +45,19 @@ def assert_row(batch: GameBatch, row: int, record: GameRecord, game: int, start:
         "captures": [sum(captures[:ply]) for ply in plies],
         "legal": [at(record.legal[game, :length].tolist(), ply, nothing) for ply in plies],
     }
+    for name in ("board", "landmarks"):
+        entries = getattr(record, name)[game, : length + 1].tolist()
+        nothing = torch.zeros_like(getattr(record, name)[0, 0]).tolist()
+        expected[name] = [at(entries, ply, nothing) for ply in plies]
     for name, values in expected.items():
         assert getattr(batch, name)[row].tolist() == values, name
     assert batch.results[row] == record.results[game]
+    if batch.landmarks_before is not None:
+        size = record.board_size
+        times = torch.zeros(3, size, size, dtype=torch.int16)
+        for entry in record.landmarks[game, :start]:
+            times += unpack(entry.t())
+        assert torch.equal(batch.landmarks_before[row], times)
 
 
 @pytest.mark.parametrize("size", [2, 5, 9, 19])

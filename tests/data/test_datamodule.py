@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from tessera.data import GameDataModule
-from tessera.data.chunk_size import games_that_fit
-from tessera.go import RULES, Rules
+from tessera.data import GameDataModule, GameStream, NoRoomForGamesError
+from tessera.data.chunk import Chunk
+from tessera.data.chunk_size import chunk_problem, games_that_fit
+from tessera.go import RULES, Rules, play_games
 from tessera.training import TesseraModule
 
 SMALL = {"board_size": 3, "batch_size": 4, "games_per_chunk": 8, "context": 8}
@@ -106,6 +109,70 @@ def test_less_free_memory_means_fewer_games_at_once(monkeypatch: pytest.MonkeyPa
     # The windows of so many games make whole batches, and they fit.
     assert all(games % 512 == 0 for games in found)
     assert found[1] * 40 * 722 < 2**30 / 8
+
+
+@pytest.mark.parametrize("context", [8, None])
+def test_training_holds_the_tables_that_the_learner_needs(context: int | None) -> None:
+    module = run_with(data(selfplay_share=0.5, context=context, val_batches=1))
+    learner: Any = TesseraModule(12, d_model=4)
+    module.trainer.strategy.connect(learner)
+    learner.needs, learner.held_out_needs = ("board",), ("legal", "landmarks")
+    batch = next(iter(module.train_dataloader()))
+    (held_out,) = module.val_dataloader()
+    for name in ("legal", "board", "landmarks"):
+        assert (getattr(batch, name) is not None) == (name in learner.needs)
+        assert (getattr(held_out, name) is not None) == (name in learner.held_out_needs)
+    # The player's rows and those of the model's games against itself.
+    for row in range(4):
+        length = int((batch.targets[row] != 11).sum())
+        (own, *_), first = batch.board[row].unbind(1)[:1], int(batch.plies[row, 0])
+        stones = [bin(word).count("1") for word in own[:length].flatten().tolist()]
+        assert first > 0 or not any(stones[:3])
+        assert sum(stones)
+    assert (held_out.landmarks_before is None) == (context is None)
+
+
+def test_more_tables_mean_fewer_games_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**33, 2**40))
+    settings = GameDataModule(games_per_chunk=None, batch_size=8).settings
+    needs = (), ("landmarks",), ("board",), ("board", "landmarks")
+    found = [games_that_fit(settings, gpu, needs=some) for some in needs]
+    assert found == sorted(found, reverse=True) and len(set(found)) > 2
+    module = data(board_size=19, games_per_chunk=None, batch_size=8)
+    learner: Any = TesseraModule(364, d_model=4)
+    learner.needs = ("board", "landmarks")
+    run_with(module)
+    module.trainer.strategy.connect(learner)
+    monkeypatch.setattr(type(module.trainer.strategy), "root_device", gpu)
+    module.setup("fit")
+    assert module.settings.games_per_chunk == games_that_fit(module.settings, gpu, learner.needs)
+    assert module.settings.games_per_chunk < games_that_fit(module.settings, gpu)
+
+
+@pytest.mark.parametrize("needs", [("board",), ("landmarks",), ("legal", "board", "landmarks")])
+@pytest.mark.parametrize("context", [16, None])
+def test_the_bytes_of_a_game_count_what_is_needed(
+    needs: tuple[str, ...], context: int | None
+) -> None:
+    settings = data(board_size=9, context=context, windows_per_game=None).settings
+    games, limit = settings.games_per_chunk, 2 * 9**2
+    record = play_games("rules", range(games), seed=0, board_size=9, needs=needs, trim=False)
+    cut = Chunk(record, settings.context, settings.num_windows)
+    whole = Chunk(record, None, 1)._sequences
+    held = [getattr(part, name) for name in needs for part in (record, whole)]
+    if context is not None:
+        held += [getattr(cut._sequences, name) for name in needs]
+        held += [cut._sequences.landmarks_before] * ("landmarks" in needs)
+    more = settings.bytes_per_game(needs) - settings.bytes_per_game()
+    assert sum(tensor.nbytes for tensor in held) == pytest.approx(games * more, rel=2 / limit)
+    few = torch.device("cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        memory = games * (settings.bytes_per_game() + more // 2)
+        patch.setattr("tessera.accelerator.device_memory", lambda device: memory)
+        assert not chunk_problem(settings, few) and chunk_problem(settings, few, needs)
+        with pytest.raises(NoRoomForGamesError):
+            GameStream(settings, needs=needs).batch(0)
 
 
 def test_a_batch_is_handed_over_as_it_is() -> None:

@@ -24,6 +24,7 @@ POINTERS = {
     "move_numbers": "*i64",
     "passes": "*i64",
     "last_captures": "*i64",
+    "taken_sides": "*u8",
     "captured": "*i64",
     "history": "*i16",
     "ko_points": "*i64",

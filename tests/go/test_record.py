@@ -14,10 +14,11 @@ from tessera.go.record import BYTES_PER_PLY, TABLES, Table, bytes_per_ply, descr
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
+OPTIONAL = ["legal", "board", "landmarks"]
 
 
 def played(numbers: range) -> GameRecord:
-    return play_games("rules", numbers, seed=1, board_size=SIZE, needs=["legal"])
+    return play_games("rules", numbers, seed=1, board_size=SIZE, needs=OPTIONAL)
 
 
 def same(a: GameRecord, b: GameRecord) -> bool:
@@ -34,7 +35,7 @@ def test_every_tensor_of_a_record_is_described() -> None:
     assert tensors - {"numbers"} == set(TABLES)
     for name, table, tensor in played(range(3)).tables():
         assert tensor.dtype == table.dtype, name
-        assert tensor.dim() == 1 + table.is_by_ply + table.has_rows, name
+        assert tensor.shape[1 + table.is_by_ply :] == table.entry_shape(SIZE), name
 
 
 def test_tables_are_filled_up_beyond_the_end_and_cut_to_what_they_were() -> None:
@@ -44,7 +45,8 @@ def test_tables_are_filled_up_beyond_the_end_and_cut_to_what_they_were() -> None
     for name, table, tensor in longer.tables():
         if table.is_by_ply:
             beyond = Vocabulary(SIZE).pad_token if name == "moves" else 0
-            assert tensor.shape[1] == plies + 5 and (tensor[:, plies:] == beyond).all()
+            entries = plies + (name in ("board", "landmarks"))
+            assert tensor.shape[1] == entries + 5 and (tensor[:, entries:] == beyond).all()
     assert same(longer.trimmed(), record)
     assert same(longer.to("cpu"), longer)
 
@@ -57,16 +59,21 @@ def test_parts_of_other_lengths_are_joined_to_what_was_played_at_once() -> None:
 
 def test_the_bytes_of_a_ply_are_those_of_its_tables() -> None:
     record = played(range(3))
-    by_ply = [tensor for _, table, tensor in record.tables() if table.is_by_ply]
     plies = record.moves.numel()
+    # A game's position before the first ply is left out, of which nothing is to be said.
+    by_ply = [
+        tensor[:, int(table.has_last) :] for _, table, tensor in record.tables() if table.is_by_ply
+    ]
     assert bytes_per_ply(TABLES, SIZE) * plies == sum(tensor.nbytes for tensor in by_ply)
     assert BYTES_PER_PLY == 12
 
 
 def test_only_an_optional_table_can_be_asked_for() -> None:
-    assert set(kept_tables(["legal"])) - set(kept_tables()) == {"legal"}
+    for name in OPTIONAL:
+        assert set(kept_tables([name])) - set(kept_tables()) == {name}
     for name in ("moves", "stones"):
-        with pytest.raises(ValueError, match=f"needs must be among legal, got {name}."):
+        allowed = "legal, board, landmarks"
+        with pytest.raises(ValueError, match=f"needs must be among {allowed}, got {name}."):
             play_games("uniform", range(1), seed=0, board_size=SIZE, needs=[name])
 
 

@@ -33,6 +33,7 @@ class Plies:
                 engine.move_number,
                 engine.passes,
                 engine.last_captures,
+                engine.taken_sides,
                 engine.captured,
                 engine.history,
                 engine.ko_point,

@@ -16,6 +16,8 @@ from tessera.go.kernels.board import (
     no_suicide,
     place,
     popcount,
+    row_above,
+    row_below,
     rows_of_board,
 )
 from tessera.go.kernels.superko import stone_repeats, suicide_repeats, zobrist_sum
@@ -50,6 +52,7 @@ def play_kernel(
     move_numbers,
     passes,
     last_captures,
+    taken_sides,
     captured,
     history,
     ko_points,
@@ -72,6 +75,7 @@ def play_kernel(
         moves: (B,) int64, any values.
         own_rows, opponent_rows, atari_rows: (B, n) int32, the positions.
         turns, move_numbers, passes, last_captures: (B,) int64.
+        taken_sides: (B,) uint8.
         captured: (B, 2) int64.
         history: (B, max_moves) int16.
         ko_points: (B,) int64, -1 for none; read and written under simple ko only. What follows is
@@ -94,6 +98,7 @@ def play_kernel(
     ply = tl.load(move_numbers + game).to(tl.int32)
     passed = tl.load(passes + game).to(tl.int32)
     num_removed = tl.zeros([], tl.int32)
+    sides = tl.zeros([], tl.int32)
     if (passed < 2) & (ply < max_moves):
         own = _load_rows(own_rows, game, SIZE)
         opponent = _load_rows(opponent_rows, game, SIZE)
@@ -113,6 +118,12 @@ def play_kernel(
             own, opponent, atari, stone & ~(own | opponent), own_lost, SIZE, True, SINGLE
         )  # fmt: skip
         num_removed = num_taken + num_suicides
+        if num_taken != 0:
+            sides = (((stone << 1) & taken) != 0).to(tl.int32)
+            sides |= (((stone >> 1) & taken) != 0).to(tl.int32) << 1
+            sides |= ((row_below(stone) & taken) != 0).to(tl.int32) << 2
+            sides |= ((row_above(stone) & taken) != 0).to(tl.int32) << 3
+            sides = tl.sum(sides, 0)
 
         if (placed != 0) | (move == NUM_POINTS):
             if KO == 0:
@@ -165,6 +176,7 @@ def play_kernel(
                 tl.store(by_mover, tl.load(by_mover) + num_taken)
                 tl.store(by_other, tl.load(by_other) + num_suicides)
     tl.store(last_captures + game, num_removed.to(tl.int64))
+    tl.store(taken_sides + game, sides.to(tl.uint8))
 
 
 @triton.jit
