@@ -42,8 +42,10 @@ class GameBatch(NamedTuple):
         board: (B, L, 5, n) int32 row bitboards of ``go.features.BOARD_SETS`` of the position in
             which the target was chosen, which is the one after the input; the final one for EOS.
         landmarks: (B, L, 3, n) int32, the same of ``go.features.LANDMARK_SETS``.
-        landmarks_before: (B, 3, n, n) int16, how often each point was in each of these sets in the
-            game before the window's first position; None where sequences are whole games.
+        landmarks_before: (B, 2, 3, n, n) int16, how often each point was in each of these sets in
+            the game before the window's first position: in the positions of the player who moved to
+            it, the last of which is the one before, and in those of the other; None where sequences
+            are whole games.
     """
 
     index: int  # type: ignore[assignment]  # tuple.index is of no use here
@@ -98,7 +100,9 @@ class GameBatch(NamedTuple):
             return cut
         before = times_before(self.landmarks, starts).transpose(0, 1).flatten(0, 1)
         if cut.landmarks_before is not None:
-            before = before + cut.landmarks_before
+            # Behind an odd number of positions the other player is to move.
+            earlier, is_odd = cut.landmarks_before, starts.t().reshape(-1, 1, 1, 1, 1) % 2 == 1
+            before = before + torch.where(is_odd, earlier.flip(1), earlier)
         return cut._replace(landmarks_before=before)
 
     @staticmethod
@@ -144,6 +148,10 @@ class GameBatch(NamedTuple):
             before = table.new(len(entries), 0, size, entries.device)
         return entries, before
 
+    def scores(self) -> Tensor:
+        """By how many points the player to move wins in the end, (B, L) float32."""
+        return torch.where(self.plies % 2 == 0, self.results[:, None], -self.results[:, None])
+
     def legal_tokens(self) -> Tensor:
         """(B, L, V) bool, True where a token may follow: legal points and PASS, or EOS at the end.
 
@@ -162,7 +170,7 @@ class GameBatch(NamedTuple):
 
 
 def times_before(entries: Tensor, starts: Tensor) -> Tensor:
-    """How often each point was in each set before some places in a sequence.
+    """How often each point was in each set before some places in a sequence, by player to move.
 
     It is a product of matrices of zeros and ones: nothing waits for a GPU to say where there is
     anything to count.
@@ -172,7 +180,7 @@ def times_before(entries: Tensor, starts: Tensor) -> Tensor:
         starts: (B, W) int64, the first positions that are not counted.
 
     Returns:
-        (B, W, R, n, n) int16.
+        (B, W, 2, R, n, n) int16, of the positions an odd and an even number before the place.
     """
     length, sets, size = entries.shape[1:]
     columns = torch.arange(size, device=entries.device, dtype=torch.int32)
@@ -181,9 +189,11 @@ def times_before(entries: Tensor, starts: Tensor) -> Tensor:
     counts = []
     for entry, start in zip(entries.split(some), starts.split(some), strict=True):
         points = (entry.unsqueeze(-1) >> columns & 1).float().flatten(2)
-        is_before = (places < start.unsqueeze(-1)).float()
+        distance = start.unsqueeze(-1) - places
+        is_before = [((distance > 0) & (distance % 2 == odd)).float() for odd in (1, 0)]
         # Whole numbers below 2^24 are exact, whatever the order or the precision of the products.
-        counts.append(torch.bmm(is_before, points).clamp_(max=_MOST_TIMES).short())
+        times = torch.bmm(torch.stack(is_before, 2).flatten(1, 2), points)
+        counts.append(times.clamp_(max=_MOST_TIMES).short().unflatten(1, (-1, 2)))
     return torch.cat(counts).unflatten(-1, (sets, size, size))
 
 

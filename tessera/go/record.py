@@ -30,7 +30,8 @@ class Table:
             any other moment, from the engine; None for what is not read but made of other tables.
         has_rows: an entry is a set of points, n row bitboards.
         num_sets: an entry is so many sets of points; 0 for one alone.
-        has_points: a set is not row bitboards but n × n numbers, one for each point.
+        has_points: a set is not row bitboards but n × n numbers, one for each point, and there are
+            two of each: of the player to move and of the other.
         has_last: the entries are of positions: there is one more, of the position after a game's
             last ply. Entry t is that before ply t, read after ply t - 1; entry 0, the new game, is
             what stands beyond a game's end.
@@ -58,9 +59,9 @@ class Table:
         return Vocabulary(board_size).pad_token if self.holds_tokens else 0
 
     def entry_shape(self, board_size: int) -> tuple[int, ...]:
-        """The shape of one entry: (), (n,), (R, n) or (R, n, n) with R sets."""
+        """The shape of one entry: (), (n,), (R, n) or (2, R, n, n) with R sets."""
         rows = [board_size] * (self.has_rows + self.has_points)
-        return (*[self.num_sets] * (self.num_sets > 0), *rows)
+        return (*[2] * self.has_points, *[self.num_sets] * (self.num_sets > 0), *rows)
 
     def entry_bytes(self, board_size: int) -> int:
         """Bytes of one entry."""

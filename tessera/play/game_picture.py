@@ -12,7 +12,6 @@ from torch import Tensor
 from tessera.data import GameDataModule, StreamSettings
 from tessera.data.stream import VAL_NUMBERS
 from tessera.go import GPUGoEngine, distribution, get_player, play_games
-from tessera.model import GameModel
 from tessera.play.picture import Scene, draw_scenes
 from tessera.play.reading import tables_of
 from tessera.transfers import owned
@@ -58,7 +57,7 @@ class GamePicture(Callback):
 
 
 def _last(
-    model: GameModel, tokens: Tensor, settings: StreamSettings
+    model: Any, tokens: Tensor, settings: StreamSettings
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The last tokens of a game (1, L), as many as the model reads at once, and their tables."""
     tables = tables_of(model, tokens[:, 1:], settings.board_size, settings.rules)

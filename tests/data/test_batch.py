@@ -95,15 +95,16 @@ def test_windows_of_windows_know_what_was_before_both() -> None:
     for row in range(8):
         start = 12 if row < 4 else 7
         assert torch.equal(twice.landmarks[row], whole.landmarks[row % 4, start : start + 3])
-        before = entries[row % 4, :start].sum(0)
-        assert torch.equal(twice.landmarks_before[row].long(), before)
+        own, other = (entries[row % 4, (start - k) % 2 : start : 2].sum(0) for k in (1, 0))
+        assert torch.equal(twice.landmarks_before[row].long(), torch.stack([own, other]))
 
 
 def test_times_beyond_what_16_bits_count_stop_there() -> None:
-    entries = torch.full((1, 40_000, 1, 2), 1, dtype=torch.int32)
-    before = times_before(entries, torch.tensor([[32_766, 39_999]]))
+    entries = torch.full((1, 80_000, 1, 2), 1, dtype=torch.int32)
+    before = times_before(entries, torch.tensor([[65_531, 79_999]]))
     assert before.dtype == torch.int16
-    assert before[0, :, 0].tolist() == [[[32_766, 0]] * 2, [[32_767, 0]] * 2]
+    assert before[0, 0, :, 0].tolist() == [[[32_766, 0]] * 2, [[32_765, 0]] * 2]
+    assert before[0, 1, :, 0].tolist() == [[[32_767, 0]] * 2] * 2
 
 
 def test_a_batch_hands_over_what_a_model_reads() -> None:
@@ -114,7 +115,7 @@ def test_a_batch_hands_over_what_a_model_reads() -> None:
         assert board is given.board
         landmarks, before = given.features("landmarks")
         assert landmarks is given.landmarks
-        assert before.shape == (4, 3, SIZE, SIZE) and before.dtype == torch.int16
+        assert before.shape == (4, 2, 3, SIZE, SIZE) and before.dtype == torch.int16
         assert not before.any() if context is None else before is given.landmarks_before
     bare = given._replace(board=None)
     with pytest.raises(ValueError, match=r'board must have been asked for with needs=\["board"\]'):

@@ -54,9 +54,10 @@ def assert_row(batch: GameBatch, row: int, record: GameRecord, game: int, start:
     assert batch.results[row] == record.results[game]
     if batch.landmarks_before is not None:
         size = record.board_size
-        times = torch.zeros(3, size, size, dtype=torch.int16)
-        for entry in record.landmarks[game, :start]:
-            times += unpack(entry.t())
+        times = torch.zeros(2, 3, size, size, dtype=torch.int16)
+        for at, entry in enumerate(record.landmarks[game, :start]):
+            # The player to move just before the window comes first.
+            times[(start - 1 - at) % 2] += unpack(entry.t())
         assert torch.equal(batch.landmarks_before[row], times)
 
 

@@ -351,7 +351,7 @@ class TesseraCLI(LightningCLI):
             measurement = Measurement(self._setting("ckpt_path"), self._step, games, metrics)
             tell(measurement, has_table, self._setting("json"))
 
-    def predict(self, model: LightningModule, ckpt_path: str, **kwargs: Any) -> None:
+    def predict(self, model: TesseraModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
         settings = self.datamodule.settings
         files = self._setting("games")
