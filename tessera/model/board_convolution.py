@@ -16,6 +16,9 @@ from torch.autograd.function import once_differentiable
 class BoardConvolution(nn.Module):
     """3×3 convolution, bias and ReLU over boards (T, N, N, C); zeros lie beyond the board.
 
+    Nothing but what comes in and what goes out is kept for the backward pass; on a GPU the forward
+    pass is one kernel of cuDNN's.
+
     Args:
         channels_in: of what comes in.
         channels: of what goes out.
@@ -28,7 +31,12 @@ class BoardConvolution(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, boards_TNNC: Tensor, is_residual: bool = False) -> Tensor:
-        """Boards (T, N, N, channels); with ``is_residual`` added to what came in."""
+        """Boards (T, N, N, channels).
+
+        Args:
+            boards_TNNC: (T, N, N, channels_in).
+            is_residual: whether what comes in is added before the ReLU.
+        """
         device = boards_TNNC.device.type
         dtype = self.weight.dtype
         if torch.is_autocast_enabled(device) and dtype != torch.float64:
@@ -38,9 +46,8 @@ class BoardConvolution(nn.Module):
         )
         with torch.autocast(device, enabled=False):
             boards_TCNN = boards_TNNC.permute(0, 3, 1, 2)  # of which the memory is as before
-            found_TNNC = _Convolution.apply(boards_TCNN, weight).permute(0, 2, 3, 1)
-            activated_TNNC = (found_TNNC + bias).relu_()
-        return boards_TNNC + activated_TNNC if is_residual else activated_TNNC
+            found_TCNN = _Convolution.apply(boards_TCNN, weight, bias, is_residual)
+        return found_TCNN.permute(0, 2, 3, 1)
 
     def extra_repr(self) -> str:
         """The channels, for ``print(model)``."""
@@ -48,25 +55,46 @@ class BoardConvolution(nn.Module):
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution alone; of cuDNN's algorithms those that always give the same bits."""
+    """All of it at once; of cuDNN's algorithms those that always give the same bits."""
 
     @staticmethod
-    def forward(ctx: Any, boards_TCNN: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool
+    ) -> Tensor:
         weight = weight.contiguous(memory_format=torch.channels_last)
-        ctx.save_for_backward(boards_TCNN, weight)
         with _same_bits():
-            return torch.conv2d(boards_TCNN, weight, padding=1)
+            found_TCNN = _activated(boards_TCNN, weight, bias, is_residual)
+        ctx.save_for_backward(boards_TCNN, weight, found_TCNN)
+        ctx.is_residual = is_residual
+        return found_TCNN
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_TCNN: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        boards_TCNN, weight = ctx.saved_tensors
+    def backward(ctx: Any, grad_TCNN: Tensor) -> tuple[Tensor | None, ...]:
+        boards_TCNN, weight, found_TCNN = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
+        of_sum_TCNN = torch.ops.aten.threshold_backward(grad_TCNN, found_TCNN, 0)
         with _same_bits():
-            grad_boards, grad_weight, _ = torch.ops.aten.convolution_backward(
-                *(grad_TCNN, boards_TCNN, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1),
-                (*ctx.needs_input_grad, False),
+            grad_boards, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+                *(of_sum_TCNN, boards_TCNN, weight, list(weight.shape[:1])),
+                *((1, 1), (1, 1), (1, 1), False, (0, 0), 1, needs),
             )
-        return grad_boards, grad_weight
+        if ctx.is_residual and needs[0]:
+            grad_boards = grad_boards.add_(of_sum_TCNN)
+        return grad_boards, grad_weight, grad_bias, None
+
+
+def _activated(boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool) -> Tensor:
+    if boards_TCNN.is_cuda and torch.backends.cudnn.is_available():
+        # Stride, padding, dilation and groups.
+        others = ((1, 1), (1, 1), (1, 1), 1)
+        if is_residual:
+            return torch.cudnn_convolution_add_relu(
+                boards_TCNN, weight, boards_TCNN, 1.0, bias, *others
+            )
+        return torch.cudnn_convolution_relu(boards_TCNN, weight, bias, *others)
+    found_TCNN = torch.conv2d(boards_TCNN, weight, bias, padding=1)
+    return (found_TCNN.add_(boards_TCNN) if is_residual else found_TCNN).relu_()
 
 
 def _same_bits() -> Any:

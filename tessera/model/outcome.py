@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 class OutcomeHead(nn.Module):
-    """Two layers over the vector and, if there is a map, its mean and largest values.
+    """Two layers over the vector and, if there is a map, its mean over the points.
 
     Args:
         d_model: width of a position's vector.
@@ -67,7 +67,7 @@ class OutcomeHead(nn.Module):
             raise SettingError(*problems)
         self.board_size = board_size_of(vocab_size)
         self.weights = (win_weight, score_weight)
-        self.up = nn.Linear(d_model + 2 * map_channels, width)
+        self.up = nn.Linear(d_model + map_channels, width)
         self.down = scaled_linear(width, 2, _SCALE)
 
     def forward(self, hidden_TH: Tensor, *maps: Tensor) -> Outcome:
@@ -93,7 +93,7 @@ class OutcomeHead(nn.Module):
 
     def _read(self, hidden_TH: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
         """Log-odds of winning, and the score over N; (T,) float32 both."""
-        pooled = [part for each in maps for part in (each.mean((1, 2)), each.amax((1, 2)))]
+        pooled = [each.mean((1, 2)) for each in maps]
         found_T2 = self.down(self.up(torch.cat([hidden_TH, *pooled], 1)).relu()).float()
         logits_T, scores_T = found_T2.unbind(1)
         return logits_T, scores_T
@@ -118,4 +118,4 @@ class OutcomeSettings(PartSettings):
 
     def num_parameters(self, d_model: int, vocab_size: int, map_channels: int) -> int:
         """Of the two layers."""
-        return (d_model + 2 * map_channels + 1) * self.width + 2 * (self.width + 1)
+        return (d_model + map_channels + 1) * self.width + 2 * (self.width + 1)

@@ -30,7 +30,8 @@ class PointHead(Head):
     The vector is added to the map at every point, the same everywhere and, with ``decoded``, as
     channels of each point's own, so that a vector which holds a board can be seen as one;
     convolutions follow, and a 1×1 one gives the
-    logits. PASS, PAD and EOS are read off the vector, and the map's mean and largest values.
+    logits. PASS, PAD and EOS are read off the vector, the mean over the points, and the likeliest
+    point's logit, which says whether there is a move.
 
     Args:
         d_model: width of a position's vector.
@@ -72,7 +73,7 @@ class PointHead(Head):
             BoardConvolution(map_channels, map_channels) for _ in range(depth)
         )
         self.points = scaled_linear(map_channels, 1, _SCALE)
-        self.others = scaled_linear(d_model + 2 * map_channels, _NO_POINTS, _SCALE)
+        self.others = scaled_linear(d_model + map_channels + 1, _NO_POINTS, _SCALE)
 
     def forward(self, hidden_TH: Tensor, map_TNNC: Tensor) -> Tensor:
         """Logits (…, V) of vectors (…, H) and the map of as many positions."""
@@ -87,7 +88,7 @@ class PointHead(Head):
         for convolution in self.convolutions:
             found_TNNC = convolution(found_TNNC)
         points_TP = self.points(found_TNNC).flatten(1)
-        pooled = (found_TNNC.mean((1, 2)), found_TNNC.amax((1, 2)))
+        pooled = (found_TNNC.mean((1, 2)), points_TP.amax(1, keepdim=True))
         others_T3 = self.others(torch.cat([hidden_TH, *pooled], 1))
         return torch.cat([points_TP, others_T3], 1).view(*shape, -1)
 
@@ -123,4 +124,4 @@ class PointSettings(PartSettings):
         if self.decoded:
             points = board_size_of(vocab_size) ** 2
             convolutions += self.decoded * (points * (d_model + 1) + c)
-        return (d_model + 1) * c + convolutions + c + 1 + (d_model + 2 * c + 1) * _NO_POINTS
+        return (d_model + 1) * c + convolutions + c + 1 + (d_model + c + 2) * _NO_POINTS
