@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from tessera.model import Outcome
 from tessera.transfers import to_host
 
+OUTCOME_METRICS = ("win_brier", "win_brier_base", "win_ece", "score_rmse", "score_rmse_base")
 _BINS = 20  # of the win probability
 _NUM_SUMS = 7
 
@@ -82,11 +83,11 @@ class OutcomeMetrics(Metric):
             return {}
         brier, wins, wins_square, error, score, score_square = sums[1:] / count
         sizes, expected, found = bins
-        values = {
-            "win_brier": brier,
-            "win_brier_base": wins_square - wins**2,
-            "win_ece": (expected - found).abs().sum() / sizes.sum(),
-            "score_rmse": error.sqrt(),
-            "score_rmse_base": (score_square - score**2).clamp(min=0).sqrt(),
-        }
-        return {name: value.float() for name, value in values.items()}
+        values = (
+            brier,
+            wins_square - wins**2,
+            (expected - found).abs().sum() / sizes.sum(),
+            error.sqrt(),
+            (score_square - score**2).clamp(min=0).sqrt(),
+        )
+        return {name: value.float() for name, value in zip(OUTCOME_METRICS, values, strict=True)}

@@ -15,6 +15,7 @@ from tessera.data import GameBatch, GameStream, StreamSettings
 from tessera.go import GameLoop, GPUGoEngine
 from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
+from tessera.play.reading import tables_of
 from tests.waiting import no_waiting
 
 pytestmark = pytest.mark.gpu
@@ -86,9 +87,10 @@ def test_games_that_are_played_ahead_are_the_same_games(context: int | None) -> 
     assert ahead._ahead is not None and plain._ahead is None
 
 
-def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -> None:
+@pytest.mark.parametrize("features", ["none", "board", "landmarks"])
+def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities(features: str) -> None:
     torch.manual_seed(0)
-    model = MambaModel(84, d_model=32, n_layers=2).cuda()
+    model = GameModel(ModelSettings(84, 32, n_layers=2, features=features)).cuda()
     with torch.no_grad():
         model.head.weight *= 60
     table = GameLoop(ModelPlayer(model), 96, 40, board_size=9, device="cuda", seed=2)
@@ -96,8 +98,10 @@ def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities() -
         record = table.play(torch.arange(first, first + 96, device="cuda"))
         engine = GPUGoEngine(96, "cuda", 9)
         eos = torch.full((96, 1), 83, device="cuda")
+        tables = tables_of(model, record.moves.long()[:, :-1], 9, "full")
         with torch.no_grad():
-            logits = model(torch.cat([eos, record.moves.long()[:, :-1]], 1))[:, :, :82].float()
+            tokens = torch.cat([eos, record.moves.long()[:, :-1]], 1)
+            logits = model(tokens, None, tables)[:, :, :82].float()
         for ply in range(engine.max_moves):
             going = ~engine.is_game_over()
             assert torch.equal(going, record.lengths > ply)

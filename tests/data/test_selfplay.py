@@ -14,6 +14,7 @@ from tessera.data.selfplay_stream import GameStream
 from tessera.go import GameLoop, GameRecord, GPUGoEngine, Rules, kept_tables
 from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
+from tessera.play.reading import tables_of
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
@@ -29,8 +30,18 @@ def model(seed: int = 0, size: int = SIZE, loud: float = 60.0, mixer: str = "mam
     return model
 
 
+def reading(features: str) -> GameModel:
+    """As ``model``, of one that reads features beside the moves."""
+    torch.manual_seed(0)
+    settings = {"features": features, "head": "points", "points": {"channels": 6}}
+    reading = GameModel(ModelSettings(WORDS.size, 12, n_layers=2, **settings))
+    with torch.no_grad():
+        reading.head.points.weight *= 200
+    return reading
+
+
 def self_play(
-    model: MambaModel,
+    model: GameModel,
     num_games: int,
     num_slots: int | None = None,
     needs: tuple[str, ...] = (),
@@ -50,15 +61,16 @@ def assert_same_games(a: GameRecord, b: GameRecord) -> None:
             assert torch.allclose(one.float(), other.float(), atol=1e-5), field.name
 
 
-@pytest.mark.parametrize("mixer", ["mamba", "mamba2"])
-def test_a_record_says_what_was_played_and_how_likely_it_was(mixer: str) -> None:
-    player = model(mixer=mixer)
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "board", "landmarks"])
+def test_a_record_says_what_was_played_and_how_likely_it_was(kind: str) -> None:
+    player: GameModel = model(mixer=kind) if kind.startswith("mamba") else reading(kind)
     record = self_play(player, 12, seed=3, temperature=0.8, needs=("legal",)).play(torch.arange(12))
     assert record.legal is not None
     engine = GPUGoEngine(12, "cpu", SIZE)
     tokens = torch.cat([torch.full((12, 1), WORDS.eos_token), record.moves.long()[:, :-1]], 1)
     with torch.no_grad():
-        logits = player(tokens)[:, :, : SIZE**2 + 1] / 0.8
+        tables = tables_of(player, tokens[:, 1:], SIZE, "full")
+        logits = player(tokens, None, tables)[:, :, : SIZE**2 + 1] / 0.8
     for ply in range(engine.max_moves):
         going = ~engine.is_game_over()
         assert torch.equal(going, record.lengths > ply)

@@ -26,6 +26,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "activations made again": {"n_layers": 2, "checkpoint_activations": True},
     "hybrid": {"n_layers": 2, "mixer": ["mamba", "attention"], "feed_forward": "dense"},
     "mamba2": {"n_layers": 2, "mixer": "mamba2"},
+    "board": {"n_layers": 2, "features": "board", "head": "points"},
+    "landmarks": {"features": "landmarks", "head": "points", "points": {"decoded": 2}},
+    "outcome": {"features": "board", "outcome": "win_and_score"},
 }
 
 
@@ -34,13 +37,23 @@ def new_model(**settings: Any) -> GameModel:
     return GameModel(ModelSettings(vocab_size=84, d_model=64, **settings)).to(GPU).train()
 
 
-def batch(step: int) -> tuple[Tensor, Tensor]:
-    """Tokens and targets; some end early, and every third batch is longer."""
+def batch(step: int, model: GameModel | None = None) -> tuple[Any, ...]:
+    """Tokens and targets; some end early, and every third batch is longer.
+
+    For a model also what it reads beside them, and scores if it has an outcome.
+    """
     generator = torch.Generator(GPU).manual_seed(step)
     length = 24 if step % 3 else 40
     tokens = torch.randint(81, (16, length + 1), generator=generator, device=GPU)
     tokens[3, 10:] = tokens[7, 2:] = 82
-    return tokens[:, :-1], tokens[:, 1:]
+    both = tokens[:, :-1], tokens[:, 1:]
+    if model is None or model.features is None:
+        return both
+    shape = (16, length, model.features.num_sets, 9)
+    rows = torch.randint(512, shape, generator=generator, device=GPU, dtype=torch.int32)
+    scores = torch.randn(16, length, generator=generator, device=GPU) * 9
+    tables = model.features.begun(rows)
+    return (*both, tables) if model.outcome is None else (*both, tables, scores)
 
 
 def trained(
@@ -53,7 +66,7 @@ def trained(
     losses = []
     for step in range(steps * accumulated):
         with torch.autocast("cuda", torch.bfloat16, bfloat16):
-            loss = model(*batch(step)).sum() / 300 / accumulated
+            loss = model(*batch(step, model)).sum() / 300 / accumulated
         if step % accumulated == 0:
             optimizer.zero_grad()
         loss.backward()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tessera.commands.json_file import file_problems, json_text, write_json
 from tessera.commands.table import ABSENT, table
 from tessera.training.metrics import GROUPS, group_names, metric_names
+from tessera.training.outcome_metrics import OUTCOME_METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class Measurement:
             for name in metric_names()
             if "_by_" not in name
         ]
+        # Only a model with an outcome has these.
+        names = ((name, f"{self.games}/{name}") for name in OUTCOME_METRICS)
+        nothing = [None] * (len(heads) - 1)
+        rows += [(name, self.metrics[key], *nothing) for name, key in names if key in self.metrics]
         head = f"{self.ckpt_path}, step {ABSENT if self.step is None else self.step}"
         return [head, "", *table(rows, {"metric": None, **dict.fromkeys(heads, ".4f")})]
 

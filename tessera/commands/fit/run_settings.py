@@ -45,7 +45,11 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> Line
     """
     if problems := _unusable(settings):
         return problems
-    problems = [*problems_of(settings, _ALLOWED), *trainer_problems(settings.trainer, command)]
+    has_outcome = settings.model.outcome != "none"
+    problems = [
+        *problems_of(settings, _ALLOWED),
+        *trainer_problems(settings.trainer, command, has_outcome),
+    ]
     rooms = {"data": GameDataModule, "monitor": TesseraMonitor, "defragmentation": Defragmentation}
     refused: list[Problem] = []
     for section, build in rooms.items():

@@ -16,6 +16,7 @@ from tessera.commands.fit.durations import duration_text, seconds_of
 from tessera.commands.fit.launcher import launcher, launcher_problems
 from tessera.training.metrics import metric_names
 from tessera.training.module import FIGURES
+from tessera.training.outcome_metrics import OUTCOME_METRICS
 
 # The least value of each whole number; null is what Lightning makes of it.
 _LEAST = {
@@ -71,12 +72,13 @@ _OWN_PACKAGES = ("lightning.", "tessera.")
 _TRAIN_TAGS = (*FIGURES, "lr", "tokens_per_s")
 
 
-def trainer_problems(settings: Namespace, command: str) -> list[str]:
+def trainer_problems(settings: Namespace, command: str, has_outcome: bool) -> list[str]:
     """One line for every setting of the trainer that cannot be run, ``trainer.…`` as in YAML.
 
     Args:
         settings: the trainer's, as they were parsed.
         command: fit, validate, test or predict.
+        has_outcome: whether the model learns an outcome, whose metrics a callback may wait for.
     """
     problems = [
         f"{name} must be at least {low}, got {settings[name]}."
@@ -96,7 +98,7 @@ def trainer_problems(settings: Namespace, command: str) -> list[str]:
     problems += _epochs(settings)
     problems += _folder(settings.default_root_dir)
     if command == "fit":
-        problems += _monitored(settings.callbacks)
+        problems += _monitored(settings.callbacks, has_outcome)
     elif command == "validate" and settings.limit_val_batches == 0:
         problems.append("limit_val_batches must be at least 1 to validate, got 0.")
     return [f"trainer.{problem}" for problem in problems]
@@ -192,13 +194,15 @@ def _folder(root: Any) -> Iterator[str]:
             yield f"default_root_dir must be a folder, and {path} is a file; got {root}."
 
 
-def _monitored(callbacks: Any) -> Iterator[str]:
+def _monitored(callbacks: Any, has_outcome: bool) -> Iterator[str]:
     """Callbacks that wait for a metric which nobody logs."""
     given = callbacks if isinstance(callbacks, list) else [callbacks]
     given = [callback for callback in given if isinstance(callback, Mapping | Namespace)]
     if any(not str(callback["class_path"]).startswith(_OWN_PACKAGES) for callback in given):
         return  # it may log what the others wait for
     held_out = [f"val/{name}" for name in metric_names()]
+    if has_outcome:
+        held_out += [f"val/{name}" for name in OUTCOME_METRICS]
     logged = [*(f"train/{name}" for name in _TRAIN_TAGS), *held_out]
     for callback in given:
         monitor = (callback.get("init_args") or {}).get("monitor")
