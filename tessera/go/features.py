@@ -33,6 +33,8 @@ def board_rows(engine: GPUGoEngine) -> Tensor:
     taken: where the newest ``play_batch`` took stones of the player to move off the board.
     forbidden: the empty points that are illegal by ko or superko alone; none once a game is over.
     """
+    if engine.backend == "triton":
+        return _by_kernel(engine, len(BOARD_SETS), as_landmarks=False)
     position = engine.position
     sets = (position.own, position.opponent, position.atari)
     return _by_game(*sets, taken_rows(engine), forbidden_rows(engine))
@@ -45,6 +47,8 @@ def landmark_rows(engine: GPUGoEngine) -> Tensor:
     large_atari: the stones of the player to move in the chains in atari beside the last move, if
         those have at least LARGE stones together.
     """
+    if engine.backend == "triton":
+        return _by_kernel(engine, len(LANDMARK_SETS), as_landmarks=True)
     return _by_game(taken_rows(engine), forbidden_rows(engine), large_atari_rows(engine))
 
 
@@ -75,6 +79,13 @@ def large_atari_rows(engine: GPUGoEngine) -> Tensor:
     position = engine.position
     chains = flood(neighbours(engine.last_move_rows()), position.own & position.atari)
     return chains * (count_points(chains) >= LARGE)
+
+
+def _by_kernel(engine: GPUGoEngine, num_sets: int, as_landmarks: bool) -> Tensor:
+    """The same sets in Triton, which does not wait for the device."""
+    from tessera.go.kernels.plies import Plies
+
+    return Plies(engine).features(num_sets, as_landmarks)
 
 
 def _by_game(*sets: Tensor) -> Tensor:

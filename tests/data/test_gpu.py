@@ -39,7 +39,7 @@ def trainer_of(model: MambaModel) -> Callable[[GameBatch], None]:
 
 def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> None:
     settings = StreamSettings(board_size=9, batch_size=32, games_per_chunk=64)
-    batches = iter(GameStream(settings, device="cuda"))
+    batches = iter(GameStream(settings, device="cuda", needs=["board", "landmarks"]))
     step = trainer_of(MambaModel(84, d_model=32).cuda())
     for batch in itertools.islice(batches, 5):  # compiles the kernels
         step(batch)

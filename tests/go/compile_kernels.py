@@ -14,6 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tessera.go.kernels.census import census_kernel
+from tessera.go.kernels.features import features_kernel
 from tessera.go.kernels.playout import play_games_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 from tessera.go.kernels.settled import settled_kernel
@@ -64,10 +65,15 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             SINGLE=False,
             WITH_PROBABILITIES=True,
             WITH_LEGAL=suicide,
+            WITH_BOARD=rules_player,
+            WITH_LANDMARKS=rules_player,
         )
     rules = {"SIZE": 19, "KO": 1, "SINGLE": False}
     yield _compile(play_kernel, architecture, {}, **rules)
     yield _compile(legal_kernel, architecture, {}, **rules, SUICIDE=True, AS_MASK=True)
+    for as_landmarks in (False, True):
+        rows = {"SIZE": 19, "SUICIDE": False, "SINGLE": False, "AS_LANDMARKS": as_landmarks}
+        yield _compile(features_kernel, architecture, {}, **rows)
     yield _compile(score_kernel, architecture, {}, SIZE=19, AS_OWNERSHIP=True)
     for suicide in (False, True):
         yield _compile(settled_kernel, architecture, {}, SIZE=19, SUICIDE=suicide)

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from tessera.go import GameRecord, GPUGoEngine, Rules, play_games, settled_points
+from tessera.go.features import board_rows, landmark_rows
 from tessera.go.randomness import WINDOW, below, random_words
 from tessera.go.record import TABLES
 from tests.go.positions import grown_boards
 from tests.go.states import everything, hostile_moves
+
+OPTIONAL = ("legal", "board", "landmarks")
 
 # Player, board size, rules, game numbers: every ko rule with and without suicide, both players.
 GAMES: dict[str, tuple[str, int, Rules, range | Tensor]] = {
@@ -36,6 +39,9 @@ GAMES: dict[str, tuple[str, int, Rules, range | Tensor]] = {
     "uniform-3-single-stones": ("uniform", 3, Rules(ko="simple", capture="single"), range(1)),
     "rules-5-simple": ("rules", 5, Rules(ko="simple", max_moves=16), range(1)),
 }
+
+# Tables that the kernel writes without the others.
+SOME = ("log_probs", "entropies", *OPTIONAL)
 
 # Board size, rules and number of plies of games whose moves come from outside.
 PLIES: dict[str, tuple[int, Rules, int]] = {
@@ -74,7 +80,7 @@ def play_case(name: str, backend: str, device: str = "cpu") -> dict[str, Tensor]
         rules=rules,
         device=device,
         backend=backend,
-        needs=["legal"],
+        needs=OPTIONAL,
     )
     return record_tensors(record)
 
@@ -152,7 +158,8 @@ def _what_it_says(engine: GPUGoEngine) -> list[Tensor]:
     read = (engine.turn, engine.move_number, engine.history, engine.captured)
     asked = (engine.boards, engine.is_game_over(), engine.score(), engine.ownership())
     inside = (engine.legal_rows(), engine.last_captures, engine.position.atari)
-    return [tensor.clone() for tensor in (*read, *asked, *inside)]
+    told = (board_rows(engine), landmark_rows(engine))
+    return [tensor.clone() for tensor in (*read, *asked, *inside, *told)]
 
 
 def main(path: str) -> None:
@@ -164,7 +171,7 @@ def main(path: str) -> None:
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
     hostile = {name: follow_hostile(*case, backend="triton") for name, case in HOSTILE.items()}
     settled = {name: settle(*case, backend="triton") for name, case in SETTLED.items()}
-    some = {name: play_some(name) for name in ("log_probs", "entropies", "legal")}
+    some = {name: play_some(name) for name in SOME}
     torch.save((records, plies, count_legal_positions(2, "cpu"), hostile, settled, some), path)
 
 

@@ -18,6 +18,7 @@ from tests.go.kernel_cases import (
     HOSTILE,
     PLIES,
     SETTLED,
+    SOME,
     follow_hostile,
     follow_plies,
     play_case,
@@ -60,15 +61,16 @@ def assert_same_tensors(plain: list[Tensor], fast: list[Tensor]) -> None:
         assert torch.equal(expected, found), f"tensor {number}"
 
 
-@pytest.mark.parametrize("optional", ["log_probs", "entropies", "legal"])
+@pytest.mark.parametrize("optional", SOME)
 def test_an_optional_table_alone_is_as_with_the_others(
     optional: str, interpreted: Interpreted
 ) -> None:
     whole, some = interpreted[0]["uniform-3-positional"], interpreted[-1][optional]
-    length = int(whole["lengths"])
     assert whole[optional].any() and torch.equal(some["numbers"], whole["numbers"])
     for name in ("moves", "captures", optional):
-        assert torch.equal(some[name][:, :length], whole[name]), name
+        entries = whole[name].shape[1]
+        assert torch.equal(some[name][:, :entries], whole[name]), name
+    assert not some[optional][:, entries:].any()
     assert torch.equal(some["results"], whole["results"])
 
 

@@ -7,8 +7,17 @@ from dataclasses import astuple
 import pytest
 import torch
 
-from tessera.go import GPUGoEngine, Rules, play_games
-from tests.go.kernel_cases import follow_hostile, follow_plies, record_tensors, settle
+from tessera.go import (
+    FEATURES,
+    GameLoop,
+    GPUGoEngine,
+    Rules,
+    get_player,
+    kept_tables,
+    play_games,
+    replayed,
+)
+from tests.go.kernel_cases import OPTIONAL, follow_hostile, follow_plies, record_tensors, settle
 from tests.go.states import everything, hostile_moves
 from tests.go.test_kernels import assert_same_record, assert_same_tensors
 from tests.waiting import no_waiting
@@ -44,7 +53,7 @@ def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, ru
                 rules=RULES[rules],
                 device="cuda",
                 backend=backend,
-                needs=["legal"],
+                needs=OPTIONAL,
             )
         )
         for backend in ("torch", "triton")
@@ -110,6 +119,33 @@ def test_settled_points_of_games_are_captured_replayed_and_never_wait(
             assert_same_tensors(expected, list(astuple(again)))
 
 
+@pytest.mark.parametrize("player", ["uniform", "rules"])
+@pytest.mark.parametrize("rules", RULES)
+def test_the_loops_graph_and_games_played_again_tell_what_the_kernel_of_games_does(
+    player: str, rules: str
+) -> None:
+    games, size, by = 200, 7, RULES[rules]
+    record = play_games(
+        player, range(games), seed=2, board_size=size, rules=by, device="cuda", needs=OPTIONAL
+    )
+    loop = GameLoop(
+        get_player(player),
+        games,
+        32,
+        board_size=size,
+        device="cuda",
+        rules=by,
+        seed=2,
+        tables=kept_tables(OPTIONAL),
+    )
+    again = loop.play(record.numbers).trimmed()
+    for name in OPTIONAL:
+        assert torch.equal(getattr(again, name), getattr(record, name)), name
+    for name in FEATURES:
+        told = replayed(name, record.moves, size, by, "cuda")
+        assert told.any() and torch.equal(told, getattr(record, name)), name
+
+
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16])
 def test_a_captured_ply_of_any_tokens_never_waits_and_tears_no_game(dtype: torch.dtype) -> None:
     games, size = 256, 5
@@ -138,9 +174,10 @@ def test_a_captured_ply_of_any_tokens_never_waits_and_tears_no_game(dtype: torch
 
 def test_games_are_played_without_waiting_for_the_gpu() -> None:
     numbers = torch.arange(64, device="cuda")
-    play_games("rules", numbers, seed=1, board_size=9, device="cuda", trim=False)
+    options: dict = {"board_size": 9, "device": "cuda", "needs": OPTIONAL, "trim": False}
+    play_games("rules", numbers, seed=1, **options)
     with no_waiting():
-        record = play_games("rules", numbers, seed=2, board_size=9, device="cuda", trim=False)
+        record = play_games("rules", numbers, seed=2, **options)
     assert record.moves.shape == (64, 2 * 81)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,9 +22,9 @@ from tessera.commands.bench.engine_speed import (
 from tessera.commands.bench.report import Report, measured, say
 from tessera.commands.bench.rivals import RIVALS
 from tessera.commands.machine import machine_name
-from tessera.go import PLAYERS, Rules
+from tessera.go import PLAYERS, Rules, kept_tables
 from tessera.go.backend import resolve_backend
-from tessera.go.record import BYTES_PER_PLY
+from tessera.go.record import bytes_per_ply
 
 _BATCH_ON_A_CPU = 4096
 _PLY_BATCH_ON_A_GPU = 16_384
@@ -124,6 +124,8 @@ def _rows(
     whole = batch_size or whole_games_batch(size, device)
     plies = batch_size or (_PLY_BATCH_ON_A_GPU if device.type == "cuda" else _BATCH_ON_A_CPU)
     games = [(partial(time_games, player), whole) for player in PLAYERS]
+    boards = batch_size or whole_games_batch(size, device, ["board"])
+    games.append((partial(time_games, "rules", with_board=True), boards))
     if not in_kernels:
         return [*games, (time_plies, plies), (time_settled, plies)]
     tokens = partial(time_games, "uniform", only_tokens=True)
@@ -131,11 +133,15 @@ def _rows(
     return [(tokens, whole), *games, (time_plies, plies), (in_graph, plies), (time_settled, plies)]
 
 
-def whole_games_batch(size: int, device: torch.device) -> int:
-    """Whole games at once that keep the device busy, and whose record half its memory holds."""
+def whole_games_batch(size: int, device: torch.device, needs: Collection[str] = ()) -> int:
+    """Whole games at once that keep the device busy, and whose record half its memory holds.
+
+    ``needs`` are the optional tables of the record.
+    """
     if device.type != "cuda":
         return _BATCH_ON_A_CPU
     free, _ = torch.cuda.mem_get_info(device)
-    fitting = free // 2 // (BYTES_PER_PLY * Rules().move_limit(size))
+    per_ply = bytes_per_ply(kept_tables(needs), size)
+    fitting = free // 2 // (per_ply * Rules().move_limit(size))
     games = max(1, min(_POINTS_ON_A_GPU // size**2, fitting))
     return 2 ** (games.bit_length() - 1)

@@ -118,11 +118,17 @@ class Costs:
 
 
 def time_games(
-    player: str, board_size: int, batch_size: int, timing: Timing, only_tokens: bool = False
+    player: str,
+    board_size: int,
+    batch_size: int,
+    timing: Timing,
+    only_tokens: bool = False,
+    with_board: bool = False,
 ) -> Speed:
     """Play batches of whole games with their records.
 
-    ``only_tokens`` plays them in kernels and keeps moves, captures and results only.
+    ``only_tokens`` plays them in kernels and keeps moves, captures and results only;
+    ``with_board`` keeps what a model is told of every position as well.
     """
     device = timing.device
     kept = {name: TABLES[name] for name in ("moves", "captures", "lengths", "results")}
@@ -142,13 +148,15 @@ def time_games(
             seed=0,
             board_size=board_size,
             device=device,
+            needs=["board"] if with_board else [],
             trim=False,
         )
         return int(record.lengths.sum())
 
     play(0, _WARM_UP_GAMES)
     kind = "rule-based" if player == "rules" else player
-    what = f"{kind} games, tokens" if only_tokens else f"{kind} games with log-probabilities"
+    kept_too = "log-probabilities and boards" if with_board else "log-probabilities"
+    what = f"{kind} games, tokens" if only_tokens else f"{kind} games with {kept_too}"
     runs = timing.repeat(lambda call: play(call * batch_size))
     return Speed("Tessera", what, board_size, batch_size, runs)
 

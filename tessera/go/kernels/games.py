@@ -16,7 +16,7 @@ from tessera.go.zobrist import zobrist_keys
 
 KO_CODES = {"simple": 0, "positional": 1, "situational": 2}
 _ALWAYS = ("moves", "captures", "lengths", "results")
-_OPTIONAL = ("log_probs", "entropies", "legal")
+_OPTIONAL = ("log_probs", "entropies", "legal", "board", "landmarks")
 _WARPS_PER_MULTIPROCESSOR = 32  # as many programs of one warp as a multiprocessor holds
 
 
@@ -79,6 +79,8 @@ def play_tables(
             written["log_probs"],
             written["entropies"],
             written["legal"],
+            written["board"],
+            written["landmarks"],
             written["lengths"],
             written["results"],
             seed_word(seed, MOVE),
@@ -92,6 +94,8 @@ def play_tables(
             SINGLE=rules.capture == "single",
             WITH_PROBABILITIES=has_probabilities,
             WITH_LEGAL="legal" in tables,
+            WITH_BOARD="board" in tables,
+            WITH_LANDMARKS="landmarks" in tables,
             num_warps=1,
             enable_fp_fusion=True,  # the default of every version, said aloud because 3.9 warns
         )

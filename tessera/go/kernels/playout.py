@@ -18,6 +18,7 @@ from tessera.go.kernels.board import (
     rows_of_board,
     true_eyes,
 )
+from tessera.go.kernels.features import large_atari, write_board, write_landmarks
 from tessera.go.kernels.players import choose_rules, choose_uniform, game_word, ply_words
 from tessera.go.kernels.superko import filter_add, stone_repeats, suicide_repeats, zobrist_sum
 
@@ -35,6 +36,8 @@ def play_games_kernel(
     log_probs,
     entropies,
     legal,
+    board,
+    landmarks,
     lengths,
     results,
     seeded,
@@ -48,6 +51,8 @@ def play_games_kernel(
     SINGLE: tl.constexpr,
     WITH_PROBABILITIES: tl.constexpr,
     WITH_LEGAL: tl.constexpr,
+    WITH_BOARD: tl.constexpr,
+    WITH_LANDMARKS: tl.constexpr,
 ):
     """Play the games ``numbers`` from start to end and write their record.
 
@@ -60,6 +65,8 @@ def play_games_kernel(
         captures: (G, max_moves) int16, zeros.
         log_probs, entropies: (G, max_moves) float32, zeros; written WITH_PROBABILITIES.
         legal: (G, max_moves, n) int32, zeros; written WITH_LEGAL.
+        board: (G, max_moves + 1, 5, n) int32, zeros; written WITH_BOARD.
+        landmarks: (G, max_moves + 1, 3, n) int32, zeros; written WITH_LANDMARKS.
         lengths: (G,) int32.
         results: (G,) float32.
         seeded: the seed's first mix, as a signed 64-bit integer.
@@ -70,6 +77,7 @@ def play_games_kernel(
     """
     lane = tl.arange(0, LANES)
     NUM_POINTS: tl.constexpr = SIZE * SIZE
+    WITH_FEATURES: tl.constexpr = WITH_BOARD or WITH_LANDMARKS
     positions += tl.program_id(0).to(tl.int64) * (max_moves + 1)
     to_move_key = tl.load(keys + NUM_POINTS)
     game = tl.atomic_add(next_game, 1)
@@ -97,6 +105,8 @@ def play_games_kernel(
         packed = tl.zeros([LANES], tl.int32)
         totals = tl.zeros([LANES], tl.int32)
         exponent_sums = tl.zeros([LANES], tl.float32)
+        if WITH_FEATURES:
+            newest = tl.zeros([LANES], tl.int32)  # what the last ply took
         passes = 0
         ply = 0
         running = 1
@@ -106,6 +116,7 @@ def play_games_kernel(
             allowed = safe
             if SUICIDE:
                 allowed = rows_of_board(SIZE) & ~(own | opponent)
+            otherwise = allowed
             if KO == 0:
                 allowed = allowed & ~ko_point
             else:
@@ -131,6 +142,15 @@ def play_games_kernel(
                         )
             if WITH_LEGAL:
                 tl.store(legal + (record + ply) * SIZE + lane, allowed, mask=lane < SIZE)
+            if WITH_BOARD:
+                entry = record + game + ply
+                forbidden = otherwise & ~allowed
+                write_board(board, entry, own, opponent, atari, newest, forbidden, SIZE)
+            if WITH_LANDMARKS:
+                entry = record + game + ply
+                forbidden = otherwise & ~allowed
+                large = large_atari(own, atari, last)
+                write_landmarks(landmarks, entry, newest, forbidden, large, SIZE)
 
             here = ply & 31
             word = tl.gather(draws, tl.zeros([LANES], tl.int32) + here, 0)
@@ -143,6 +163,8 @@ def play_games_kernel(
                 last = stone
             else:
                 stone, total, exponent, exponent_sum = choose_uniform(candidates, word)
+                if WITH_LANDMARKS:
+                    last = stone
             (
                 own, opponent, atari, taken, suicides, num_taken, num_suicides,
                 token, placed, was_lost, is_ko,
@@ -172,6 +194,8 @@ def play_games_kernel(
                 own_lost, opponent_lost = opponent_lost, own_lost
                 own_exposed, opponent_exposed = opponent_exposed, own_exposed
             own, opponent = opponent, own
+            if WITH_FEATURES:
+                newest = taken
 
             token = tl.where(placed != 0, token, NUM_POINTS)
             entry = token | ((num_taken + num_suicides) << 9) | (exponent << 18)
@@ -199,6 +223,14 @@ def play_games_kernel(
                     tl.store(entropies + at, entropy, mask=inside)
                 draws = ply_words(stream, ply + lane)
 
+        # Once a game is over nothing is forbidden.
+        if WITH_BOARD:
+            nothing = tl.zeros([LANES], tl.int32)
+            write_board(board, record + game + ply, own, opponent, atari, newest, nothing, SIZE)
+        if WITH_LANDMARKS:
+            nothing = tl.zeros([LANES], tl.int32)
+            large = large_atari(own, atari, last)
+            write_landmarks(landmarks, record + game + ply, newest, nothing, large, SIZE)
         black = own
         white = opponent
         if (ply & 1) != 0:

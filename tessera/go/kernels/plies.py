@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tessera.accelerator import current
+from tessera.go.kernels.features import features_kernel
 from tessera.go.kernels.games import KO_CODES
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 
@@ -54,6 +55,29 @@ class Plies:
         mask = torch.empty(own.shape[1], own.shape[0] ** 2 + 1, dtype=torch.bool, device=own.device)
         self._legal(own, mask.view(torch.uint8), as_mask=True)
         return mask
+
+    def features(self, num_sets: int, as_landmarks: bool) -> Tensor:
+        """An entry of the table ``landmarks`` or ``board`` of every game, (B, R, n)."""
+        engine = self.engine
+        shape = engine.batch_size, num_sets, engine.board_size
+        entries = torch.empty(shape, dtype=torch.int32, device=engine.device)
+        options = self._options
+        del options["KO"]  # which the legal points know
+        with current(engine.device):
+            features_kernel[(engine.batch_size,)](
+                *self._sets,
+                self.legal_rows(),
+                engine.move_number,
+                engine.passes,
+                engine.taken_sides,
+                engine.history,
+                entries,
+                engine.max_moves,
+                SUICIDE=engine.rules.suicide,
+                AS_LANDMARKS=as_landmarks,
+                **options,
+            )
+        return entries
 
     def score(self) -> Tensor:
         """Black's area minus white's minus komi, (B,) float32."""

@@ -6,11 +6,12 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tessera.commands.bench import command, engine_report, train_speed
+from tessera.commands.bench import command, engine_report, engine_speed, train_speed
 from tessera.commands.bench.engine_limit import COUNTERS, read_counters
 from tessera.commands.bench.engine_speed import (
     Costs,
@@ -23,7 +24,7 @@ from tessera.commands.bench.engine_speed import (
     time_settled,
 )
 from tessera.commands.bench.rivals import NotMeasuredError, time_open_spiel, time_pgx
-from tessera.go import GPUGoEngine, play_games
+from tessera.go import GameRecord, GPUGoEngine, play_games
 
 CPU = torch.device("cpu")
 TINY = ["engine", "--board_size", "3", "--batch_size", "6", "--seconds", "0.01"]
@@ -44,15 +45,16 @@ def test_the_table_and_the_json_say_the_same(
     assert command.main([*TINY, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     report = json.loads(file.read_text())
-    assert len(report["speeds"]) == 4
+    assert len(report["speeds"]) == 5
     for row in report["speeds"]:
         ((plies, seconds),) = row["runs"]
         assert plies > 0 and seconds > 0
         assert row["plies_per_s"] == pytest.approx(plies / seconds)
-        (line,) = [line for line in printed.splitlines() if row["what"] in line]
+        (line,) = [line for line in printed.splitlines() if f"{row['what']}  " in line]
         assert f"{row['plies_per_s']:,.0f}" in line
     whats = [row["what"] for row in report["speeds"]]
-    for what, said in zip(whats, ("uniform", "rule-based", "mask", "settled"), strict=True):
+    expected = ("uniform", "rule-based", "and boards", "mask", "settled")
+    for what, said in zip(whats, expected, strict=True):
         assert said in what
     assert "What bounds it" in printed
 
@@ -169,6 +171,21 @@ def test_plies_of_whole_games_are_those_of_their_records() -> None:
         assert run.seconds > 0
 
 
+def test_games_with_boards_are_those_without_and_hold_their_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = []
+
+    def play(*given: Any, **options: Any) -> GameRecord:
+        held.append(play_games(*given, **options))
+        return held[-1]
+
+    monkeypatch.setattr(engine_speed, "play_games", play)
+    runs = [time_games("rules", 4, 10, once(), with_board=board).runs[0] for board in (True, False)]
+    assert runs[0].num_done == runs[1].num_done
+    assert [record.board is not None for record in held] == [True, True, False, False]
+
+
 def test_longer_runs_play_more_games_for_at_least_the_time() -> None:
     speed = time_games("uniform", 2, 2, Timing(CPU, 1.0, runs=2))
     first = int(play_games("uniform", range(2), seed=0, board_size=2).lengths.sum())
@@ -248,10 +265,12 @@ def test_a_batch_of_whole_games_fits_into_half_of_the_free_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpu = torch.device("cuda")
-    for gigabytes, games in ((1, 32_768), (8, 65_536), (100, 65_536)):
+    for gigabytes, games, boards in ((1, 32_768, 1024), (8, 65_536, 8192), (100, 65_536, 65_536)):
         free = gigabytes * 2**30
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2**40))
         assert engine_report.whole_games_batch(19, gpu) == games
+        assert engine_report.whole_games_batch(19, gpu, ["board"]) == boards
+        assert boards * 722 * (12 + 5 * 19 * 4) <= free // 2
     assert engine_report.whole_games_batch(9, gpu) == 262_144
 
 
