@@ -51,7 +51,11 @@ def has_assembler() -> bool:
 
 def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     """Name, registers and bytes of spilled registers of kernels with all rules they serve."""
-    for rules_player, suicide in ((False, False), (True, True)):
+    for rules_player, suicide, pass_alive in (
+        (False, False, False),
+        (True, True, False),
+        (True, True, True),
+    ):
         yield _compile(
             play_games_kernel,
             architecture,
@@ -61,13 +65,16 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             KO=2 if suicide else 1,
             SUICIDE=suicide,
             SINGLE=False,
+            PASS_ALIVE=pass_alive,
             WITH_PROBABILITIES=True,
             WITH_LEGAL=suicide,
         )
     rules = {"SIZE": 19, "KO": 1, "SINGLE": False}
     yield _compile(play_kernel, architecture, {}, **rules)
     yield _compile(legal_kernel, architecture, {}, **rules, SUICIDE=True, AS_MASK=True)
-    yield _compile(score_kernel, architecture, {}, SIZE=19, AS_OWNERSHIP=True)
+    for pass_alive in (False, True):
+        score = {"PASS_ALIVE": pass_alive, "SUICIDE": False}
+        yield _compile(score_kernel, architecture, {}, SIZE=19, **score, AS_OWNERSHIP=True)
     for suicide in (False, True):
         yield _compile(settled_kernel, architecture, {}, SIZE=19, SUICIDE=suicide)
     yield _compile(
