@@ -25,6 +25,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("data.ko", ("foo", "[simple]", "{a: simple}", "7")),
     ("data.suicide", ("maybe", "2", "[true]", "{a: true}")),
     ("data.max_moves", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1, 10**12, 10**21)),
+    ("data.score", ("foo", "[area]", "{a: area}", "7")),
     ("data.player", (*_NO_WORD, "")),
     ("data.batch_size", (*_NO_WHOLE, 0, -4, 5, *_HUGE)),
     ("data.context", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1, 10**12, 10**21)),

@@ -40,6 +40,10 @@ LINES = {
     "--data.batch_size 0": "data.batch_size must be at least 1, got 0.",
     "--data.komi 1e31": "data.komi must be a number from -1e+30 to 1e+30, got 1e+31.",
     "--data.ko none": "data.ko must be one of simple, positional, situational, got none.",
+    "--data.score points": "data.score must be one of area, pass_alive, got points.",
+    "--data.rules phase2 --data.score pass_alive": (
+        "data.score must be area where only single stones are captured, got pass_alive."
+    ),
     "--data.rules go": "data.rules must be one of full, phase2, tromp-taylor, got go.",
     "--data.backend gpu": "data.backend must be auto, torch or triton, got gpu.",
     "--data.selfplay_share 2": "data.selfplay_share must be 0 to 1, got 2.0.",

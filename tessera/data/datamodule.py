@@ -69,6 +69,8 @@ class GameDataModule(LightningDataModule):
         ko: instead of the preset's: simple, positional or situational.
         suicide: instead of the preset's: whether suicide is allowed.
         max_moves: instead of the preset's 2·n²: plies after which a game is over.
+        score: instead of the preset's: area, or pass_alive to count dead stones inside pass-alive
+            territory for its owner.
         player: who plays both colours: uniform or rules.
         batch_size: sequences in a batch, on each device.
         context: moves in a window, cut anywhere in a game; null for whole games.
@@ -95,6 +97,7 @@ class GameDataModule(LightningDataModule):
         ko: str | None = None,
         suicide: bool | None = None,
         max_moves: int | None = None,
+        score: str | None = None,
         player: str = "rules",
         batch_size: int = 64,
         context: int | None = MAX_CONTEXT,
@@ -111,7 +114,13 @@ class GameDataModule(LightningDataModule):
         self.save_hyperparameters()
         problems: list[Problem] = []
         game_rules = Rules()
-        own: dict[str, Any] = {"komi": komi, "ko": ko, "suicide": suicide, "max_moves": max_moves}
+        own: dict[str, Any] = {
+            "komi": komi,
+            "ko": ko,
+            "suicide": suicide,
+            "max_moves": max_moves,
+            "score": score,
+        }
         given = {name: value for name, value in own.items() if value is not None}
         with noted(problems):
             game_rules = dataclasses.replace(resolve_rules(rules), **given)

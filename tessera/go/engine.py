@@ -145,16 +145,16 @@ class GPUGoEngine:
         return (self.passes >= 2) | (self.move_number >= self.max_moves)
 
     def score(self) -> Tensor:
-        """(B,) float32, black's area minus white's minus komi, of the stones as they stand."""
+        """(B,) float32, black's area minus white's minus komi, counted as the rules say."""
         if self.backend == "triton":
             return self._plies().score()
-        return scoring.area_score(*self._colours(), self.rules.komi)
+        return scoring.area_score(*self._colours(), self.rules)
 
     def ownership(self) -> Tensor:
         """(B, n, n) int64: +1 black's area, -1 white's, 0 neither's."""
         if self.backend == "triton":
             return self._plies().ownership()
-        black, white = scoring.areas(*self._colours())
+        black, white = scoring.areas(*self._colours(), self.rules)
         return bitboard.unpack(black).long() - bitboard.unpack(white).long()
 
     def settled_points(self) -> Settled:

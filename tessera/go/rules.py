@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tessera.setting_errors import SettingError, fits, number, one_of, or_none, problems_of, whole
+from tessera.setting_errors import (
+    Problem,
+    SettingError,
+    fits,
+    number,
+    one_of,
+    or_none,
+    problems_of,
+    whole,
+)
 
 _MOST_KOMI = 1e30  # a score, which is float32, is still a number
 _MOST_PLIES = 1_000_000_000  # the kernels count them in 32 bits
 
 Ko = Literal["simple", "positional", "situational"]
 Capture = Literal["chains", "single"]
+Score = Literal["area", "pass_alive"]
 
 _ALLOWED = {
     "ko": one_of(*get_args(Ko)),
@@ -19,6 +29,7 @@ _ALLOWED = {
     "suicide": fits("true or false", lambda value: isinstance(value, bool)),
     "komi": number(f"a number from -{_MOST_KOMI} to {_MOST_KOMI}", lambda x: abs(x) <= _MOST_KOMI),
     "max_moves": or_none(whole(1, _MOST_PLIES)),
+    "score": one_of(*get_args(Score)),
 }
 
 
@@ -37,11 +48,16 @@ class Rules:
             stone, and then only a single stone can be a suicide (the design's second phase).
         komi: points added to white's area, -1e30 to 1e30.
         max_moves: plies after which a game is over, at most a billion; None stands for 2·n².
+        score: ``area`` counts all stones as they stand; under ``pass_alive`` the dead ones inside
+            the other's pass-alive territory count for the other, as if they were taken off first.
+            It needs the capture of chains, as ``settled_points`` does.
 
     Raises:
         SettingError: with a problem for every argument outside what is said here.
 
-    Source: Tromp-Taylor rules; superko names as at Sensei's Library.
+    Source: Tromp-Taylor rules; superko names as at Sensei's Library; ``pass_alive`` is the area
+    scoring of KataGo's rules (lightvector.github.io/KataGo/rules.html) with its self-play options
+    and without tax and button. These also end a game once all points are settled; ours go on.
     """
 
     ko: Ko = "positional"
@@ -49,9 +65,14 @@ class Rules:
     capture: Capture = "chains"
     komi: float = 7.5
     max_moves: int | None = None
+    score: Score = "area"
 
     def __post_init__(self) -> None:
-        if problems := problems_of(self, _ALLOWED):
+        problems = problems_of(self, _ALLOWED)
+        if not problems and self.capture == "single" and self.score == "pass_alive":
+            must = "be area where only single stones are captured"
+            problems.append(Problem("score", self.score, must))
+        if problems:
             raise SettingError(*problems)
 
     def move_limit(self, board_size: int) -> int:

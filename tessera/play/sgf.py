@@ -138,7 +138,9 @@ def write_sgf(record: GameRecord, game: int) -> bytes:
     root = document.get_root()
     root.set("KM", rules.komi)
     single = ", only single stones are captured" if rules.capture == "single" else ""
-    root.set("RU", f"ko {rules.ko}, suicide {'on' if rules.suicide else 'off'}{single}")
+    settled = ", pass-alive territory without its dead stones" if rules.score != "area" else ""
+    suicide = "on" if rules.suicide else "off"
+    root.set("RU", f"ko {rules.ko}, suicide {suicide}{single}{settled}")
     for colour in ("PB", "PW"):
         root.set(colour, f"tessera {record.player}")
     root.set("GN", f"seed {record.seed}, game {int(record.numbers[game])}")

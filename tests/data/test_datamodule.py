@@ -23,8 +23,9 @@ def data(**changes) -> GameDataModule:
 
 def test_settings_replace_those_of_the_preset() -> None:
     assert data().settings.rules == RULES["full"]
-    module = data(rules="tromp-taylor", komi=0.5, ko="situational", suicide=False, max_moves=40)
-    assert module.settings.rules == Rules("situational", False, "chains", 0.5, 40)
+    own = {"komi": 0.5, "ko": "situational", "suicide": False, "max_moves": 40}
+    module = data(rules="tromp-taylor", **own, score="pass_alive")
+    assert module.settings.rules == Rules("situational", False, "chains", 0.5, 40, "pass_alive")
 
 
 def test_all_that_is_wrong_is_said_at_once_by_the_names_of_the_arguments() -> None:

@@ -53,7 +53,11 @@ def has_assembler() -> bool:
 
 def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     """Name, registers and bytes of spilled registers of kernels with all rules they serve."""
-    for rules_player, suicide in ((False, False), (True, True)):
+    for rules_player, suicide, pass_alive in (
+        (False, False, False),
+        (True, True, False),
+        (True, True, True),
+    ):
         yield _compile(
             play_games_kernel,
             architecture,
@@ -63,6 +67,7 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             KO=2 if suicide else 1,
             SUICIDE=suicide,
             SINGLE=False,
+            PASS_ALIVE=pass_alive,
             WITH_PROBABILITIES=True,
             WITH_LEGAL=suicide,
             WITH_BOARD=rules_player,
@@ -74,7 +79,9 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     for as_landmarks in (False, True):
         rows = {"SIZE": 19, "SUICIDE": False, "SINGLE": False, "AS_LANDMARKS": as_landmarks}
         yield _compile(features_kernel, architecture, {}, **rows)
-    yield _compile(score_kernel, architecture, {}, SIZE=19, AS_OWNERSHIP=True)
+    for pass_alive in (False, True):
+        score = {"PASS_ALIVE": pass_alive, "SUICIDE": False}
+        yield _compile(score_kernel, architecture, {}, SIZE=19, **score, AS_OWNERSHIP=True)
     for suicide in (False, True):
         yield _compile(settled_kernel, architecture, {}, SIZE=19, SUICIDE=suicide)
     yield _compile(

@@ -8,7 +8,7 @@ interpreter needs a process of its own.
 from __future__ import annotations
 
 import sys
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from tests.go.positions import grown_boards
 from tests.go.states import everything, hostile_moves
 
 OPTIONAL = ("legal", "board", "landmarks")
+# Games cut short, so that dead stones stand at their ends.
+PASS_ALIVE = Rules(komi=0.5, max_moves=9, score="pass_alive")
 
 # Player, board size, rules, game numbers: every ko rule with and without suicide, both players.
 GAMES: dict[str, tuple[str, int, Rules, range | Tensor]] = {
@@ -38,6 +40,8 @@ GAMES: dict[str, tuple[str, int, Rules, range | Tensor]] = {
     "rules-3-situational": ("rules", 3, Rules(ko="situational"), range(1)),
     "uniform-3-single-stones": ("uniform", 3, Rules(ko="simple", capture="single"), range(1)),
     "rules-5-simple": ("rules", 5, Rules(ko="simple", max_moves=16), range(1)),
+    "uniform-3-pass-alive": ("uniform", 3, PASS_ALIVE, range(1, 7, 5)),
+    "rules-3-pass-alive-suicide": ("rules", 3, replace(PASS_ALIVE, suicide=True), range(5, 7)),
 }
 
 # Tables that the kernel writes without the others.
@@ -66,6 +70,13 @@ SETTLED: dict[str, tuple[int, bool, int, int]] = {
     "4": (4, False, 3, 22),
     "7": (7, False, 2, 21),
     "7-suicide": (7, True, 2, 21),
+}
+
+# Board size, rules and numbers of uniform games whose last positions are scored.
+SCORED: dict[str, tuple[int, Rules, range]] = {
+    "3-suicide": (3, replace(PASS_ALIVE, suicide=True), range(12, 16)),
+    "5": (5, replace(PASS_ALIVE, max_moves=30), range(7, 10)),
+    "7": (7, replace(PASS_ALIVE, max_moves=55), range(1, 3)),
 }
 
 
@@ -154,6 +165,19 @@ def settle(
     return [rows.cpu() for rows in found]
 
 
+def score_ends(
+    size: int, rules: Rules, numbers: range, backend: str, device: str = "cpu"
+) -> list[Tensor]:
+    """Results, scores and owners of the last positions of games that were played in plain torch."""
+    record = play_games("uniform", numbers, seed=8, board_size=size, rules=rules)
+    played = GPUGoEngine(len(numbers), device="cpu", board_size=size, rules=rules)
+    for moves in record.moves.t():
+        played.play_batch(moves)
+    engine = GPUGoEngine(len(numbers), device, size, rules, backend)
+    engine.set_position(played.boards, played.turn)
+    return [record.results, engine.score().cpu(), engine.ownership().cpu()]
+
+
 def _what_it_says(engine: GPUGoEngine) -> list[Tensor]:
     read = (engine.turn, engine.move_number, engine.history, engine.captured)
     asked = (engine.boards, engine.is_game_over(), engine.score(), engine.ownership())
@@ -171,8 +195,10 @@ def main(path: str) -> None:
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
     hostile = {name: follow_hostile(*case, backend="triton") for name, case in HOSTILE.items()}
     settled = {name: settle(*case, backend="triton") for name, case in SETTLED.items()}
+    scored = {name: score_ends(*case, backend="triton") for name, case in SCORED.items()}
     some = {name: play_some(name) for name in SOME}
-    torch.save((records, plies, count_legal_positions(2, "cpu"), hostile, settled, some), path)
+    census = count_legal_positions(2, "cpu")
+    torch.save((records, plies, census, hostile, settled, scored, some), path)
 
 
 if __name__ == "__main__":

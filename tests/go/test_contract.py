@@ -296,6 +296,11 @@ def test_all_of_the_memory_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
         ({"max_moves": 10**12}, "max_moves must be at most 1000000000, got 10"),
         ({"suicide": "no"}, "suicide must be true or false, got 'no'."),
         ({"ko": ["simple"]}, "ko must be one of simple, positional, situational, got"),
+        ({"score": "territory"}, "score must be one of area, pass_alive, got territory."),
+        (
+            {"score": "pass_alive", "capture": "single"},
+            "score must be area where only single stones are captured, got pass_alive.",
+        ),
     ],
 )
 def test_wrong_rules_are_named_with_their_value(arguments: dict, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from tests.go.kernel_cases import (
     GAMES,
     HOSTILE,
     PLIES,
+    SCORED,
     SETTLED,
     SOME,
     follow_hostile,
     follow_plies,
     play_case,
+    score_ends,
     settle,
 )
 from tests.runs import python_path
@@ -31,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 Plies = dict[str, list[Tensor]]
 Records = dict[str, dict[str, Tensor]]
-Interpreted = tuple[Records, Plies, int, Plies, Plies, Records]
+Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,28 @@ def test_interpreted_settled_points_are_those_of_the_plain_code(
     plain = settle(*SETTLED[name], backend="torch")
     assert_same_tensors(plain, interpreted[4][name])
     assert all(rows.any() for rows in plain[:4])
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_interpreted_pass_alive_scores_are_those_of_the_plain_code(
+    name: str, interpreted: Interpreted
+) -> None:
+    size, rules, numbers = SCORED[name]
+    results, scores, owners = plain = score_ends(size, rules, numbers, backend="torch")
+    assert_same_tensors(plain, interpreted[5][name])
+    assert torch.equal(results, scores)
+    by_area = score_ends(size, replace(rules, score="area"), numbers, backend="torch")
+    assert not torch.equal(by_area[1], scores) and not torch.equal(by_area[2], owners)
+
+
+@pytest.mark.parametrize("name", [name for name in GAMES if "pass-alive" in name])
+def test_pass_alive_scores_are_others_in_the_games_that_are_compared(name: str) -> None:
+    player, size, rules, numbers = GAMES[name]
+    results = [
+        play_games(player, numbers, seed=5, board_size=size, rules=replace(rules, score=score))
+        for score in ("area", "pass_alive")
+    ]
+    assert not torch.equal(results[0].results, results[1].results)
 
 
 def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(

@@ -32,6 +32,8 @@ RULES = {
     "situational": Rules(ko="situational"),
     "situational-suicide": Rules(ko="situational", suicide=True),
     "single-stones": Rules(ko="simple", capture="single"),
+    "pass-alive": Rules(max_moves=100, score="pass_alive"),
+    "pass-alive-suicide": Rules(ko="simple", suicide=True, max_moves=90, score="pass_alive"),
 }
 
 

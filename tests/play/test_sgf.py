@@ -67,6 +67,13 @@ def test_what_was_captured_is_written_where_other_programs_would_capture_more() 
     assert rules == "ko simple, suicide off, only single stones are captured"
 
 
+def test_how_it_was_scored_is_written_where_other_programs_would_count_otherwise() -> None:
+    rules = Rules(score="pass_alive")
+    record = play_games("uniform", range(1), seed=4, board_size=3, rules=rules)
+    written = sgf.Sgf_game.from_bytes(write_sgf(record, 0)).get_root().get("RU")
+    assert written == "ko positional, suicide off, pass-alive territory without its dead stones"
+
+
 def test_vertices_keep_their_names() -> None:
     assert moves_of(b"(;GM[1]SZ[19];B[pd];W[dp];B[])") == [["Q16", "D4", "pass"]]
 

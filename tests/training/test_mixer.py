@@ -102,10 +102,15 @@ def test_a_run_goes_on_however_its_mixers_are_spelt(folder: Path) -> None:
         assert tessera("test", "--ckpt_path", last(), "--model.mixer", wanted) == 0
 
 
-def test_a_checkpoint_that_names_no_mixer_has_mamba() -> None:
+def test_a_checkpoint_that_names_no_mixer_and_no_score_has_those_there_were() -> None:
     checkpoint = {"hyper_parameters": {"d_model": 8}, "datamodule_hyper_parameters": {"seed": 1}}
-    settings = {"model.mixer": "mamba", "model.d_model": 8, "data.seed": 1}
+    settings = {"model.mixer": "mamba", "model.d_model": 8, "data.score": None, "data.seed": 1}
     assert settings_of(checkpoint) == settings
+    scored = {**settings, "data.score": "pass_alive"}
+    assert [*map(str, conflicts(Path("a.ckpt"), checkpoint, scored, is_fit=True))] == [
+        "data.score must be null to go on from a.ckpt, got pass_alive."
+    ]
+    assert not conflicts(Path("a.ckpt"), checkpoint, scored, is_fit=False)
     wanted = {**settings, "model.mixer": "mamba2"}
     assert [*map(str, conflicts(Path("a.ckpt"), checkpoint, wanted, is_fit=True))] == [
         "model.mixer must be mamba to go on from a.ckpt, got mamba2."

@@ -273,14 +273,3 @@ def place(
         own, opponent, atari, taken, suicides, num_taken, num_suicides,
         token, placed, was_lost, is_ko,
     )  # fmt: skip
-
-
-@triton.jit
-def area_difference(black, white, SIZE: tl.constexpr):
-    """Black's area minus white's, and the two areas; see ``scoring.areas``."""
-    empty = rows_of_board(SIZE) & ~(black | white)
-    reach_black = flood(neighbours(black), empty)
-    reach_white = flood(neighbours(white), empty)
-    black_area = black | (reach_black & ~reach_white)
-    white_area = white | (reach_white & ~reach_black)
-    return tl.sum(popcount(black_area) - popcount(white_area), 0), black_area, white_area

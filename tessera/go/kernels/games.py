@@ -92,6 +92,7 @@ def play_tables(
             KO=KO_CODES[rules.ko],
             SUICIDE=rules.suicide,
             SINGLE=rules.capture == "single",
+            PASS_ALIVE=rules.score == "pass_alive",
             WITH_PROBABILITIES=has_probabilities,
             WITH_LEGAL="legal" in tables,
             WITH_BOARD="board" in tables,

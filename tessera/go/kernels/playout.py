@@ -12,7 +12,6 @@ import triton.language as tl
 
 from tessera.go.kernels.board import (
     LANES,
-    area_difference,
     no_suicide,
     place,
     rows_of_board,
@@ -20,6 +19,7 @@ from tessera.go.kernels.board import (
 )
 from tessera.go.kernels.features import large_atari, write_board, write_landmarks
 from tessera.go.kernels.players import choose_rules, choose_uniform, game_word, ply_words
+from tessera.go.kernels.scoring import area_difference
 from tessera.go.kernels.superko import filter_add, stone_repeats, suicide_repeats, zobrist_sum
 
 _LN_2 = tl.constexpr(0.6931471805599453)
@@ -49,6 +49,7 @@ def play_games_kernel(
     KO: tl.constexpr,
     SUICIDE: tl.constexpr,
     SINGLE: tl.constexpr,
+    PASS_ALIVE: tl.constexpr,
     WITH_PROBABILITIES: tl.constexpr,
     WITH_LEGAL: tl.constexpr,
     WITH_BOARD: tl.constexpr,
@@ -236,7 +237,7 @@ def play_games_kernel(
         if (ply & 1) != 0:
             black = opponent
             white = own
-        area, _, _ = area_difference(black, white, SIZE)
+        area, _, _ = area_difference(black, white, SIZE, PASS_ALIVE, SUICIDE)
         tl.store(lengths + game, ply)
         tl.store(results + game, area.to(tl.float32) - komi)
         game = tl.atomic_add(next_game, 1)

@@ -138,7 +138,7 @@ class Plies:
             )
 
     def _score(self, scores: Tensor, owners: Tensor, komi: float, as_ownership: bool) -> None:
-        own, opponent, _ = self._sets
+        (own, opponent, _), rules = self._sets, self.engine.rules
         with current(own.device):
             score_kernel[(self.engine.batch_size,)](
                 own,
@@ -148,6 +148,8 @@ class Plies:
                 owners,
                 komi,
                 SIZE=self.engine.board_size,
+                PASS_ALIVE=rules.score == "pass_alive",
+                SUICIDE=rules.suicide,
                 AS_OWNERSHIP=as_ownership,
                 num_warps=1,
                 enable_fp_fusion=True,

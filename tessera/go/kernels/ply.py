@@ -12,7 +12,6 @@ import triton.language as tl
 
 from tessera.go.kernels.board import (
     LANES,
-    area_difference,
     no_suicide,
     place,
     popcount,
@@ -20,6 +19,7 @@ from tessera.go.kernels.board import (
     row_below,
     rows_of_board,
 )
+from tessera.go.kernels.scoring import area_difference
 from tessera.go.kernels.superko import stone_repeats, suicide_repeats, zobrist_sum
 
 
@@ -272,6 +272,8 @@ def score_kernel(
     owners,
     komi,
     SIZE: tl.constexpr,
+    PASS_ALIVE: tl.constexpr,
+    SUICIDE: tl.constexpr,
     AS_OWNERSHIP: tl.constexpr,
 ):
     """Write the area score, or who owns each point; see ``GPUGoEngine.score``, ``.ownership``.
@@ -287,7 +289,7 @@ def score_kernel(
     black_moves = tl.load(turns + game) == 0
     black = tl.where(black_moves, own, opponent)
     white = tl.where(black_moves, opponent, own)
-    area, black_area, white_area = area_difference(black, white, SIZE)
+    area, black_area, white_area = area_difference(black, white, SIZE, PASS_ALIVE, SUICIDE)
     if AS_OWNERSHIP:
         for start in tl.static_range(0, NUM_POINTS, LANES):
             token = start + tl.arange(0, LANES)
