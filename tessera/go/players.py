@@ -19,7 +19,15 @@ from torch import Tensor
 from tessera.go.bitboard import count_points, neighbours, nth_point, unpack
 from tessera.go.engine import GPUGoEngine
 from tessera.go.randomness import below
-from tessera.go.shapes import border, hane_and_cuts, moved, surroundings, true_eyes, two_of_four
+from tessera.go.shapes import (
+    border,
+    constant,
+    hane_and_cuts,
+    moved,
+    surroundings,
+    true_eyes,
+    two_of_four,
+)
 from tessera.setting_errors import one_of
 
 
@@ -97,7 +105,7 @@ class ExactPlayer:
     def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
         """Draw a move from the distribution in every game; see ``Player``."""
         classes = self.classes(engine)
-        exponents = torch.tensor(self.exponents, device=engine.device).unsqueeze(1)
+        exponents = constant(self.exponents, torch.int64, engine.device).unsqueeze(1)
         # Class by class, because all of them at once would fall out of the processor's cache.
         counts = torch.stack([count_points(points) for points in classes]).long()
         weights = counts << exponents

@@ -5,6 +5,8 @@ Shapes: B boards, n rows; every set is a row bitboard (n, B) int32.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,17 @@ def border(board_size: int, device: torch.device) -> Tensor:
     full = row_mask(board_size)
     sides = 1 | 1 << (board_size - 1)
     rows = [full if row in (0, board_size - 1) else sides for row in range(board_size)]
-    return torch.tensor(rows, dtype=torch.int32, device=device).unsqueeze(1)
+    return constant(tuple(rows), torch.int32, device).unsqueeze(1)
+
+
+@functools.cache
+def constant(values: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Whole numbers on a device, not to be written to.
+
+    They are copied there once: what copies from the host cannot be captured in a CUDA graph.
+    """
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def surroundings(points: Tensor) -> Tensor:
