@@ -42,7 +42,7 @@ FILES = {
         ("--config text_komi.yaml", "data.komi must be a number or null, got six."),
         (
             "--config none.yaml",
-            "config must be a file or one of full_game, quickstart, rules_9x9, ",
+            "config must be a file or one of board_19x19, board_9x9, full_game, ",
         ),
         ("--config", "config must name a file, got none."),
         ("--config empty.yaml", "config empty.yaml must not be empty."),
@@ -132,6 +132,9 @@ def test_print_config_shows_every_setting_and_one_board_size(capsys: pytest.Capt
 CONFIGURATIONS = {
     "quickstart": (9, None, 1),
     "tessera": (19, 64, 1),
+    "board_9x9": (9, None, 2),
+    "board_19x19": (19, None, 2),
+    "landmarks_9x9": (9, None, 4),
     "full_game": (19, None, 4),
     "uniform_9x9": (9, None, 4),
     "rules_9x9": (9, None, 4),

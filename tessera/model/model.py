@@ -205,20 +205,21 @@ class GameModel(nn.Module):
         """
         self._graphs = TrainingGraphs(self, self._score)
 
-    def launch_training(self, tokens: Tensor, targets: Tensor, *features: Tensor) -> None:
+    def launch_training(self, tokens: Tensor, targets: Tensor, *others: Tensor) -> None:
         """Launch what one step of training launches, forward and backward, and keep nothing of it.
 
         Nothing happens if anything but this program's own kernels might run, or a hook be called.
 
         Args:
-            tokens, targets, features: as for ``forward``.
+            tokens, targets: as for ``forward``.
+            others: the tables of the features and, for a model with an outcome, scores.
         """
         watchers = (self, self.watched)  # which are not called
         inside = [module for module in self.modules() if module not in watchers]
         weights = [weight for weight in self.parameters() if weight.requires_grad]
         if not self._is_of_own_kernels() or is_hooked(inside, weights):
             return
-        losses, _ = self._score(tokens, targets, *features)
+        losses, _ = self._score(tokens, targets, *others)
         with torch.autocast("cuda", enabled=False):
             torch.autograd.grad(losses.sum(), weights, allow_unused=True)
 

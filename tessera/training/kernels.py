@@ -42,6 +42,6 @@ class KernelsTogether(Callback):
         if self._is_done or not isinstance(pl_module, TesseraModule):
             return
         self._is_done = True
-        run = partial(pl_module.model.launch_training, batch.inputs, batch.targets)
+        run = partial(pl_module.launch_training, batch)
         with trainer.precision_plugin.train_step_context():
             compile_together(pl_module.device, run)

@@ -190,8 +190,7 @@ class TesseraModule(LightningModule):
         """The mean cross-entropy of the batch's targets in nats; with the outcome's, weighted."""
         self._newest = None  # the batch before this one may hold on to games that are over
         model, tables = self.model, batch.features(self._features)
-        scores = None if model.outcome is None else batch.scores()
-        losses = model(batch.inputs, batch.targets, tables, scores)
+        losses = model(batch.inputs, batch.targets, tables, *self._scores(batch))
         count = (batch.targets != self.pad_token).sum()
         means = losses.view(-1, *batch.targets.shape).sum((1, 2)) / count
         self._newest = batch, means.detach()
@@ -201,6 +200,15 @@ class TesseraModule(LightningModule):
             return means[0]
         win_weight, score_weight = model.outcome.weights
         return means[0] + win_weight * means[1] + score_weight * means[2]
+
+    def launch_training(self, batch: GameBatch) -> None:
+        """Launch what a step launches and keep nothing, see ``GameModel.launch_training``."""
+        others = (*batch.features(self._features), *self._scores(batch))
+        self.model.launch_training(batch.inputs, batch.targets, *others)
+
+    def _scores(self, batch: GameBatch) -> tuple[Tensor, ...]:
+        """What the outcome is trained on, if there is one."""
+        return () if self.model.outcome is None else (batch.scores(),)
 
     def figures(self, owner: str) -> dict[str, Tensor]:
         """The newest training batch's loss, floor_nats and excess_nats, as scalars on the host.

@@ -10,7 +10,10 @@ import yaml
 from tessera.commands.fit.named_configs import config_names, with_config_files
 from tests.runs import tessera
 
-NAMES = ["full_game", "quickstart", "rules_9x9", "tessera", "uniform_9x9"]
+NAMES = [
+    *("board_19x19", "board_9x9", "full_game", "landmarks_9x9"),
+    *("quickstart", "rules_9x9", "tessera", "uniform_9x9"),
+]
 
 
 def test_the_names_are_those_of_the_folder(repository: Path) -> None:
