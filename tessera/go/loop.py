@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,7 +111,9 @@ class GameLoop:
         return len(self._numbers) - 1
 
     def play(self, numbers: Tensor) -> GameRecord:
-        """Play these games (G,) to their ends; the record is a copy, T the move limit.
+        """Play these games (G,) to their ends; T is the move limit.
+
+        The record is a copy of ``tables``, but for a loop that plays only once.
 
         Raises:
             ValueError: if ``numbers`` are not G whole numbers.
@@ -127,7 +130,10 @@ class GameLoop:
                 is_done = ply % _PLIES_BETWEEN_LOOKS == 0 and self.is_done()
             if is_done:
                 break
-        tables = {name: tensor[:-1].clone() for name, tensor in self.tables.items()}
+        tables: dict[str, Any] = {
+            name: tensor[:-1] if self.drops_finished else tensor[:-1].clone()
+            for name, tensor in self.tables.items()
+        }
         size, rules = self.engine.board_size, self.engine.rules
         numbers = self._numbers[:-1].clone()
         return GameRecord(size, rules, self.player.name, self.seed, numbers, **tables)

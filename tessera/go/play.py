@@ -50,7 +50,7 @@ def play_games(
         rules: a preset's name or a Rules record.
         device: where to play and where the record lives.
         backend: as for GPUGoEngine.
-        needs: the optional tables to keep: ``legal``.
+        needs: the optional tables to keep: ``legal``, ``board``, ``landmarks``.
         trim: whether T is the length of the longest game; otherwise T is the move limit, and on a
             CUDA device nothing waits for the games to be played.
 

@@ -176,6 +176,8 @@ class GameRecord:
     @staticmethod
     def joined(parts: Sequence[GameRecord]) -> GameRecord:
         """The games of all parts, one below the other; the parts kept the same tables."""
+        if len(parts) == 1:
+            return parts[0]
         plies = max(part.moves.shape[1] for part in parts)
         parts = [part.fitted(plies) for part in parts]
         tables: dict[str, Any] = {

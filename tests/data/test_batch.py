@@ -89,11 +89,12 @@ def test_windows_of_windows_know_what_was_before_both() -> None:
     whole = batch()
     entries = unpack(whole.landmarks.flatten(0, 2).t()).view(*whole.landmarks.shape, SIZE)
     assert whole.landmarks_before is None and entries.any()
-    once = whole.windows(torch.tensor([[5]] * 4), 12)
-    twice = once.windows(torch.tensor([[7, 2]] * 4), 3)
+    once = whole.windows(torch.tensor([[12]] * 4), 9)
+    twice = once.windows(torch.tensor([[5, 1]] * 4), 3)
+    assert once.landmarks_before.any()
     assert twice.landmarks_before is not None
     for row in range(8):
-        start = 12 if row < 4 else 7
+        start = 17 if row < 4 else 13
         assert torch.equal(twice.landmarks[row], whole.landmarks[row % 4, start : start + 3])
         own, other = (entries[row % 4, (start - k) % 2 : start : 2].sum(0) for k in (1, 0))
         assert torch.equal(twice.landmarks_before[row].long(), torch.stack([own, other]))

@@ -17,7 +17,7 @@ from tessera.go import GameRecord, GPUGoEngine, Rules, play_games, settled_point
 from tessera.go.features import board_rows, landmark_rows
 from tessera.go.randomness import WINDOW, below, random_words
 from tessera.go.record import TABLES
-from tests.go.positions import grown_boards
+from tests.go.positions import grown_boards, planes
 from tests.go.states import everything, hostile_moves
 
 OPTIONAL = ("legal", "board", "landmarks")
@@ -78,6 +78,35 @@ SCORED: dict[str, tuple[int, Rules, range]] = {
     "5": (5, replace(PASS_ALIVE, max_moves=30), range(7, 10)),
     "7": (7, replace(PASS_ALIVE, max_moves=55), range(1, 3)),
 }
+
+# Rules, board, who is to move and the moves played there, of which positions tell much.
+TOLD: dict[str, tuple[Rules, str, int, tuple[str, ...]]] = {
+    "ko": (Rules(ko="simple"), ".XO. X.XO .XO. ....", 1, ("B3", "A1", "D1", "C3", "pass")),
+    "superko": (
+        Rules(),
+        "..... ..... ..... XXO.. ...O.",
+        1,
+        ("B1", "E4", "A1", "C1", "E5", "pass", "pass"),
+    ),
+    "large": (Rules(), "XXXX.. X.OO.. OOO... ...... ...... ......", 1, ("E6", "B5", "A6", "A5")),
+    "sides": (Rules(), "..X.. .XOX. X..OX .X.X. .....", 0, ("C3", "C4")),
+    "other-sides": (Rules(), "..... .X.X. XO..X .XOX. ..X..", 0, ("C3", "C2")),
+    "suicide": (Rules(suicide=True), "X.O.. XXO.. OOO.. ..... .....", 0, ("B5",)),
+}
+
+
+def tell(
+    rules: Rules, board: str, turn: int, moves: tuple[str, ...], backend: str, device: str = "cpu"
+) -> list[Tensor]:
+    """What is told of a drawn position and after each of some moves."""
+    dense = planes(board)
+    engine = GPUGoEngine(1, device, dense.shape[-1], rules, backend)
+    engine.set_position(dense, torch.tensor([turn]))
+    told = [board_rows(engine), landmark_rows(engine)]
+    for move in moves:
+        engine.play_batch(torch.tensor([engine.vocabulary.token(move)]))
+        told += [board_rows(engine), landmark_rows(engine)]
+    return [rows.cpu() for rows in told]
 
 
 def play_case(name: str, backend: str, device: str = "cpu") -> dict[str, Tensor]:
@@ -197,8 +226,9 @@ def main(path: str) -> None:
     settled = {name: settle(*case, backend="triton") for name, case in SETTLED.items()}
     scored = {name: score_ends(*case, backend="triton") for name, case in SCORED.items()}
     some = {name: play_some(name) for name in SOME}
+    told = {name: tell(*case, backend="triton") for name, case in TOLD.items()}
     census = count_legal_positions(2, "cpu")
-    torch.save((records, plies, census, hostile, settled, scored, some), path)
+    torch.save((records, plies, census, hostile, settled, scored, some, told), path)
 
 
 if __name__ == "__main__":

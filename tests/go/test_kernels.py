@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine, play_games
+from tessera.go.features import BOARD_SETS, LANDMARK_SETS
 from tests.go.kernel_cases import (
     GAMES,
     HOSTILE,
@@ -21,11 +23,13 @@ from tests.go.kernel_cases import (
     SCORED,
     SETTLED,
     SOME,
+    TOLD,
     follow_hostile,
     follow_plies,
     play_case,
     score_ends,
     settle,
+    tell,
 )
 from tests.runs import python_path
 
@@ -34,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 
 Plies = dict[str, list[Tensor]]
 Records = dict[str, dict[str, Tensor]]
-Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records]
+Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records, Plies]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def assert_same_tensors(plain: list[Tensor], fast: list[Tensor]) -> None:
 def test_an_optional_table_alone_is_as_with_the_others(
     optional: str, interpreted: Interpreted
 ) -> None:
-    whole, some = interpreted[0]["uniform-3-positional"], interpreted[-1][optional]
+    whole, some = interpreted[0]["uniform-3-positional"], interpreted[6][optional]
     assert whole[optional].any() and torch.equal(some["numbers"], whole["numbers"])
     for name in ("moves", "captures", optional):
         entries = whole[name].shape[1]
@@ -123,6 +127,17 @@ def test_pass_alive_scores_are_others_in_the_games_that_are_compared(name: str) 
         for score in ("area", "pass_alive")
     ]
     assert not torch.equal(results[0].results, results[1].results)
+
+
+def test_what_is_told_of_a_position_is_what_the_plain_code_tells(interpreted: Interpreted) -> None:
+    seen = {name: 0 for name in (*BOARD_SETS, *LANDMARK_SETS)}
+    for name, case in TOLD.items():
+        plain = tell(*case, backend="torch")
+        assert_same_tensors(plain, interpreted[7][name])
+        for entries, names in zip(plain, itertools.cycle((BOARD_SETS, LANDMARK_SETS))):
+            for nth, which in enumerate(names):
+                seen[which] += int(entries[0, nth].count_nonzero())
+    assert all(seen.values()), seen
 
 
 def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(

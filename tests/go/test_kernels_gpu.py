@@ -17,7 +17,15 @@ from tessera.go import (
     play_games,
     replayed,
 )
-from tests.go.kernel_cases import OPTIONAL, follow_hostile, follow_plies, record_tensors, settle
+from tests.go.kernel_cases import (
+    OPTIONAL,
+    TOLD,
+    follow_hostile,
+    follow_plies,
+    record_tensors,
+    settle,
+    tell,
+)
 from tests.go.states import everything, hostile_moves
 from tests.go.test_kernels import assert_same_record, assert_same_tensors
 from tests.waiting import no_waiting
@@ -146,6 +154,12 @@ def test_the_loops_graph_and_games_played_again_tell_what_the_kernel_of_games_do
     for name in FEATURES:
         told = replayed(name, record.moves, size, by, "cuda")
         assert told.any() and torch.equal(told, getattr(record, name)), name
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_told_of_a_position_is_what_the_plain_code_tells(name: str) -> None:
+    plain, fast = (tell(*TOLD[name], backend, "cuda") for backend in ("torch", "triton"))
+    assert_same_tensors(plain, fast)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16])
