@@ -84,7 +84,6 @@ compile_together(device, fault)
 assert knobs.runtime.jit_cache_hook is fault
 """
 
-
 TRAINING = """
 from triton import knobs
 
@@ -114,7 +113,7 @@ def run(program: str, repository: Path, cache: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("program", [GAMES, MODEL, FAULTS])
+@pytest.mark.parametrize("program", [GAMES, MODEL + FAULTS], ids=["games", "model"])
 def test_what_is_compiled_is_what_is_launched(
     program: str, repository: Path, tmp_path: Path
 ) -> None:

@@ -131,7 +131,7 @@ def mamba_ssm_kernel(module: str, name: str, extension: str = "") -> FoundKernel
         # Its import warns of torch's own deprecations, which nobody here can act on.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = importlib.import_module(f"mamba_ssm.ops.{module}")
+            found = importlib.import_module(f"mamba_ssm.{module}")
         kernel = getattr(found, name)
     except Exception as error:  # a build for another torch or CUDA raises whatever it likes
         return None, f"mamba_ssm cannot be imported ({error})"

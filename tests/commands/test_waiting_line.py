@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tessera.commands.console import opened_console, waiting_for
-from tests.runs import python_path
+from tests.runs import python_path, tessera
 from tests.terminal import on_terminal, seen
 
 LOADING, BUILDING = "loading torch and Lightning ...", "building the model and the trainer ..."
@@ -80,9 +80,14 @@ def test_without_a_bar_it_is_gone_when_training_begins(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--help", "-h", "--print_config", "--print_config=skip_null"])
-def test_an_answer_that_is_no_run_is_not_announced(folder: Path, option: str) -> None:
-    code, written = on_terminal("fit", option)
-    assert code == 0 and "loading torch" not in written
+def test_an_answer_that_is_no_run_is_not_announced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    assert tessera("fit", option) == 0
+    assert len(terminal.getvalue()) > 500 and "loading torch" not in terminal.getvalue()
+    assert tessera("fit", "--data.board_size", 25) == 2
+    assert LOADING in terminal.getvalue()
 
 
 def test_a_mistake_leaves_its_own_line_alone(folder: Path) -> None:

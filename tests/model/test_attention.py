@@ -133,7 +133,7 @@ def test_a_step_in_a_cuda_graph_is_the_step(untuned_kernels: None, own: dict) ->
     model = GameModel(ModelSettings(84, 64, **own)).cuda()
     tokens = torch.randint(0, 82, (40, 9), generator=torch.Generator().manual_seed(1)).cuda()
     is_new = torch.rand(40, 9, generator=torch.Generator().manual_seed(2)).cuda() < 0.2
-    is_new[:, 0] = True
+    is_new[0] = True
     state, captured = (model.init_state(9, max_moves=40) for _ in range(2))
     token, begins = tokens[0].clone(), is_new[0].clone()
     stream = torch.cuda.Stream()

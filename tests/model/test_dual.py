@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -129,6 +131,29 @@ def test_without_mamba_ssm_the_plain_form_runs_and_says_so_once(
     assert len(caplog.messages) == 1 and caplog.messages[0].endswith(why)
     with pytest.raises(ValueError, match=r"must be auto or torch here, got mamba_ssm: .* pip"):
         DualScan("mamba_ssm")
+
+
+@pytest.mark.parametrize("asked", [None, "0"])
+def test_mamba_ssm_is_told_to_add_in_a_fixed_order_unless_the_user_has_told_it(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    said: list[bool] = []
+    contents = {"": {}, ".ops": {}, ".ops.triton": {}, ".utils": {}}
+    contents[".ops.triton.ssd_combined"] = {"mamba_chunk_scan_combined": dual_scan}
+    contents[".utils.determinism"] = {"set_deterministic_mode": said.append}
+    for name, values in contents.items():
+        module = ModuleType("mamba_ssm" + name)
+        vars(module).update(values)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delenv("MAMBA_DETERMINISTIC", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("MAMBA_DETERMINISTIC", asked)
+    find = dual_module._find_dual_kernel.__wrapped__
+    assert find() == (dual_scan, "")
+    assert said == ([True] if asked is None else [])
+    # A release that knows no such mode runs as it is.
+    monkeypatch.delitem(sys.modules, "mamba_ssm.utils.determinism")
+    assert find() == (dual_scan, "")
 
 
 @pytest.mark.parametrize("scan", ["triton", "fast"])

@@ -5,65 +5,82 @@ from __future__ import annotations
 import json
 import resource
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tests.runs import SMALL
+from tests.runs import fit as fit_here
 from tests.training.two_processes import LOOK, TORCHRUN, fit, weights
 
 HARD = ["--trainer.accumulate_grad_batches", "2", "--trainer.gradient_clip_val", "0.02"]
 
 
-def test_two_processes_share_a_batch_and_resume_bit_for_bit(folder: Path) -> None:
-    whole = weights("whole", 2, "6")
-    weights("halves", 2, "3")
-    halves = weights("halves", 2, "6", "--ckpt_path", "last")
-    assert all(torch.equal(weight, halves[name]) for name, weight in whole.items())
-    # Each takes four sequences of a batch; in this stream none holds PAD, so the means are equal.
-    alone = weights("alone", 1, "6", "--data.batch_size", "8")
-    for name, weight in whole.items():
-        torch.testing.assert_close(weight, alone[name], rtol=0, atol=1e-5, msg=name)
-
-
-def test_gradients_are_averaged_once_a_step_before_anybody_looks(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a run of six steps in two processes, which write down what they see."""
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "small.yaml").write_text(SMALL)
     options = [*HARD, "--trainer.log_every_n_steps", "10", *LOOK]
     options += ["--trainer.max_time", "00:01:00:00"]
     options += ["--checkpoint_every_n_steps", "100", "--trainer.val_check_interval", "100"]
-    done = fit("watched", 2, "--trainer.max_steps", "6", *options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = fit("watched", 2, "--trainer.max_steps", "6", *options)
     assert done.returncode == 0 and done.stderr.startswith("step 6/6 "), done.stderr
     assert len(done.stderr.splitlines()) == 1
-    ranks = [torch.load(f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
-    logs = [json.loads(Path(f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    first, second = ranks
+    yield folder
+
+
+def seen(folder: Path, rank: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights and gradients that one process has written down, and the rest."""
+    tensors = torch.load(folder / f"rank{rank}.pt", weights_only=True)
+    return tensors, json.loads((folder / f"rank{rank}.json").read_text())
+
+
+def test_two_processes_share_a_batch(watched: Path, folder: Path) -> None:
+    shared = seen(watched, 0)[0]["weights"]
+    # Each takes four sequences of a batch; in this stream none holds PAD, so the means are equal.
+    assert fit_here(*HARD, "--trainer.max_steps", 6, "--data.batch_size", 8) == 0
+    alone = torch.load("checkpoints/small/version_0/last.ckpt", weights_only=True)["state_dict"]
+    assert shared.keys() == alone.keys()
+    for name, weight in shared.items():
+        torch.testing.assert_close(weight, alone[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_gradients_are_averaged_once_a_step_before_anybody_looks(watched: Path) -> None:
+    (first, one_log), (second, other_log) = (seen(watched, rank) for rank in (0, 1))
     assert all(torch.equal(weight, second["weights"][n]) for n, weight in first["weights"].items())
-    equal = [
-        all(map(torch.equal, *both)) for both in zip(*(r["backward"] for r in ranks), strict=True)
-    ]
-    assert equal == [False, True] * 6
+    both = zip(first["backward"], second["backward"], strict=True)
+    assert [all(map(torch.equal, *pair)) for pair in both] == [False, True] * 6
     assert len(first["step"]) == 6
     for nth, gradients in enumerate(first["step"]):
         assert all(map(torch.equal, gradients, first["backward"][2 * nth + 1]))
         assert torch.stack([gradient.norm() for gradient in gradients]).norm() > 0.02
-    for log in logs:
+    for log in (one_log, other_log):
         assert log["strategy"] == "GradientAveraging"
         # At the first step they also agree which parameters have gradients.
         assert log["sent"] == {"2": ["allreduce_"] * 2} | {
             str(batch): ["allreduce_"] for batch in (4, 6, 8, 10, 12)
         }
         assert set(log["copied"]) <= {"2"}
-    alone = weights("alone", 1, "6", *HARD, "--data.batch_size", "8")
-    for name, weight in first["weights"].items():
-        torch.testing.assert_close(weight, alone[name], rtol=0, atol=1e-5, msg=name)
 
 
-def test_torchrun_and_torchs_own_averaging_give_the_same_bits(folder: Path) -> None:
-    ours = weights("ours", 2, "6", *HARD)
-    by_torchrun = weights("torchrun", 2, "6", *HARD, launcher=TORCHRUN, strategy="ddp")
+def test_a_run_that_torchrun_began_is_resumed_bit_for_bit(watched: Path, folder: Path) -> None:
+    weights("halves", 2, "3", *HARD, launcher=TORCHRUN, strategy="ddp")
+    halves = weights("halves", 2, "6", *HARD, "--ckpt_path", "last")
+    for name, weight in seen(watched, 0)[0]["weights"].items():
+        assert torch.equal(weight, halves[name]), name
+
+
+def test_torchs_own_averaging_gives_the_same_bits(watched: Path, folder: Path) -> None:
     by_torch = weights("torch", 2, "6", *HARD, *LOOK, strategy="ddp_find_unused_parameters_true")
-    assert json.loads(Path("rank1.json").read_text())["strategy"] == "DDPStrategy"
-    for name, weight in ours.items():
-        assert torch.equal(weight, by_torchrun[name]) and torch.equal(weight, by_torch[name]), name
+    assert seen(folder, 1)[1]["strategy"] == "DDPStrategy"
+    for name, weight in seen(watched, 0)[0]["weights"].items():
+        assert torch.equal(weight, by_torch[name]), name
 
 
 @pytest.mark.slow

@@ -16,10 +16,11 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn.utils import clip_grad_norm_
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tessera.data import GameStream, StreamSettings
+from tessera.data import GameBatch, GameStream, StreamSettings
 from tessera.model import MambaModel
-from tessera.training import TrainingCheckpoint
+from tessera.training import TrainingCheckpoint, throughput
 from tessera.training.checkpointing import DivergedError
+from tessera.training.module import TesseraModule
 from tessera.training.unprofiled import Unprofiled
 from tests.monitor.runs import run, scalars
 
@@ -101,6 +102,48 @@ def test_callbacks_read_the_same_figures_as_are_logged(folder: Path) -> None:
     assert list(logged["train/loss"]) == list(logged["train/tokens_per_s"]) == [6, 12, 18]
     assert {step: seen.loss[step] for step in (6, 12, 18)} == pytest.approx(logged["train/loss"])
     assert seen.loss[7] == seen.loss[6] and 5 not in seen.loss
+
+
+class Clock(Callback):
+    """A clock that each step moves by a second; counts the targets up to each step."""
+
+    def __init__(self) -> None:
+        self.now, self.targets = 0.0, [0]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.now += 1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: TesseraModule, outputs: Any, batch: GameBatch, *args: Any
+    ) -> None:
+        self.targets.append(self.targets[-1] + int((batch.targets != pl_module.pad_token).sum()))
+
+
+def test_neither_validation_nor_its_games_are_in_the_tokens_a_second(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(throughput, "time", clock)
+    play, validate = GameStream._play, TesseraModule.validation_step
+
+    def slow_play(stream: GameStream, number: int) -> Any:
+        clock.now += 1000 if stream.num_batches is not None else 0
+        return play(stream, number)
+
+    def slow_validation(*args: Any) -> Any:
+        clock.now += 1000
+        return validate(*args)
+
+    monkeypatch.setattr(GameStream, "_play", slow_play)
+    monkeypatch.setattr(TesseraModule, "validation_step", slow_validation)
+    options = ("--trainer.val_check_interval", 7, "--trainer.log_every_n_steps", 6)
+    run(*options, callbacks=(clock,))
+    assert clock.now > 3000
+    rates = {step: clock.targets[step] / step for step in (6, 12, 18)}
+    assert scalars()["train/tokens_per_s"] == pytest.approx(rates)
 
 
 class AnotherLogger(Callback):

@@ -17,6 +17,7 @@ Source: Dao and Gu, "Transformers are SSMs" (arXiv:2405.21060), section 6, with 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -173,8 +174,9 @@ def mamba_ssm_dual_scan(
     """The same as ``dual_scan``, computed by mamba_ssm's Triton kernels, gradients included.
 
     On purpose different from the plain form: products of float32 are rounded to TF32, states
-    between chunks to the dtype of x; some gradients differ in their last bits from run to run
-    unless torch is told to be deterministic. float64 is left to the plain form.
+    between chunks to the dtype of x. The bits are the same each time with a release
+    that can add in a fixed order, as 2.3.2 can; but each process times for itself which shape of a
+    kernel is the fastest. float64 is left to the plain form.
     """
     if x_BLD.dtype == torch.float64:
         return dual_scan(x_BLD, dt_BLK, A_K, B_BLN, C_BLN, D_K, dt_bias_K, state_BDN)
@@ -210,7 +212,13 @@ def mamba_ssm_dual_scan(
 
 @functools.cache
 def _find_dual_kernel() -> FoundKernel:
-    return mamba_ssm_kernel("triton.ssd_combined", "mamba_chunk_scan_combined")
+    found = mamba_ssm_kernel("ops.triton.ssd_combined", "mamba_chunk_scan_combined")
+    # Unless it is told, its backward adds in the order in which programs come. Not told before its
+    # import, which would then take the smallest shape of each kernel, untimed.
+    set_mode, _ = mamba_ssm_kernel("utils.determinism", "set_deterministic_mode")
+    if found[0] and set_mode and "MAMBA_DETERMINISTIC" not in os.environ:
+        set_mode(True)
+    return found
 
 
 class DualScan(Scan):

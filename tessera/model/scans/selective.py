@@ -164,7 +164,7 @@ def frozen(dt_BLD: Tensor, is_pad_BL: Tensor | None) -> Tensor:
 @functools.cache
 def _find_mamba_ssm() -> FoundKernel:
     return mamba_ssm_kernel(
-        "selective_scan_interface", "selective_scan_fn", extension="selective_scan_cuda"
+        "ops.selective_scan_interface", "selective_scan_fn", extension="selective_scan_cuda"
     )
 
 
