@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 _MIB = 2**20
+_NO_GRAPH = (0, 0)  # the pool of what is not captured
 
 # What follows from ``torch.cuda.memory_stats``: a counter, and what it is divided by.
 _COUNTERS: dict[str, tuple[str, str | int]] = {
@@ -28,7 +29,9 @@ class MemoryProbe:
     The ratio of reserved to allocated memory is only meaningful at the moment when most is
     allocated: between two steps nearly all of the memory is free on purpose. So the allocator's
     peak since the last ``read`` is what it is compared with, and each ``read`` (and making the
-    probe) starts a new peak with ``torch.cuda.reset_peak_memory_stats``.
+    probe) starts a new peak with ``torch.cuda.reset_peak_memory_stats``. What a CUDA graph writes
+    between its first kernel and its last is free to the allocator and never idle: the memory of
+    graphs that is not allocated is left out.
 
     Args:
         device: whose memory; anything but a CUDA device has none to read.
@@ -59,7 +62,9 @@ class MemoryProbe:
             return {}
         used, total = self._read_card()
         values = {"vram_used_mb": used / _MIB, "vram_used_ratio": used / total}
-        values |= allocator_metrics(torch.cuda.memory_stats(self.device))
+        stats, segments = torch.cuda.memory_stats(self.device), torch.cuda.memory_snapshot()
+        index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        values |= allocator_metrics(stats, bytes_of_graphs(segments, index))
         torch.cuda.reset_peak_memory_stats(self.device)
         return values
 
@@ -97,11 +102,31 @@ class MemoryProbe:
         return total - free, total
 
 
-def allocator_metrics(stats: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics that follow from ``torch.cuda.memory_stats``; what it does not say is absent."""
+def allocator_metrics(stats: Mapping[str, Any], of_graphs: int = 0) -> dict[str, float]:
+    """The metrics that follow from ``torch.cuda.memory_stats``; what it does not say is absent.
+
+    Args:
+        stats: as torch gives them.
+        of_graphs: bytes that are reserved for CUDA graphs and not allocated.
+    """
     values: dict[str, float] = {}
     for name, (above, below) in _COUNTERS.items():
         divisor = stats.get(below) if isinstance(below, str) else below
         if above in stats and divisor:
-            values[name] = stats[above] / divisor
+            left_out = of_graphs if name == "fragmentation_ratio" else 0
+            values[name] = (stats[above] - left_out) / divisor
     return values
+
+
+def bytes_of_graphs(segments: Sequence[Mapping[str, Any]], index: int) -> int:
+    """Bytes of a device that are reserved for CUDA graphs and not allocated.
+
+    Args:
+        segments: as ``torch.cuda.memory_snapshot`` gives them.
+        index: of the device.
+    """
+    return sum(
+        segment["total_size"] - segment["allocated_size"]
+        for segment in segments
+        if segment["device"] == index and tuple(segment["segment_pool_id"]) != _NO_GRAPH
+    )

@@ -58,6 +58,7 @@ def pretend_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: STATS)
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: [])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (250 * MIB, 1000 * MIB))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tessera.monitor import MemoryProbe
-from tessera.monitor.memory import allocator_metrics
+from tessera.monitor.memory import allocator_metrics, bytes_of_graphs
 from tests.monitor.cards import MIB, NVML, STATS, pretend_a_card
 
 
@@ -22,6 +22,21 @@ def test_the_allocators_counters_become_metrics() -> None:
         "alloc_retries": 1,
         "ooms": 0,
     }
+
+
+def test_memory_that_graphs_write_between_their_kernels_is_no_hole() -> None:
+    def segment(
+        device: int, pool: tuple[int, int], total: int, allocated: int
+    ) -> dict[str, object]:
+        sizes = {"total_size": total * MIB, "allocated_size": allocated * MIB}
+        return {"device": device, "segment_pool_id": pool, **sizes}
+
+    segments = [segment(0, (0, 3), 80, 20), segment(0, (0, 0), 400, 1), segment(1, (0, 3), 9, 0)]
+    of_graphs = bytes_of_graphs(segments, 0)
+    assert of_graphs == 60 * MIB
+    metrics, without = allocator_metrics(STATS, of_graphs), allocator_metrics(STATS)
+    assert metrics.pop("fragmentation_ratio") == 1.1 and without.pop("fragmentation_ratio") == 1.25
+    assert metrics == without
 
 
 def test_what_the_allocator_does_not_say_is_absent() -> None:
@@ -75,6 +90,20 @@ def test_without_the_package_the_cuda_runtime_is_asked(
     probe = MemoryProbe("cuda:0")
     assert probe.read()["vram_used_mb"] == 750
     assert probe.problem is not None and "pynvml" in probe.problem
+
+
+@pytest.mark.gpu
+def test_what_a_graph_writes_on_its_way_is_no_hole() -> None:
+    torch.cuda.empty_cache()
+    graph, source = torch.cuda.CUDAGraph(), torch.ones(2**26, device="cuda")  # 256 MiB
+    with torch.cuda.graph(graph):
+        total = ((source + 1) * 2).exp().sum()
+    MemoryProbe("cuda").read()  # the peak is that of the capture
+    probe = MemoryProbe("cuda")
+    graph.replay()
+    values = probe.read()
+    assert values["vram_reserved_mb"] > 2 * values["vram_allocated_mb"]
+    assert values["fragmentation_ratio"] < 1.5 and total.isfinite()
 
 
 @pytest.mark.gpu
