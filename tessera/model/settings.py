@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from tessera.model.features.board import BoardSettings
 from tessera.model.features.landmarks import LandmarkSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
+from tessera.model.kind_embedding import KindSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
@@ -53,7 +54,7 @@ class ModelSettings:
         d_model: width of a position's vector.
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         features: what is read beside the moves: none, board or landmarks.
-        embedding: table.
+        embedding: table, or kinds, which leaves it to the features where a move was.
         mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
             repeats over the layers and is no longer.
         feed_forward: none or dense.
@@ -69,6 +70,7 @@ class ModelSettings:
         attention: of the mixer attention.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
+        kinds: of the embedding kinds.
         linear: of the head linear.
         points: of the head points.
         win_and_score: of the outcome win_and_score.
@@ -93,6 +95,7 @@ class ModelSettings:
     attention: AttentionSettings = AttentionSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
+    kinds: KindSettings = KindSettings()
     linear: LinearSettings = LinearSettings()
     points: PointSettings = PointSettings()
     win_and_score: OutcomeSettings = OutcomeSettings()
@@ -212,6 +215,11 @@ class ModelSettings:
             total += n * self._count("feed_forward", self.feed_forward)
             num_norms += n
         return total + num_norms * self.d_model
+
+    def is_of_any_board(self) -> bool:
+        """Whether no weight depends on the size of the board, as far as its settings say."""
+        other = replace(self, vocab_size=num_tokens(1 + board_size_of(self.vocab_size)))
+        return not self.own_parts() and other.num_parameters() == self.num_parameters()
 
     def fixed(self) -> dict[str, Any]:
         """Settings by name, of used parts by ``part.name``, that the weights depend on."""

@@ -56,10 +56,14 @@ def conflicts(
         is_fit: whether training goes on; a measurement may be made on other games.
     """
     had, model = settings_of(checkpoint), ModelSettings.of(checkpoint.get("hyper_parameters", {}))
-    fixed = ["data.board_size", *(f"model.{name}" for name in model.fixed())]
+    fixed = [f"model.{name}" for name in model.fixed()]
     if is_fit:
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]
+    if model.is_of_any_board():
+        fixed = [name for name in fixed if name != "data.board_size"]
+    else:
+        fixed.insert(0, "data.board_size")
 
     def compared(name: str, value: Any) -> Any:
         """Mixers are the same if those of the layers are, however they are spelt."""

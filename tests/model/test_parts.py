@@ -30,6 +30,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
+    "kinds": [{}],
     "linear": [{}],
     "board": [{"channels": 5, "depth": 2, "squeeze": 3}, {"channels": 4, "depth": 1, "squeeze": 1}],
     "landmarks": [{}],
