@@ -107,11 +107,11 @@ def triton_read_points(
     return ReadPoints.apply(map_TNNC, *chain.from_iterable(layers), *points)
 
 
-_PLAIN = BoardCode(board_planes, tower, meet, read_points)
-_KERNELS = BoardCode(triton_board_planes, triton_tower, triton_meet, triton_read_points)
+PLAIN = BoardCode(board_planes, tower, meet, read_points)
+KERNELS = BoardCode(triton_board_planes, triton_tower, triton_meet, triton_read_points)
 
 
 def board_code(weight: Tensor) -> BoardCode:
     """What computes where this weight is: on a GPU with Triton kernels, but not in float64."""
     is_plain = weight.dtype == torch.float64 or not has_kernels(weight.device)
-    return _PLAIN if is_plain else _KERNELS
+    return PLAIN if is_plain else KERNELS

@@ -39,10 +39,10 @@ def layer_backward_kernel(
     parts_squeezed,
     num_rows,
     num_columns,
-    num_squeezed,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     NUM_GRADS: tl.constexpr,
+    NUM_SQUEEZED: tl.constexpr,
     SQUEEZED: tl.constexpr,
     AS_FLOAT32: tl.constexpr,
 ):
@@ -52,23 +52,24 @@ def layer_backward_kernel(
 
     Args:
         grad, other_grad: (R, C), of the layer's output; the first NUM_GRADS of them are read.
-        grad_squeezed: (R, S), read if SQUEEZED: of the output, squeezed.
-        squeeze: (S, C), by which it was, read if SQUEEZED; of the dtype of ``found``.
+        grad_squeezed: (R, S), read if S is not 0: of the output, squeezed.
+        squeeze: (S, C), by which it was, read if S is not 0; of the dtype of ``found``.
         found: (R, C), the output.
         out: (R, C), written.
         parts: (Q, C), written: sums of ``out``.
-        parts_squeeze, parts_squeezed: (Q, S, C) and (Q, S), written if SQUEEZED: the gradient of
+        parts_squeeze, parts_squeezed: (Q, S, C) and (Q, S), written if S is not 0: the gradient of
             ``squeeze``, and the sums of ``grad_squeezed``.
-        num_rows, num_columns, num_squeezed: R, C, S.
-        SQUEEZED: a power of two, at least S and 16; 0 if nothing was squeezed.
+        num_rows, num_columns: R, C.
+        NUM_SQUEEZED: S; 0 if nothing was squeezed.
+        SQUEEZED: a power of two, at least S and 16.
         AS_FLOAT32: whether products are of float32 whatever the dtype.
     """
     column = tl.arange(0, WIDTH)
     is_column = column < num_columns
     sums = tl.zeros([ROWS, WIDTH], tl.float32)
-    if SQUEEZED > 0:
+    if NUM_SQUEEZED > 0:
         channel = tl.arange(0, SQUEEZED)
-        is_channel = channel < num_squeezed
+        is_channel = channel < NUM_SQUEEZED
         at_weight = channel[:, None] * num_columns + column[None, :]
         is_weight = is_channel[:, None] & is_column[None, :]
         weights = tl.load(squeeze + at_weight, mask=is_weight, other=0.0)
@@ -87,8 +88,8 @@ def layer_backward_kernel(
             grads += _load(grad, place, is_there)
         if NUM_GRADS > 1:
             grads += _load(other_grad, place, is_there)
-        if SQUEEZED > 0:
-            at_channel = row[:, None] * num_squeezed + channel[None, :]
+        if NUM_SQUEEZED > 0:
+            at_channel = row[:, None] * NUM_SQUEEZED + channel[None, :]
             is_squeezed = is_row[:, None] & is_channel[None, :]
             own = tl.load(grad_squeezed + at_channel, mask=is_squeezed, other=0.0)
             squeezed_sums += own.to(tl.float32)
@@ -103,8 +104,8 @@ def layer_backward_kernel(
         _store(out, place, grads, is_there)
     program = tl.program_id(0).to(tl.int64)
     tl.store(parts + program * num_columns + column, tl.sum(sums, 0), mask=is_column)
-    if SQUEEZED > 0:
-        first = program * num_squeezed
+    if NUM_SQUEEZED > 0:
+        first = program * NUM_SQUEEZED
         tl.store(parts_squeeze + first * num_columns + at_weight, squeeze_sums, mask=is_weight)
         tl.store(parts_squeezed + first + channel, tl.sum(squeezed_sums, 0), mask=is_channel)
 

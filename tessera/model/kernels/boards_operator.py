@@ -108,6 +108,7 @@ class ReadPoints(torch.autograd.Function):
         kept = _Kept.of(tensors)
         found_TNNC = _rows(kept.found[-1])
         num_boards, size, _, channels = found_TNNC.shape
+        has_logits = grad_TP is not None
         if grad_TP is None:
             grad_TP = found_TNNC.new_zeros(num_boards, size**2)
         if grad_TC is None:
@@ -122,7 +123,7 @@ class ReadPoints(torch.autograd.Function):
         found = _differentiated(
             kept, _columns(of_sum), of_bias, ctx.needs_input_grad[:-2], is_residual=False
         )
-        return (*found, of_weight.view_as(weight), of_offset)
+        return (*found, *((of_weight.view_as(weight), of_offset) if has_logits else (None, None)))
 
 
 class Meeting(torch.autograd.Function):
@@ -208,8 +209,12 @@ def _differentiated(
     for index in reversed(range(len(kept.weights))):
         before = kept.found[index - 1] if index else kept.boards
         wanted = (any(needs[: 2 * index + 1]), needs[2 * index + 1], False)
-        of_boards, of_weight, _ = gradients(of_sum_TCNN, before, kept.weights[index], wanted)
-        found[2 * index + 1 : 2 * index + 3] = of_weight, of_bias
+        found[2 * index + 2] = of_bias
+        if not any(wanted):
+            break
+        of_boards, found[2 * index + 1], _ = gradients(
+            of_sum_TCNN, before, kept.weights[index], wanted
+        )
         if of_boards is None:
             break
         if index:
@@ -237,7 +242,9 @@ def _through_relu(
     out, channels, num_rows = torch.empty_like(found), found.shape[3], found[..., 0].numel()
     grad_squeezed, squeeze = squeezed or (found, found)
     num_squeezed = len(squeeze) if squeezed else 0
-    programs, options = _division(found, num_rows, BACKWARD_WARPS)
+    # With its products a tile of as many elements would take too many registers.
+    elements, fewest = (ELEMENTS // 2, 4) if squeezed else (ELEMENTS, 1)
+    programs, options = _division(found, num_rows, BACKWARD_WARPS, elements, fewest)
     sizes = (channels, num_squeezed * channels, num_squeezed)
     parts = [found.new_empty(programs, size, dtype=torch.float32) for size in sizes]
     if programs:
@@ -245,9 +252,10 @@ def _through_relu(
             layer_backward_kernel[(programs,)](
                 *(*grads, found, found)[:2],
                 *(grad_squeezed, squeeze, found, out, *parts),
-                *(num_rows, channels, num_squeezed),
+                *(num_rows, channels),
                 NUM_GRADS=len(grads),
-                SQUEEZED=max(triton.next_power_of_2(num_squeezed), SMALLEST) if squeezed else 0,
+                NUM_SQUEEZED=num_squeezed,
+                SQUEEZED=max(triton.next_power_of_2(num_squeezed), SMALLEST),
                 AS_FLOAT32=not found.is_cuda,  # the interpreter multiplies bfloat16's bits
                 **options,
             )
@@ -265,17 +273,21 @@ def _launch_boards(kernel: Any, board_map: Tensor, warps: int, *tensors: Tensor)
             kernel[(programs,)](*tensors, num_boards, size**2, channels, **options)
 
 
-def _division(board_map: Tensor, items: int, warps: int) -> tuple[int, dict[str, Any]]:
+def _division(
+    board_map: Tensor, items: int, warps: int, elements: int = ELEMENTS, fewest: int = 1
+) -> tuple[int, dict[str, Any]]:
     """With how many programs all is done, and what the kernels' code depends on.
 
     Args:
         board_map: (…, C).
         items: boards, or rows of which a program takes some at a time.
         warps: that a multiprocessor holds.
+        elements: of a warp at once.
+        fewest: warps of a program.
     """
     width = max(triton.next_power_of_2(board_map.shape[-1]), SMALLEST)
-    rows = max(ELEMENTS // width, SMALLEST)
-    num_warps = min(width * rows // ELEMENTS, MAX_WARPS)
+    rows = max(elements * fewest // width, SMALLEST)
+    num_warps = min(width * rows // elements, MAX_WARPS)
     resident = resident_programs(board_map.device, max(warps // num_warps, 1))
     options = {**OPTIONS, "num_warps": num_warps, "WIDTH": width, "ROWS": rows}
     return min(items, resident), options
