@@ -6,7 +6,7 @@ Shape suffixes: T boards, N rows, C channels.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,6 @@ from torch.autograd.function import once_differentiable
 
 class BoardConvolution(nn.Module):
     """3×3 convolution, bias and ReLU over boards (T, N, N, C); zeros lie beyond the board.
-
-    Nothing but what comes in and what goes out is kept for the backward pass; on a GPU the forward
-    pass is one kernel of cuDNN's.
 
     Args:
         channels_in: of what comes in.
@@ -31,39 +28,57 @@ class BoardConvolution(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, boards_TNNC: Tensor, is_residual: bool = False) -> Tensor:
-        """Boards (T, N, N, channels).
-
-        Args:
-            boards_TNNC: (T, N, N, channels_in).
-            is_residual: whether what comes in is added before the ReLU.
-        """
-        device = boards_TNNC.device.type
-        dtype = self.weight.dtype
-        if torch.is_autocast_enabled(device) and dtype != torch.float64:
-            dtype = torch.get_autocast_dtype(device)
-        boards_TNNC, weight, bias = (
-            tensor.to(dtype) for tensor in (boards_TNNC, self.weight, self.bias)
-        )
-        with torch.autocast(device, enabled=False):
-            boards_TCNN = boards_TNNC.permute(0, 3, 1, 2)  # of which the memory is as before
-            found_TCNN = _Convolution.apply(boards_TCNN, weight, bias, is_residual)
-        return found_TCNN.permute(0, 2, 3, 1)
+        """Boards (T, N, N, channels), see ``convolve``."""
+        return convolve(boards_TNNC, (self.weight, self.bias), is_residual)
 
     def extra_repr(self) -> str:
         """The channels, for ``print(model)``."""
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}"
 
 
+def weights_of(*layers: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Of every layer the weight and the bias."""
+    pairs = [(layer.weight, layer.bias) for layer in layers]
+    return cast("list[tuple[Tensor, Tensor]]", pairs)
+
+
+def convolve(
+    boards_TNNC: Tensor, weights: tuple[Tensor, Tensor], is_residual: bool = False
+) -> Tensor:
+    """A convolution of boards (T, N, N, C), and its ReLU.
+
+    Nothing but what comes in and what goes out is kept for the backward pass; on a GPU the forward
+    pass is one kernel of cuDNN's.
+
+    Args:
+        boards_TNNC: (T, N, N, channels_in).
+        weights: (C, channels_in, 3, 3) and the bias (C,).
+        is_residual: whether what comes in is added before the ReLU.
+    """
+    dtype = rounded_dtype(weights[0])
+    boards_TNNC, weight, bias = (tensor.to(dtype) for tensor in (boards_TNNC, *weights))
+    with torch.autocast(boards_TNNC.device.type, enabled=False):
+        boards_TCNN = boards_TNNC.permute(0, 3, 1, 2)  # of which the memory is as before
+        found_TCNN = _Convolution.apply(boards_TCNN, weight, bias, is_residual)
+    return found_TCNN.permute(0, 2, 3, 1)
+
+
+def rounded_dtype(weight: Tensor) -> torch.dtype:
+    """That of autocast, if there is one, to which a product with this weight would round."""
+    device = weight.device.type
+    rounds = torch.is_autocast_enabled(device) and weight.dtype != torch.float64
+    return torch.get_autocast_dtype(device) if rounds else weight.dtype
+
+
 class _Convolution(torch.autograd.Function):
-    """All of it at once; of cuDNN's algorithms those that always give the same bits."""
+    """All of it at once."""
 
     @staticmethod
     def forward(
         ctx: Any, boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool
     ) -> Tensor:
         weight = weight.contiguous(memory_format=torch.channels_last)
-        with _same_bits():
-            found_TCNN = _activated(boards_TCNN, weight, bias, is_residual)
+        found_TCNN = activated(boards_TCNN, weight, bias, is_residual)
         ctx.save_for_backward(boards_TCNN, weight, found_TCNN)
         ctx.is_residual = is_residual
         return found_TCNN
@@ -74,30 +89,47 @@ class _Convolution(torch.autograd.Function):
         boards_TCNN, weight, found_TCNN = ctx.saved_tensors
         needs = ctx.needs_input_grad[:3]
         of_sum_TCNN = torch.ops.aten.threshold_backward(grad_TCNN, found_TCNN, 0)
-        with _same_bits():
-            grad_boards, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-                *(of_sum_TCNN, boards_TCNN, weight, list(weight.shape[:1])),
-                *((1, 1), (1, 1), (1, 1), False, (0, 0), 1, needs),
-            )
+        grad_boards, grad_weight, grad_bias = gradients(of_sum_TCNN, boards_TCNN, weight, needs)
         if ctx.is_residual and needs[0]:
+            assert grad_boards is not None
             grad_boards = grad_boards.add_(of_sum_TCNN)
         return grad_boards, grad_weight, grad_bias, None
 
 
-def _activated(boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool) -> Tensor:
-    if boards_TCNN.is_cuda and torch.backends.cudnn.is_available():
-        # Stride, padding, dilation and groups.
-        others = ((1, 1), (1, 1), (1, 1), 1)
-        if is_residual:
-            return torch.cudnn_convolution_add_relu(
-                boards_TCNN, weight, boards_TCNN, 1.0, bias, *others
-            )
-        return torch.cudnn_convolution_relu(boards_TCNN, weight, bias, *others)
-    found_TCNN = torch.conv2d(boards_TCNN, weight, bias, padding=1)
-    return (found_TCNN.add_(boards_TCNN) if is_residual else found_TCNN).relu_()
+def activated(boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool) -> Tensor:
+    """The ReLU of a convolution (T, C, N, N), all in one dtype and channels_last."""
+    with _same_bits():
+        if boards_TCNN.is_cuda and torch.backends.cudnn.is_available():
+            # Stride, padding, dilation and groups.
+            others = ((1, 1), (1, 1), (1, 1), 1)
+            if is_residual:
+                return torch.cudnn_convolution_add_relu(
+                    boards_TCNN, weight, boards_TCNN, 1.0, bias, *others
+                )
+            return torch.cudnn_convolution_relu(boards_TCNN, weight, bias, *others)
+        found_TCNN = torch.conv2d(boards_TCNN, weight, bias, padding=1)
+        return (found_TCNN.add_(boards_TCNN) if is_residual else found_TCNN).relu_()
+
+
+def gradients(
+    of_sum_TCNN: Tensor, boards_TCNN: Tensor, weight: Tensor, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Those of what a convolution read, its weight and bias; None for what needs none.
+
+    Args:
+        of_sum_TCNN: the gradient of what the ReLU was given.
+        boards_TCNN, weight: what the convolution was given.
+        needs: which are wanted.
+    """
+    with _same_bits():
+        return torch.ops.aten.convolution_backward(
+            *(of_sum_TCNN, boards_TCNN, weight, list(weight.shape[:1])),
+            *((1, 1), (1, 1), (1, 1), False, (0, 0), 1, needs),
+        )
 
 
 def _same_bits() -> Any:
+    """Of cuDNN's algorithms those that always give the same bits."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
 
 

@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tessera.model.board_convolution import BoardConvolution, scaled_linear
+from tessera.model.board_convolution import BoardConvolution, scaled_linear, weights_of
+from tessera.model.board_tower import board_code
 from tessera.model.contract import check_sizes
 from tessera.model.heads import Head, losses_of
 from tessera.model.parts import PartSettings
@@ -78,18 +79,17 @@ class PointHead(Head):
     def forward(self, hidden_TH: Tensor, map_TNNC: Tensor) -> Tensor:
         """Logits (…, V) of vectors (…, H) and the map of as many positions."""
         shape, hidden_TH = hidden_TH.shape[:-1], hidden_TH.flatten(0, -2)
-        found_TNNC = self.first(map_TNNC) + self.down(hidden_TH)[:, None, None]
+        code = board_code(self.points.weight)
+        map_TNNC, added_TC = self.first(map_TNNC), self.down(hidden_TH)
         if hasattr(self, "board"):
             size = self.board_size
-            found_TNNC = found_TNNC + self.spread(
-                self.board(hidden_TH).relu().unflatten(1, (size, size, -1))
-            )
-        found_TNNC = found_TNNC.relu()
-        for convolution in self.convolutions:
-            found_TNNC = convolution(found_TNNC)
-        points_TP = self.points(found_TNNC).flatten(1)
-        pooled = (found_TNNC.mean((1, 2)), points_TP.amax(1, keepdim=True))
-        others_T3 = self.others(torch.cat([hidden_TH, *pooled], 1))
+            decoded = self.board(hidden_TH).relu().unflatten(1, (size, size, -1))
+            met_TNNC = (map_TNNC + added_TC[:, None, None] + self.spread(decoded)).relu()
+        else:
+            met_TNNC = code.meet(map_TNNC, added_TC)
+        *layers, points = weights_of(*self.convolutions, self.points)
+        points_TP, mean_TC = code.read_points(met_TNNC, layers, points)
+        others_T3 = self.others(torch.cat([hidden_TH, mean_TC, points_TP.amax(1, keepdim=True)], 1))
         return torch.cat([points_TP, others_T3], 1).view(*shape, -1)
 
     def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int, *maps: Tensor) -> Tensor:

@@ -115,11 +115,13 @@ def measure(
     signature: dict[str, str],
     constants: dict[str, Any],
     divisible: tuple[str, ...] = (),
+    num_warps: int = 1,
 ) -> tuple[int, int]:
     """Registers and bytes of spilled registers of one kernel.
 
     Args:
         divisible: arguments that are multiples of 16.
+        num_warps: of a program.
     """
     attributes: dict[Any, Any] = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in divisible
@@ -127,7 +129,7 @@ def measure(
     compiled = triton.compile(
         ASTSource(kernel, signature, constants, attributes),
         target=GPUTarget("cuda", architecture, 32),
-        options={"num_warps": 1, "enable_fp_fusion": True},
+        options={"num_warps": num_warps, "enable_fp_fusion": True},
     )
     said = _assembler_report(compiled.asm["ptx"])
     registers = re.search(r"Used (\d+) registers", said)

@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tessera.model.kernels import convolution_launch, norm_operator, scan_launch
+from tessera.model.kernels import boards_operator, convolution_launch, norm_operator, scan_launch
+from tessera.model.kernels.boards import (
+    layer_backward_kernel,
+    meet_backward_kernel,
+    meet_forward_kernel,
+    points_backward_kernel,
+    points_forward_kernel,
+)
 from tessera.model.kernels.convolution import (
     convolution_backward_kernel,
     convolution_forward_kernel,
 )
 from tessera.model.kernels.losses import losses_backward_kernel, losses_forward_kernel
 from tessera.model.kernels.norm import norm_backward_kernel, norm_forward_kernel
+from tessera.model.kernels.planes import planes_kernel
 from tessera.model.kernels.scan_backward import scan_backward_kernel
 from tessera.model.kernels.scan_forward import scan_forward_kernel
 from tests.go.compile_kernels import measure
 
 ROWS = ("x", "dt", "B", "C", "z", "y", "grad_y", "grad_x", "grad_dt", "grad_z")
 ROWS += ("logits", "grad_logits", "added", "normed", "grad_added", "grad_normed")
+ROWS += ("grad", "other_grad", "grad_squeezed", "squeeze", "found", "out", "board_map")
+ROWS += ("grad_map", "means", "grad_means", "planes")
 COUNTS = ("length", "num_games", "num_channels", "num_states")
 COUNTS += ("num_rows", "num_columns", "num_tokens", "stride", "pad_token")
+COUNTS += ("num_boards", "num_points")
 WHOLE = ("num_channels", "num_columns", "num_states")  # multiples of 16
 STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game", "row"))
 
@@ -43,16 +54,38 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
         yield _compile(norm_forward_kernel, architecture, **norm, WHOLE=whole)
         constants = {**norm, "WHOLE": whole, "HAS_GRAD_TOTAL": True}
         yield _compile(norm_backward_kernel, architecture, **constants)
+    yield from _compile_boards(architecture)
 
 
-def _compile(kernel: Any, architecture: int, **constants: Any) -> tuple[str, int, int]:
+def _compile_boards(architecture: int) -> Iterator[tuple[str, int, int]]:
+    """Those over boards, of 64 channels."""
+    sizes = {"WIDTH": 64, "ROWS": boards_operator.ELEMENTS // 64}
+    for kernel in (
+        *(meet_forward_kernel, meet_backward_kernel),
+        *(points_forward_kernel, points_backward_kernel),
+    ):
+        yield _compile(kernel, architecture, **sizes)
+    layer = {"SQUEEZED": 16, "AS_FLOAT32": False}
+    yield _compile(
+        layer_backward_kernel, architecture, **sizes, **layer, NUM_GRADS=2, NUM_SQUEEZED=0
+    )
+    constants = {**sizes, **layer, "ROWS": 2 * sizes["ROWS"], "NUM_GRADS": 1, "NUM_SQUEEZED": 8}
+    yield _compile(layer_backward_kernel, architecture, num_warps=4, **constants)
+    for size in (9, 19):
+        yield _compile(planes_kernel, architecture, SIZE=size, REACH=4, WIDTH=16)
+
+
+def _compile(
+    kernel: Any, architecture: int, num_warps: int = 1, **constants: Any
+) -> tuple[str, int, int]:
     signature = {name: _kind(name, constants) for name in kernel.arg_names}
     divisible = tuple(
         name
         for name, kind in signature.items()
         if kind.startswith("*") or name in STRIDES or name in WHOLE
     )
-    return kernel.__name__, *measure(kernel, architecture, signature, constants, divisible)
+    found = measure(kernel, architecture, signature, constants, divisible, num_warps)
+    return kernel.__name__, *found
 
 
 def _kind(name: str, constants: dict[str, Any]) -> str:
@@ -60,8 +93,10 @@ def _kind(name: str, constants: dict[str, Any]) -> str:
         return "constexpr"
     if name in COUNTS or name in STRIDES:
         return "i32"
-    if name in ("pads", "targets"):
-        return "*u8" if name == "pads" else "*i64"
+    if name in ("pads", "sets"):
+        return "*u8" if name == "pads" else "*i32"
+    if name in ("targets", "tokens"):
+        return "*i64"
     if name == "eps":
         return "fp32"
     return "*bf16" if name in ROWS else "*fp32"

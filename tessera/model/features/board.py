@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from tessera.model.board_convolution import BoardConvolution
+from tessera.model.board_convolution import BoardConvolution, rounded_dtype, weights_of
+from tessera.model.board_tower import board_code
 from tessera.model.contract import check_sizes
 from tessera.model.features.base import Encoded, Features, FeatureTables
-from tessera.model.features.planes import NUM_PLANES, board_planes
+from tessera.model.features.planes import NUM_PLANES
 from tessera.model.parts import PartSettings
 from tessera.model.state import LayerState
 from tessera.vocabulary import board_size_of
@@ -57,20 +57,16 @@ class BoardFeatures(Features):
     ) -> tuple[Encoded, LayerState]:
         """See ``Features.encode``; at PAD the map is that of an empty board."""
         sets_BLSN = tables[0].masked_fill(is_pad_BL[..., None, None], 0)
-        planes_TNNC = board_planes(
-            sets_BLSN.flatten(0, 1), tokens_BL.flatten(), self._dtype(sets_BLSN.device.type)
+        weight = self.up.weight
+        code = board_code(weight)
+        planes_TNNC = code.planes(
+            sets_BLSN.flatten(0, 1), tokens_BL.flatten(), rounded_dtype(weight)
         )
-        map_TNNC = self.first(planes_TNNC)
-        for convolution in self.rest:
-            map_TNNC = convolution(map_TNNC, is_residual=True)
-        added_TH = self.up(self.squeeze(map_TNNC).relu().flatten(1))
+        *layers, squeeze = weights_of(self.first, *self.rest, self.squeeze)
+        map_TNNC, squeezed_TNNS = code.tower(planes_TNNC, layers, squeeze)
+        added_TH = self.up(squeezed_TNNS.relu().flatten(1))
         added_BLH = added_TH.view(*tokens_BL.shape, -1).masked_fill(is_pad_BL[..., None], 0)
         return Encoded(added_BLH, map_TNNC), ()
-
-    def _dtype(self, device: str) -> torch.dtype:
-        weight = self.up.weight
-        rounds = torch.is_autocast_enabled(device) and weight.dtype != torch.float64
-        return torch.get_autocast_dtype(device) if rounds else weight.dtype
 
 
 @dataclass(frozen=True)

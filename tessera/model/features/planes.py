@@ -65,3 +65,10 @@ def board_planes(sets_TSN: Tensor, tokens_T: Tensor, dtype: torch.dtype) -> Tens
     ahead_TNN = ahead_T[:, None, None].expand_as(last_TNN)
     more = (1 - own_TNN - opponent_TNN, last_TNN, tendency_TNN, ahead_TNN)
     return torch.cat([planes_TSNN, torch.stack(more, 1)], 1).permute(0, 2, 3, 1)
+
+
+def triton_board_planes(sets_TSN: Tensor, tokens_T: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same as ``board_planes``, in a Triton kernel; planes of zeros make it 16."""
+    from tessera.model.kernels.boards_operator import planes_of
+
+    return planes_of(sets_TSN, tokens_T, dtype, _REACH)
