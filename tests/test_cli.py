@@ -42,7 +42,7 @@ FILES = {
         ("--config text_komi.yaml", "data.komi must be a number or null, got six."),
         (
             "--config none.yaml",
-            "config must be a file or one of board_19x19, board_9x9, full_game, ",
+            "config must be a file or one of any_board, board_19x19, board_9x9, full_game, ",
         ),
         ("--config", "config must name a file, got none."),
         ("--config empty.yaml", "config empty.yaml must not be empty."),
@@ -132,6 +132,7 @@ def test_print_config_shows_every_setting_and_one_board_size(capsys: pytest.Capt
 CONFIGURATIONS = {
     "quickstart": (9, None, 1),
     "tessera": (19, 64, 1),
+    "any_board": (9, None, 2),
     "board_9x9": (9, None, 2),
     "board_19x19": (19, None, 2),
     "landmarks_9x9": (9, None, 4),

@@ -32,7 +32,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "table": [{}],
     "kinds": [{}],
     "linear": [{}],
-    "board": [{"channels": 5, "depth": 2, "squeeze": 3}, {"channels": 4, "depth": 1, "squeeze": 1}],
+    "board": [
+        {"channels": 5, "depth": 2, "squeeze": 3},
+        {"channels": 4, "depth": 1, "squeeze": 1, "summary": "pooled"},
+    ],
     "landmarks": [{}],
     "points": [{}, {"depth": 2}, {"decoded": 3, "channels": 7}],
     "win_and_score": [{}, {"width": 3}],

@@ -69,6 +69,34 @@ def test_the_board_teaches_what_moves_alone_do_not(capsys: pytest.CaptureFixture
     assert found["board"]["test/legal_top1"] > found["moves"]["test/legal_top1"] + 0.1
 
 
+def test_a_model_of_no_particular_board_goes_on_with_another(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    pooled = ("--model.embedding", "kinds", "--model.board.summary", "pooled")
+    assert fit(*BOARD, *pooled, *OUTCOME, *WHOLE, "--trainer.max_steps", 10) == 0
+    larger = ("--data.board_size", 5, "--data.max_moves", 30)
+    asked = ("--config", "small.yaml", "--ckpt_path", "last", *larger)
+    assert tessera("test", *asked, "--json", "found.json") == 0
+    measured = json.loads(Path("found.json").read_text())
+    assert measured["test/loss"] == pytest.approx(3.3, abs=0.5)  # ln 28
+    Path("games.txt").write_text("E5 A1\n")
+    capsys.readouterr()
+    assert tessera("predict", "--ckpt_path", LAST, "--games", "games.txt", *larger) == 0
+    (first, *_) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert len(first["probabilities"]) == 27
+    assert fit("--ckpt_path", "last", "--data.board_size", 5, "--trainer.max_steps", 15) == 0
+    assert state()["global_step"] == 15
+    assert state()["datamodule_hyper_parameters"]["board_size"] == 5
+
+
+def test_a_model_of_one_board_goes_on_with_no_other(capsys: pytest.CaptureFixture) -> None:
+    assert fit(*BOARD, "--model.embedding", "kinds", "--trainer.max_steps", 2) == 0
+    capsys.readouterr()
+    assert fit("--ckpt_path", "last", "--data.board_size", 5) == 2
+    told = "data.board_size must be 3 to go on from"
+    assert told in capsys.readouterr().err
+
+
 def test_an_outcome_is_measured_and_logged(capsys: pytest.CaptureFixture) -> None:
     assert fit(*BOARD, *OUTCOME, *WHOLE) == 0
     (log,) = Path("lightning_logs").rglob("events*")

@@ -7,8 +7,9 @@ games (``B * L``), C channels, H ``d_model``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias, get_args
 
+import torch
 from torch import Tensor, nn
 
 from tessera.model.board_convolution import BoardConvolution, rounded_dtype, weights_of
@@ -18,7 +19,11 @@ from tessera.model.features.base import Encoded, Features, FeatureTables
 from tessera.model.features.planes import NUM_PLANES
 from tessera.model.parts import PartSettings
 from tessera.model.state import LayerState
+from tessera.setting_errors import one_of
 from tessera.vocabulary import board_size_of
+
+Summary: TypeAlias = Literal["points", "pooled"]
+_POOLED = 2  # the mean of the points, and that of the last move
 
 
 class BoardFeatures(Features):
@@ -33,24 +38,35 @@ class BoardFeatures(Features):
         channels: of the map.
         depth: residual convolutions.
         squeeze: channels of which the vector is made.
+        summary: ``points``, all points side by side, or ``pooled``, their mean and the point of the
+            last move, which no weight ties to a board of this size.
 
     Raises:
-        SettingError: if a size is not a whole number of at least 1.
+        SettingError: if a size is not a whole number of at least 1, or ``summary`` is another.
     """
 
     table = "board"
     num_sets = 5
 
     def __init__(
-        self, d_model: int, vocab_size: int, channels: int = 32, depth: int = 4, squeeze: int = 8
+        self,
+        d_model: int,
+        vocab_size: int,
+        channels: int = 32,
+        depth: int = 4,
+        squeeze: int = 8,
+        summary: Summary = "points",
     ) -> None:
         super().__init__()
         check_sizes(channels=channels, depth=depth, squeeze=squeeze)
+        one_of(*get_args(Summary))("summary", summary)
+        self.summary = summary
         self.board_size, self.map_channels = board_size_of(vocab_size), channels
         self.first = BoardConvolution(NUM_PLANES, channels)
         self.rest = nn.ModuleList(BoardConvolution(channels, channels) for _ in range(depth))
         self.squeeze = nn.Linear(channels, squeeze)
-        self.up = nn.Linear(squeeze * self.board_size**2, d_model)
+        num_points = self.board_size**2 if summary == "points" else _POOLED
+        self.up = nn.Linear(squeeze * num_points, d_model)
 
     def encode(
         self, tables: FeatureTables, tokens_BL: Tensor, is_pad_BL: Tensor, state: LayerState | None
@@ -64,9 +80,21 @@ class BoardFeatures(Features):
         )
         *layers, squeeze = weights_of(self.first, *self.rest, self.squeeze)
         map_TNNC, squeezed_TNNS = code.tower(planes_TNNC, layers, squeeze)
-        added_TH = self.up(squeezed_TNNS.relu().flatten(1))
+        added_TH = self.up(self._summed(squeezed_TNNS.relu(), tokens_BL.flatten()))
         added_BLH = added_TH.view(*tokens_BL.shape, -1).masked_fill(is_pad_BL[..., None], 0)
         return Encoded(added_BLH, map_TNNC), ()
+
+    def _summed(self, squeezed_TNNS: Tensor, tokens_T: Tensor) -> Tensor:
+        """The numbers (T, …) of which a position's vector is made."""
+        squeezed_TPS = squeezed_TNNS.flatten(1, 2)
+        if self.summary == "points":
+            return squeezed_TPS.flatten(1)
+        last_T1 = tokens_T.long().clamp(max=squeezed_TPS.shape[1] - 1)[:, None]
+        at_last_TS = squeezed_TPS.gather(
+            1, last_T1[..., None].expand(-1, 1, squeezed_TPS.shape[2])
+        ).squeeze(1)
+        is_point_T1 = (tokens_T < squeezed_TPS.shape[1])[:, None]
+        return torch.cat([squeezed_TPS.mean(1), at_last_TS * is_point_T1], 1)
 
 
 @dataclass(frozen=True)
@@ -77,16 +105,20 @@ class BoardSettings(PartSettings):
         channels: of the map that the convolutions make.
         depth: residual 3×3 convolutions.
         squeeze: channels of the map of which the vector is made that is added to the embedding.
+        summary: what that vector is made of: points (all of them, so of this size of board) or
+            pooled (their mean and the last move's point, so of any board).
     """
 
     channels: int = 32
     depth: int = 4
     squeeze: int = 8
+    summary: Summary = "points"
 
     part: ClassVar[type[nn.Module]] = BoardFeatures
 
     def num_parameters(self, d_model: int, vocab_size: int) -> int:
         """Of the convolutions and the two matrices."""
-        c, s, points = self.channels, self.squeeze, board_size_of(vocab_size) ** 2
+        c, s = self.channels, self.squeeze
+        points = board_size_of(vocab_size) ** 2 if self.summary == "points" else _POOLED
         convolutions = (9 * NUM_PLANES + 1) * c + self.depth * (9 * c + 1) * c
         return convolutions + (c + 1) * s + (s * points + 1) * d_model

@@ -11,7 +11,7 @@ from tessera.commands.fit.named_configs import config_names, with_config_files
 from tests.runs import tessera
 
 NAMES = [
-    *("board_19x19", "board_9x9", "full_game", "landmarks_9x9"),
+    *("any_board", "board_19x19", "board_9x9", "full_game", "landmarks_9x9"),
     *("quickstart", "rules_9x9", "tessera", "uniform_9x9"),
 ]
 
