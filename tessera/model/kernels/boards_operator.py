@@ -30,6 +30,8 @@ ELEMENTS = 512  # of a warp at once: 16 of a thread for each tensor
 PROGRAM_WARPS = 4  # of a program, if ``SMALLEST`` rows are no more than they do at once
 MAX_WARPS = 32  # CUDA's limit
 SMALLEST = 16  # rows and columns of what the GPU multiplies
+MAX_SQUEEZED = 64  # channels, and elements of the matrix that makes them
+MAX_SQUEEZE = 8192
 # On a multiprocessor, as far as registers go.
 WARPS = 32
 POINTS_WARPS = 24
@@ -79,8 +81,16 @@ class SqueezedTower(torch.autograd.Function):
         *tensors, squeeze = ctx.saved_tensors
         kept, needs = _Kept.of(tensors), ctx.needs_input_grad
         grads = [] if grad_TCNN is None else [grad_TCNN]
-        squeezed = None if grad_TNNS is None else (grad_TNNS.contiguous(), squeeze)
-        of_sum, of_bias, *of_squeeze = _through_relu(grads, kept.found[-1], squeezed)
+        if grad_TNNS is None:
+            of_sum, of_bias, *of_squeeze = _through_relu(grads, kept.found[-1])
+        elif _is_small(squeeze):
+            squeezed = (grad_TNNS.contiguous(), squeeze)
+            of_sum, of_bias, *of_squeeze = _through_relu(grads, kept.found[-1], squeezed)
+        else:
+            grads.append(_columns(grad_TNNS @ squeeze))
+            of_sum, of_bias = _through_relu(grads, kept.found[-1])
+            rows = grad_TNNS.flatten(0, 2)
+            of_squeeze = [rows.T @ _rows(kept.found[-1]).flatten(0, 2), rows.sum(0)]
         found = _differentiated(kept, of_sum, of_bias, needs[:-2], is_residual=True)
         return (*found, *(of_squeeze or (None, None)))
 
@@ -256,7 +266,7 @@ def _through_relu(
                 *(num_rows, channels),
                 NUM_GRADS=len(grads),
                 NUM_SQUEEZED=num_squeezed,
-                SQUEEZED=max(triton.next_power_of_2(num_squeezed), SMALLEST),
+                SQUEEZED=_width(num_squeezed),
                 AS_FLOAT32=not found.is_cuda,  # the interpreter multiplies bfloat16's bits
                 **options,
             )
@@ -282,12 +292,22 @@ def _division(board_map: Tensor, items: int, warps: int) -> tuple[int, dict[str,
         items: boards, or rows of which a program takes some at a time.
         warps: that a multiprocessor holds.
     """
-    width = max(triton.next_power_of_2(board_map.shape[-1]), SMALLEST)
+    width = _width(board_map.shape[-1])
     rows = max(ELEMENTS * PROGRAM_WARPS // width, SMALLEST)
     num_warps = min(width * rows // ELEMENTS, MAX_WARPS)
     resident = resident_programs(board_map.device, max(warps // num_warps, 1))
     options = {**OPTIONS, "num_warps": num_warps, "WIDTH": width, "ROWS": rows}
     return min(items, resident), options
+
+
+def _is_small(squeeze: Tensor) -> bool:
+    """Whether a kernel holds a sum for each of its elements in registers."""
+    squeezed, width = (_width(size) for size in squeeze.shape)
+    return squeezed <= MAX_SQUEEZED and squeezed * width <= MAX_SQUEEZE
+
+
+def _width(size: int) -> int:
+    return max(triton.next_power_of_2(size), SMALLEST)
 
 
 def _rows(boards_TCNN: Tensor) -> Tensor:
