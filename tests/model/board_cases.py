@@ -102,6 +102,8 @@ CASES = {
     "tower-9x9-bfloat16": Case("tower", 2, 9, 64, depth=2, squeezed=8, casts=True),
     "tower-one-channel": Case("tower", 2, 2, 1, squeezed=1),
     "tower-many-squeezed": Case("tower", 2, 4, 3, squeezed=18),
+    "tower-too-many-squeezed": Case("tower", 2, 2, 3, squeezed=65),
+    "tower-too-many-bfloat16": Case("tower", 2, 2, 3, squeezed=65, reads=(1,), casts=True),
     "meet": Case("meet"),
     "meet-9x9": Case("meet", 5, 9, 64),
     "meet-bfloat16": Case("meet", 5, 4, 33, casts=True),

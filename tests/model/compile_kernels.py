@@ -59,18 +59,18 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
 
 def _compile_boards(architecture: int) -> Iterator[tuple[str, int, int]]:
     """Those over boards, of 64 channels."""
-    sizes = {"WIDTH": 64, "ROWS": boards_operator.ELEMENTS // 64}
-    for kernel in (
-        *(meet_forward_kernel, meet_backward_kernel),
-        *(points_forward_kernel, points_backward_kernel),
+    warps = boards_operator.PROGRAM_WARPS
+    sizes = {"WIDTH": 64, "ROWS": boards_operator.ELEMENTS * warps // 64}
+    layer = {**sizes, "SQUEEZED": 16, "AS_FLOAT32": False}
+    for kernel, constants in (
+        (meet_forward_kernel, sizes),
+        (meet_backward_kernel, sizes),
+        (points_forward_kernel, sizes),
+        (points_backward_kernel, sizes),
+        (layer_backward_kernel, {**layer, "NUM_GRADS": 2, "NUM_SQUEEZED": 0}),
+        (layer_backward_kernel, {**layer, "NUM_GRADS": 1, "NUM_SQUEEZED": 8}),
     ):
-        yield _compile(kernel, architecture, **sizes)
-    layer = {"SQUEEZED": 16, "AS_FLOAT32": False}
-    yield _compile(
-        layer_backward_kernel, architecture, **sizes, **layer, NUM_GRADS=2, NUM_SQUEEZED=0
-    )
-    constants = {**sizes, **layer, "ROWS": 2 * sizes["ROWS"], "NUM_GRADS": 1, "NUM_SQUEEZED": 8}
-    yield _compile(layer_backward_kernel, architecture, num_warps=4, **constants)
+        yield _compile(kernel, architecture, warps, **constants)
     for size in (9, 19):
         yield _compile(planes_kernel, architecture, SIZE=size, REACH=4, WIDTH=16)
 

@@ -26,11 +26,16 @@ from tessera.model.kernels.boards import (
 from tessera.model.kernels.launching import OPTIONS, resident_programs
 from tessera.model.kernels.planes import planes_kernel
 
-ELEMENTS = 1024  # of a warp at once: 32 of a thread for each tensor
-MAX_WARPS = 32  # of a program: CUDA's limit
+ELEMENTS = 512  # of a warp at once: 16 of a thread for each tensor
+PROGRAM_WARPS = 4  # of a program, if ``SMALLEST`` rows are no more than they do at once
+MAX_WARPS = 32  # CUDA's limit
 SMALLEST = 16  # rows and columns of what the GPU multiplies
-FORWARD_WARPS = 32  # on a multiprocessor
-BACKWARD_WARPS = 16
+MAX_SQUEEZED = 64  # channels, and elements of the matrix that makes them
+MAX_SQUEEZE = 8192
+# On a multiprocessor, as far as registers go.
+WARPS = 32
+POINTS_WARPS = 24
+SQUEEZED_WARPS = 16
 PLANES = 16  # a multiple of it lets cuDNN read whole 32 bytes
 
 
@@ -76,8 +81,16 @@ class SqueezedTower(torch.autograd.Function):
         *tensors, squeeze = ctx.saved_tensors
         kept, needs = _Kept.of(tensors), ctx.needs_input_grad
         grads = [] if grad_TCNN is None else [grad_TCNN]
-        squeezed = None if grad_TNNS is None else (grad_TNNS.contiguous(), squeeze)
-        of_sum, of_bias, *of_squeeze = _through_relu(grads, kept.found[-1], squeezed)
+        if grad_TNNS is None:
+            of_sum, of_bias, *of_squeeze = _through_relu(grads, kept.found[-1])
+        elif _is_small(squeeze):
+            squeezed = (grad_TNNS.contiguous(), squeeze)
+            of_sum, of_bias, *of_squeeze = _through_relu(grads, kept.found[-1], squeezed)
+        else:
+            grads.append(_columns(grad_TNNS @ squeeze))
+            of_sum, of_bias = _through_relu(grads, kept.found[-1])
+            rows = grad_TNNS.flatten(0, 2)
+            of_squeeze = [rows.T @ _rows(kept.found[-1]).flatten(0, 2), rows.sum(0)]
         found = _differentiated(kept, of_sum, of_bias, needs[:-2], is_residual=True)
         return (*found, *(of_squeeze or (None, None)))
 
@@ -94,7 +107,7 @@ class ReadPoints(torch.autograd.Function):
         mean_TC = found_TNNC.new_empty(num_boards, channels)
         weight, bias = (each.detach().contiguous() for each in weights[-2:])
         given = (found_TNNC, weight, bias, logits_TP, mean_TC)
-        _launch_boards(points_forward_kernel, found_TNNC, FORWARD_WARPS, *given)
+        _launch_boards(points_forward_kernel, found_TNNC, WARPS, *given)
         ctx.save_for_backward(*kept.tensors(), weight)
         ctx.set_materialize_grads(False)
         return logits_TP, mean_TC
@@ -114,11 +127,11 @@ class ReadPoints(torch.autograd.Function):
         if grad_TC is None:
             grad_TC = found_TNNC.new_zeros(num_boards, channels)
         of_sum = torch.empty_like(found_TNNC)
-        programs, _ = _division(found_TNNC, num_boards, BACKWARD_WARPS)
+        programs, _ = _division(found_TNNC, num_boards, POINTS_WARPS)
         sizes = (channels, channels, 1)
         parts = [found_TNNC.new_empty(programs, k, dtype=torch.float32) for k in sizes]
         given = (grad_TP.contiguous(), grad_TC.contiguous(), weight, found_TNNC, of_sum, *parts)
-        _launch_boards(points_backward_kernel, found_TNNC, BACKWARD_WARPS, *given)
+        _launch_boards(points_backward_kernel, found_TNNC, POINTS_WARPS, *given)
         of_bias, of_weight, of_offset = (part.sum(0) for part in parts)
         found = _differentiated(
             kept, _columns(of_sum), of_bias, ctx.needs_input_grad[:-2], is_residual=False
@@ -134,7 +147,7 @@ class Meeting(torch.autograd.Function):
         map_TNNC = map_TNNC.contiguous()
         found_TNNC = torch.empty_like(map_TNNC)
         given = (map_TNNC, added_TC.contiguous(), found_TNNC)
-        _launch_boards(meet_forward_kernel, map_TNNC, FORWARD_WARPS, *given)
+        _launch_boards(meet_forward_kernel, map_TNNC, WARPS, *given)
         ctx.save_for_backward(found_TNNC)
         return found_TNNC
 
@@ -145,7 +158,7 @@ class Meeting(torch.autograd.Function):
         grad_map = torch.empty_like(found_TNNC)
         grad_added = found_TNNC.new_empty(found_TNNC.shape[0], found_TNNC.shape[3])
         given = (grad_TNNC.contiguous(), found_TNNC, grad_map, grad_added)
-        _launch_boards(meet_backward_kernel, found_TNNC, BACKWARD_WARPS, *given)
+        _launch_boards(meet_backward_kernel, found_TNNC, WARPS, *given)
         return grad_map, grad_added
 
 
@@ -242,9 +255,7 @@ def _through_relu(
     out, channels, num_rows = torch.empty_like(found), found.shape[3], found[..., 0].numel()
     grad_squeezed, squeeze = squeezed or (found, found)
     num_squeezed = len(squeeze) if squeezed else 0
-    # With its products a tile of as many elements would take too many registers.
-    elements, fewest = (ELEMENTS // 2, 4) if squeezed else (ELEMENTS, 1)
-    programs, options = _division(found, num_rows, BACKWARD_WARPS, elements, fewest)
+    programs, options = _division(found, num_rows, SQUEEZED_WARPS if squeezed else WARPS)
     sizes = (channels, num_squeezed * channels, num_squeezed)
     parts = [found.new_empty(programs, size, dtype=torch.float32) for size in sizes]
     if programs:
@@ -255,7 +266,7 @@ def _through_relu(
                 *(num_rows, channels),
                 NUM_GRADS=len(grads),
                 NUM_SQUEEZED=num_squeezed,
-                SQUEEZED=max(triton.next_power_of_2(num_squeezed), SMALLEST),
+                SQUEEZED=_width(num_squeezed),
                 AS_FLOAT32=not found.is_cuda,  # the interpreter multiplies bfloat16's bits
                 **options,
             )
@@ -273,24 +284,30 @@ def _launch_boards(kernel: Any, board_map: Tensor, warps: int, *tensors: Tensor)
             kernel[(programs,)](*tensors, num_boards, size**2, channels, **options)
 
 
-def _division(
-    board_map: Tensor, items: int, warps: int, elements: int = ELEMENTS, fewest: int = 1
-) -> tuple[int, dict[str, Any]]:
+def _division(board_map: Tensor, items: int, warps: int) -> tuple[int, dict[str, Any]]:
     """With how many programs all is done, and what the kernels' code depends on.
 
     Args:
         board_map: (…, C).
         items: boards, or rows of which a program takes some at a time.
         warps: that a multiprocessor holds.
-        elements: of a warp at once.
-        fewest: warps of a program.
     """
-    width = max(triton.next_power_of_2(board_map.shape[-1]), SMALLEST)
-    rows = max(elements * fewest // width, SMALLEST)
-    num_warps = min(width * rows // elements, MAX_WARPS)
+    width = _width(board_map.shape[-1])
+    rows = max(ELEMENTS * PROGRAM_WARPS // width, SMALLEST)
+    num_warps = min(width * rows // ELEMENTS, MAX_WARPS)
     resident = resident_programs(board_map.device, max(warps // num_warps, 1))
     options = {**OPTIONS, "num_warps": num_warps, "WIDTH": width, "ROWS": rows}
     return min(items, resident), options
+
+
+def _is_small(squeeze: Tensor) -> bool:
+    """Whether a kernel holds a sum for each of its elements in registers."""
+    squeezed, width = (_width(size) for size in squeeze.shape)
+    return squeezed <= MAX_SQUEEZED and squeezed * width <= MAX_SQUEEZE
+
+
+def _width(size: int) -> int:
+    return max(triton.next_power_of_2(size), SMALLEST)
 
 
 def _rows(boards_TCNN: Tensor) -> Tensor:
