@@ -99,7 +99,9 @@ class _Convolution(torch.autograd.Function):
 def activated(boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool) -> Tensor:
     """The ReLU of a convolution (T, C, N, N), all in one dtype and channels_last."""
     with _same_bits():
-        if boards_TCNN.is_cuda and torch.backends.cudnn.is_available():
+        # Of float64 cuDNN fuses nothing.
+        is_fused = boards_TCNN.is_cuda and boards_TCNN.dtype != torch.float64
+        if is_fused and torch.backends.cudnn.is_available():
             # Stride, padding, dilation and groups.
             others = ((1, 1), (1, 1), (1, 1), 1)
             if is_residual:
