@@ -5,6 +5,7 @@ Shape suffixes: T boards, N rows, C channels.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, cast
 
@@ -99,18 +100,39 @@ class _Convolution(torch.autograd.Function):
 def activated(boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool) -> Tensor:
     """The ReLU of a convolution (T, C, N, N), all in one dtype and channels_last."""
     with _same_bits():
-        # Of float64 cuDNN fuses nothing.
-        is_fused = boards_TCNN.is_cuda and boards_TCNN.dtype != torch.float64
-        if is_fused and torch.backends.cudnn.is_available():
-            # Stride, padding, dilation and groups.
-            others = ((1, 1), (1, 1), (1, 1), 1)
-            if is_residual:
-                return torch.cudnn_convolution_add_relu(
-                    boards_TCNN, weight, boards_TCNN, 1.0, bias, *others
-                )
-            return torch.cudnn_convolution_relu(boards_TCNN, weight, bias, *others)
+        if boards_TCNN.is_cuda and _is_fused(
+            boards_TCNN.dtype, boards_TCNN.device, *weight.shape[:2]
+        ):
+            return _fused(boards_TCNN, weight, bias, is_residual)
         found_TCNN = torch.conv2d(boards_TCNN, weight, bias, padding=1)
         return (found_TCNN.add_(boards_TCNN) if is_residual else found_TCNN).relu_()
+
+
+def _fused(boards_TCNN: Tensor, weight: Tensor, bias: Tensor, is_residual: bool) -> Tensor:
+    others = ((1, 1), (1, 1), (1, 1), 1)  # stride, padding, dilation and groups
+    if is_residual:
+        return torch.cudnn_convolution_add_relu(
+            boards_TCNN, weight, boards_TCNN, 1.0, bias, *others
+        )
+    return torch.cudnn_convolution_relu(boards_TCNN, weight, bias, *others)
+
+
+@functools.cache
+def _is_fused(dtype: torch.dtype, device: torch.device, channels: int, channels_in: int) -> bool:
+    """Whether cuDNN has the convolution with its ReLU as one kernel; of float64 it has not."""
+    if dtype == torch.float64 or not torch.backends.cudnn.is_available():
+        return False
+    boards = torch.zeros(1, channels_in, 3, 3, dtype=dtype, device=device)
+    weight = torch.zeros(channels, channels_in, 3, 3, dtype=dtype, device=device)
+    boards, weight = (
+        each.contiguous(memory_format=torch.channels_last) for each in (boards, weight)
+    )
+    try:
+        for is_residual in {False, channels == channels_in}:
+            _fused(boards, weight, weight.new_zeros(channels), is_residual)
+    except RuntimeError:
+        return False
+    return True
 
 
 def gradients(
@@ -131,8 +153,10 @@ def gradients(
 
 
 def _same_bits() -> Any:
-    """Of cuDNN's algorithms those that always give the same bits."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    """Of cuDNN's algorithms those that always give the same bits, and round no float32 to TF32."""
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
 
 
 def scaled_linear(features_in: int, features: int, scale: float) -> nn.Linear:
