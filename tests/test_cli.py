@@ -133,7 +133,7 @@ CONFIGURATIONS = {
     "quickstart": (9, None, 1),
     "tessera": (19, 64, 1),
     "any_board": (9, None, 2),
-    "board_9x9": (9, None, 2),
+    "board_9x9": (9, None, 1),
     "board_19x19": (19, None, 2),
     "landmarks_9x9": (9, None, 4),
     "full_game": (19, None, 4),

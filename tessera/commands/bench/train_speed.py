@@ -19,9 +19,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from tessera.commands.bench.board_speed import (
+    ConvolutionSpeed,
+    board_model,
+    board_stream,
+    fused_flops,
+    time_convolutions,
+)
+from tessera.commands.bench.ceilings import BytesMoved, Ceilings, measure_ceilings
 from tessera.commands.bench.engine_speed import Timing, now
 from tessera.commands.bench.report import measured, say
 from tessera.commands.bench.rivals import RivalModel, mamba_ssm
@@ -38,6 +45,7 @@ SHAPES_ON_A_GPU = ((512, 64), (4096, 64), (512, 512))
 SHAPES_ON_A_CPU = ((16, 64), (8, 128))
 NUM_BLOCKS = (1, 4)
 OURS = "Tessera"
+WITH_BOARD = "Tessera, board"
 
 _COLUMNS = {
     **{"layers": None, "blocks": "d", "sequences": "", "tokens/s": ",.0f"},
@@ -101,14 +109,6 @@ class TrainSpeed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ceilings:
-    """What the device reaches in the same run: the largest matrix product, the longest copy."""
-
-    flops_per_s: float
-    bytes_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class TrainReport:
     """Everything one run of ``bench train`` measured."""
 
@@ -117,6 +117,7 @@ class TrainReport:
     speeds: tuple[TrainSpeed, ...]
     missing: dict[str, str]
     ceilings: Ceilings
+    convolutions: ConvolutionSpeed | None = None
 
     def lines(self) -> list[str]:
         """The report as a person reads it."""
@@ -128,6 +129,7 @@ class TrainReport:
             *table(rows, _COLUMNS),
             "",
             *self._comparisons(),
+            *self._of_convolutions(),
             f"FLOP/s and bytes/s are shares of what this device reached in the same run:"
             f" {ceilings.flops_per_s / 1e12:,.3g} TFLOP/s in a matrix product,"
             f" {ceilings.bytes_per_s / 1e9:,.4g} GB/s in a copy.",
@@ -163,6 +165,15 @@ class TrainReport:
                 " its memory."
             )
 
+    def _of_convolutions(self) -> Iterator[str]:
+        if self.convolutions is not None:
+            rate = self.convolutions.flops_per_s
+            yield (
+                f"{WITH_BOARD}: whole games and their boards, PAD not counted; its convolutions"
+                f" alone reach {rate / 1e12:,.3g} TFLOP/s,"
+                f" {rate / self.ceilings.flops_per_s:.0%} of the matrix product."
+            )
+
     def as_json(self) -> dict[str, object]:
         """The report as plain values."""
         return asdict(self)
@@ -179,8 +190,57 @@ def measure(board_size: int, timing: Timing) -> TrainReport:
             time_row = partial(_time, board_size, blocks, sequences, length, timing)
             rows.append((f"{sequences}×{length}, {_blocks(blocks)}", OURS, partial(time_row, OURS)))
             rows.append(("", "mamba_ssm", partial(time_row, "mamba_ssm")))
+    found: list[ConvolutionSpeed] = []
+    rows.append((WITH_BOARD, WITH_BOARD, partial(_time_board, board_size, timing, found)))
     speeds, missing = measured(rows)
-    return TrainReport(machine_name(timing.device), board_size, speeds, missing, ceilings)
+    convolutions = found[0] if found else None
+    machine = machine_name(timing.device)
+    return TrainReport(machine, board_size, speeds, missing, ceilings, convolutions)
+
+
+def _time_board(board_size: int, timing: Timing, found: list[ConvolutionSpeed]) -> TrainSpeed:
+    """Training a model that reads the board, on whole games; its convolutions go to ``found``."""
+    device = timing.device
+    is_gpu = device.type == "cuda"
+    model, stream = board_model(board_size, is_gpu).to(device), board_stream(board_size, device)
+    sequences = stream.settings.batch_size
+    taken = [stream.batch(index) for index in range(stream.settings.batches_per_chunk)]
+    batches = [(batch.inputs, batch.targets, batch.features("board")) for batch in taken]
+    counts = [int((batch.targets != model.pad_token).sum()) for batch in taken]
+    flops = FlopCounterMode(display=False, custom_mapping=fused_flops())
+    with flops:
+        training_step(model, device)(*batches[0])
+    step = training_step(model, device, is_graphed=True)
+    if is_gpu:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(_WARM_UP_STEPS if is_gpu else 1):
+        for batch in batches:
+            step(*batch)
+    peak_mb = torch.cuda.max_memory_reserved(device) / 2**20 if is_gpu else None
+
+    def some(_: int) -> int:
+        for batch in batches:
+            step(*batch)
+        return sum(counts)
+
+    rates = [run.num_done / run.seconds for run in timing.repeat(some)]
+    length = max(tokens.shape[1] for tokens, *_ in batches)
+    found.append(time_convolutions(model, sequences * length, board_size, timing))
+    return TrainSpeed(
+        name=WITH_BOARD,
+        num_blocks=model.settings.n_layers,
+        sequences=sequences,
+        length=length,
+        tokens_per_s=statistics.median(rates),
+        slowest=min(rates),
+        fastest=max(rates),
+        peak_mb=peak_mb,
+        flops=round(flops.get_total_flops() * sequences * length * len(counts) / sum(counts)),
+        bytes_moved=None,
+        generation_ratio=None,
+    )
 
 
 def _blocks(number: int) -> str:
@@ -205,7 +265,7 @@ def _time(
         board_size**2, (sequences, length + 1), generator=generator, device=device
     )
     tokens, targets = drawn[:, :-1], drawn[:, 1:]
-    flops, moved = FlopCounterMode(display=False), _BytesMoved()
+    flops, moved = FlopCounterMode(display=False), BytesMoved()
     counted = training_step(model, device)
     with flops:
         counted(tokens, targets)
@@ -250,8 +310,9 @@ def _time(
 
 def training_step(
     model: nn.Module, device: torch.device, is_graphed: bool = False
-) -> Callable[[Tensor, Tensor], None]:
-    """One optimizer step on tokens and targets (B, L), as the bare loop takes it.
+) -> Callable[..., None]:
+    """One optimizer step on a model's arguments, tokens and targets (B, L) first, as the bare loop
+    takes it.
 
     Args:
         model: gives losses of tokens and targets; a ``GameModel`` if it is to be graphed.
@@ -268,9 +329,9 @@ def training_step(
     else:
         optimizer = torch.optim.AdamW(weights, lr=1e-3, fused=is_gpu)
 
-    def step(tokens: Tensor, targets: Tensor) -> None:
+    def step(*batch: Any) -> None:
         with torch.autocast(device.type, torch.bfloat16, is_gpu):
-            losses = model(tokens, targets)
+            losses = model(*batch)
         losses.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -304,41 +365,3 @@ def seconds_with_games(
     for chunk in range(1, 1 + chunks):
         train(chunk)
     return (now(device) - began) / (chunks * batches)
-
-
-def measure_ceilings(device: torch.device) -> Ceilings:
-    """The best of some large matrix products (bfloat16 on a GPU) and of some long copies."""
-    is_gpu = device.type == "cuda"
-    size = 8192 if is_gpu else 1024
-    dtype = torch.bfloat16 if is_gpu else torch.float32
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    source = torch.zeros(2**28 if is_gpu else 2**24, device=device)
-    target = torch.empty_like(source)
-
-    def best(work: Callable[[], Any], at_once: int) -> float:
-        times = []
-        for _ in range(5):
-            began = now(device)
-            for _ in range(at_once):
-                work()
-            times.append((now(device) - began) / at_once)
-        return min(times)
-
-    product_s = best(lambda: left @ right, 10)
-    copy_s = best(lambda: target.copy_(source), 5)
-    return Ceilings(2 * size**3 / product_s, 2 * source.nbytes / copy_s)
-
-
-class _BytesMoved(TorchDispatchMode):
-    """Adds up the bytes of the tensors that operations read and write; views move nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not getattr(func, "is_view", False):
-            leaves = torch.utils._pytree.tree_leaves((args, kwargs, result))
-            self.total += sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
-        return result

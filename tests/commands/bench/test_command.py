@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -80,11 +81,18 @@ def test_training_is_timed_with_what_generating_its_games_costs(
     printed, said = capsys.readouterr()
     assert "timing 2×8, 1 block ...\n" in said and "timing 2×8, 4 blocks ...\n" in said
     rows = [line for line in printed.splitlines() if line.startswith("Tessera")]
-    assert len(rows) == 2 and all(row.endswith(" –") for row in rows)
-    assert ["mamba_ssm", "needs a CUDA device"] in [x.split("  ") for x in printed.splitlines()]
+    assert [row.split("  ")[0] for row in rows[:3]] == ["Tessera", "Tessera", "Tessera, board"]
+    assert all(row.endswith(" –") for row in rows[:3])
+    assert "its convolutions alone reach" in rows[3]
+    assert re.search(r"^mamba_ssm +needs a CUDA device$", printed, re.MULTILINE)
     assert "GB/s in a copy" in printed
     report = json.loads(file.read_text())
-    one, four = report["speeds"]
+    one, four, board = report["speeds"]
+    assert (board["num_blocks"], board["sequences"]) == (1, 8) and board["tokens_per_s"] > 0
+    # At least forward and backward of the convolutions, of 16 channels on 3×3.
+    convolutions = report["convolutions"]
+    assert board["flops"] > convolutions["flops"] > 6 * 3 * 9 * 16 * 16 * 9 * 8 * board["length"]
+    assert convolutions["seconds"] > 0
     assert (one["num_blocks"], four["num_blocks"]) == (1, 4)
     assert one["tokens_per_s"] > 0 and one["generation_ratio"] is None
     # Forward and backward of the head alone: 2 · 16 · 12 operations a token, three times.
