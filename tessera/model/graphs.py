@@ -104,6 +104,8 @@ class TrainingGraphs:
             return None
         try:
             self._steps[kind] = self._capture(batch)
+            # What the step took that was launched once would lie idle from now on.
+            torch.cuda.empty_cache()
         except RuntimeError as error:
             self._is_possible = False
             self._steps.clear()
