@@ -64,6 +64,14 @@ class _Position:
     outlook: Outlook | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A game as it stood once, see ``Session.mark``."""
+
+    positions: tuple[_Position, ...]
+    has_history: bool
+
+
 class Session:
     """A game move by move, by the rules that a model was trained on, as far back as it goes.
 
@@ -179,6 +187,14 @@ class Session:
             return False
         self._positions.pop()
         return True
+
+    def mark(self) -> Mark:
+        """The game as it stands, for ``go_back``."""
+        return Mark(tuple(self._positions), self.has_history)
+
+    def go_back(self, mark: Mark) -> None:
+        """Let the game be what it was, with all that was known of it, whatever came since."""
+        self._positions, self.has_history = list(mark.positions), mark.has_history
 
     @torch.inference_mode()
     def outlook(self) -> Outlook:
