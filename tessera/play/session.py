@@ -230,9 +230,8 @@ class Session:
     def _read(self) -> tuple[Tensor, Outcome | None]:
         """Logits (V,) and outcome, from the newest state that is kept."""
         positions, last = self._positions, len(self._positions) - 1
-        start = next((at for at in range(last, -1, -1) if positions[at].state is not None), -1)
+        start = next((at for at in range(last - 1, -1, -1) if positions[at].state is not None), -1)
         unread = positions[start + 1 :]
-        assert unread, "a position with a state has an outlook"
         before = positions[start].state if start >= 0 else None
         tokens, tables = self._tokens_of(unread), self._tables_of(unread)
         hidden, maps, state = self.model.read_on(tokens, before, tables)
