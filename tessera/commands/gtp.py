@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ALLOWED = {
     "temperature": number("0 to 1000", lambda x: 0 <= x <= 1000),
     "resign_below": or_none(number("0 to 1", lambda x: 0 <= x <= 1)),
-    "threads": or_none(whole(1, 1024)),
+    "threads": whole(1, 1024),
     "seed": or_none(whole(0, 2**63 - 1)),
 }
 _BLOCK = 2**16  # bytes read at once
@@ -52,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tessera.training.checkpoint_file import CheckpointError
 
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     try:
         companion = _load(arguments, device)
     except (CheckpointError, SettingError) as error:
@@ -186,7 +185,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="of what is drawn (default: another one every time)")
     resign = "resign below this win probability, for models with an outcome (default: never)"
     add("--resign_below", type=float, metavar="P", help=resign)
-    add("--threads", type=int, help="CPU threads (default: as torch has it)")
+    threads = "CPU threads; more than one seldom help a single game (default: 1)"
+    add("--threads", type=int, default=1, help=threads)
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
     version = "what to answer to version; Lizzie wants 0.17, Leela Zero's"
     add("--override_version", metavar="TEXT", help=version)
