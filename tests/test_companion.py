@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,25 @@ def test_moves_are_a_text_a_list_or_tokens(folder: Path) -> None:
     session = companion.session()
     session.play(4)
     assert session.undo()
+
+
+def test_the_page_shows_what_works(
+    folder: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--data.board_size", 9, "--data.max_moves", 30, "--trainer.max_steps", 1) == 0
+    page = (repository / "tessera" / "play" / "README.md").read_text()
+    shown = re.findall(r"^>>> (.*)$", page, re.M)
+    assert len(shown) >= 5 and "quickstart" in shown[1]
+    capsys.readouterr()
+    names: dict[str, object] = {}
+    for line in shown:
+        exec(compile(line.replace("quickstart", "small"), "page", "single"), names)
+    printed = capsys.readouterr().out.splitlines()
+    told = re.findall(r"^[{(\d].*$", page[page.index(">>>") :].split("```")[0], re.M)
+    # Another model says other numbers of the same kinds.
+    assert [re.sub(r"[\d.]+|'\w+'", "?", x) for x in printed] == [
+        re.sub(r"[\d.]+|'\w+'", "?", x) for x in told
+    ]
 
 
 def test_a_file_that_cannot_be_used_is_refused(folder: Path) -> None:
