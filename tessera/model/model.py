@@ -380,9 +380,8 @@ class GameModel(nn.Module):
     ) -> tuple[tuple[LayerState, ...], LayerState | None]:
         """What the mixers remember of these games, and what the features do, if they do."""
         check_state(state, tokens, self._template)
-        count = self.settings.n_layers
-        own = state.layers[count:]
-        return state.layers[:count], own[0] if own else None
+        layers, count = state.layers, self.settings.n_layers
+        return layers[:count], layers[count] if len(layers) > count else None
 
     def _check_features(self, features: FeatureTables, tokens: Tensor) -> None:
         if self.features is not None:
