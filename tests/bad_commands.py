@@ -158,6 +158,16 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"check --json {'n' * 300}", "--json"),
     ("check --jsn x", "--jsn"),
     ("check surplus", "surplus"),
+    ("gtp", "--ckpt_path"),
+    ("gtp --ckpt_path=", "--ckpt_path must name the model"),
+    *(
+        (f"gtp --ckpt_path={path}", "checkpoint")
+        for path in ("none.ckpt", ".", "small.yaml", "game.sgf", "[a]", "n" * 300)
+    ),
+    ("gtp --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
+    (f"gtp {_LAST} --temperature hot", "--temperature"),
+    (f"gtp {_LAST} --resign_below 0.1", "--resign_below needs a model with an outcome"),
+    (f"gtp {_LAST} surplus", "surplus"),
     ("doctor --json none/doctor.json", "there is no folder none"),
     ("doctor --json .", "--json"),
     ("doctor --json ''", "--json must name a file, got none."),

@@ -115,6 +115,7 @@ SHORT = {
     " --model.d_model 8 --checkpoint_every_n_steps 2 --picture_every_n_validations 0",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
+    "gtp": "",
     "check": "--device cpu",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
@@ -123,7 +124,7 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "check", "doctor", "bench"}
+    assert shown >= {"fit", "test", "predict", "gtp", "check", "doctor", "bench"}
 
 
 @pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)

@@ -299,9 +299,8 @@ class GameModel(nn.Module):
         """
         self._check_tokens(tokens, "batch")
         self._check_features(features, tokens)
-        check_state(state, tokens, self._template)
+        layers, own = self._parted(state, tokens)
         check_mask("is_new", is_new, len(tokens), tokens.device)
-        layers, own = self._parted(state)
         before = None if own is None else type(own)(*(emptied(each, is_new) for each in own))
         hidden_B1H, maps, after = self._embedded(
             tokens[:, None], at_once(features), torch.zeros_like(is_new)[:, None], before
@@ -363,22 +362,27 @@ class GameModel(nn.Module):
         self, tokens: Tensor, state: ModelState | None, features: FeatureTables
     ) -> tuple[Tensor, ModelState]:
         """Logits and new state of rows in which PAD stands only after the moves."""
-        layers, own = None, None
-        if state is not None:
-            check_state(state, tokens, self._template)
-            layers, own = self._parted(state)
+        hidden_BLH, maps, state = self.read_on(tokens, state, features)
+        return self.head(hidden_BLH, *self._of_head(maps)), state
+
+    def read_on(
+        self, tokens: Tensor, state: ModelState | None, features: FeatureTables = ()
+    ) -> tuple[Tensor, tuple[Tensor, ...], ModelState]:
+        """What heads read, vectors (B, L, H) and map if any, and new state; see ``prefill``."""
+        layers, own = (None, None) if state is None else self._parted(state, tokens)
         is_pad = tokens == self.pad_token
         hidden_BLH, maps, remembered = self._embedded(tokens, features, is_pad, own)
         hidden_BLH, layers = self.blocks.advance(hidden_BLH, is_pad, layers)
         self.watched(self.blocks.watched(layers))
-        after = (*layers, remembered) if remembered else layers
-        return self.head(hidden_BLH, *self._of_head(maps)), ModelState(after)
+        return hidden_BLH, maps, ModelState((*layers, remembered) if remembered else layers)
 
-    def _parted(self, state: ModelState) -> tuple[tuple[LayerState, ...], LayerState | None]:
-        """What the mixers remember, and what the features do, if they do."""
-        count = self.settings.n_layers
-        own = state.layers[count:]
-        return state.layers[:count], own[0] if own else None
+    def _parted(
+        self, state: ModelState, tokens: Tensor
+    ) -> tuple[tuple[LayerState, ...], LayerState | None]:
+        """What the mixers remember of these games, and what the features do, if they do."""
+        check_state(state, tokens, self._template)
+        layers, count = state.layers, self.settings.n_layers
+        return layers[:count], layers[count] if len(layers) > count else None
 
     def _check_features(self, features: FeatureTables, tokens: Tensor) -> None:
         if self.features is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import python_path
+from tests.runs import fit, python_path
 
 # Packages that torchmetrics loads where they are installed.
 HEAVY = ("scipy", "torchvision", "transformers")
@@ -77,6 +77,26 @@ def test_a_training_builds_one_model_and_loads_no_metric_it_does_not_use(
     loaded = set(modules.split())
     assert not {*HEAVY, "torchmetrics.functional", "torch._inductor.compile_fx"} & loaded
     assert "torchmetrics.metric" in loaded and "tessera.model" in loaded
+
+
+def test_an_engine_of_go_programs_loads_no_more_than_it_needs(
+    folder: Path, repository: Path
+) -> None:
+    assert fit("--trainer.max_steps", 1) == 0
+    run = [sys.executable, "-X", "importtime", "-W", "ignore", "-m", "tessera", "gtp"]
+    done = subprocess.run(
+        [*run, "--ckpt_path", "checkpoints/small/version_0/last.ckpt"],
+        env={**os.environ, "PYTHONPATH": python_path(repository)},
+        input="name\ngenmove b\n",
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("= Tessera\n\n= ")
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"torch", "tessera.play.gtp"} <= loaded
+    unneeded = {"torchmetrics.functional", "torch._inductor.compile_fx", "tensorboard"}
+    unneeded |= {"PIL.Image", "tessera.monitor", "tessera.commands.fit.lightning_cli"}
+    assert not {*HEAVY, *unneeded} & loaded
 
 
 def test_torchmetrics_loads_what_is_asked_for_later(repository: Path) -> None:
