@@ -137,8 +137,7 @@ class GPUGoEngine:
         """
         if self.backend == "triton":
             return self._plies().legal_mask()
-        points = bitboard.unpack(self.legal_rows()).flatten(1)
-        return torch.nn.functional.pad(points, (0, 1), value=True)
+        return bitboard.as_moves(self.legal_rows())
 
     def is_game_over(self) -> Tensor:
         """(B,) bool, True after two consecutive passes or at the move limit.
@@ -309,7 +308,7 @@ class GPUGoEngine:
         return legal if forbidden is None else legal & ~forbidden
 
     def playable_rows(self) -> Tensor:
-        """The points (n, B) that a player may choose: legal, and with ``skip_settled`` not settled."""
+        """The points (n, B) that players may choose: the legal ones, or those not settled."""
         legal = self.legal_rows()
         return legal & ~self.settled_points().both if self.skip_settled else legal
 

@@ -149,7 +149,9 @@ def test_more_tables_mean_fewer_games_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert module.settings.games_per_chunk < games_that_fit(module.settings, gpu)
 
 
-@pytest.mark.parametrize("needs", [("board",), ("landmarks",), ("legal", "board", "landmarks")])
+@pytest.mark.parametrize(
+    "needs", [("board",), ("landmarks",), ("legal", "board", "landmarks"), ("settled",)]
+)
 @pytest.mark.parametrize("context", [16, None])
 def test_the_bytes_of_a_game_count_what_is_needed(
     needs: tuple[str, ...], context: int | None

@@ -162,10 +162,8 @@ def test_settled_points_are_told_of_games_that_do_not_leave_them_alone() -> None
         assert torch.equal(record.settled[going, ply], engine.settled_points().both.t()[going])
         assert torch.equal(record.legal[going, ply], engine.legal_rows().t()[going])
         engine.play_batch(record.moves[:, ply].long())
-    games = torch.arange(6)
-    assert torch.equal(
-        record.settled[games, record.lengths.long()], engine.settled_points().both.t()
-    )
+    last = record.settled[torch.arange(6), record.lengths.long()]
+    assert torch.equal(last, engine.settled_points().both.t())
 
 
 def test_legal_moves_stay_what_the_rules_say() -> None:
