@@ -44,6 +44,9 @@ LINES = {
     "--data.rules phase2 --data.score pass_alive": (
         "data.score must be area where only single stones are captured, got pass_alive."
     ),
+    "--data.rules phase2 --data.skip_settled true": (
+        "data.skip_settled must be false where only single stones are captured, got True."
+    ),
     "--data.rules go": "data.rules must be one of full, phase2, tromp-taylor, got go.",
     "--data.backend gpu": "data.backend must be auto, torch or triton, got gpu.",
     "--data.selfplay_share 2": "data.selfplay_share must be 0 to 1, got 2.0.",

@@ -37,8 +37,9 @@ class GameBatch(NamedTuple):
         plies: (B, L) int32, the target's ply, from 0.
         captures: (B, L) int32, stones that the game's plies before the target took off the board.
         results: (B,) float32, black's area minus white's minus komi at the game's end.
-        legal: (B, L, n) int32 row bitboards of the legal points before the target; None where
-            nobody needs them, as for the tables below.
+        legal: (B, L, n) int32 row bitboards of the legal points before the target, of games with
+            ``skip_settled`` those that are not settled; None where nobody needs them, as for the
+            tables below.
         board: (B, L, 5, n) int32 row bitboards of ``go.features.BOARD_SETS`` of the position in
             which the target was chosen, which is the one after the input; the final one for EOS.
         landmarks: (B, L, 3, n) int32, the same of ``go.features.LANDMARK_SETS``.
@@ -46,6 +47,8 @@ class GameBatch(NamedTuple):
             the game before the window's first position: in the positions of the player who moved to
             it, the last of which is the one before, and in those of the other; None where sequences
             are whole games.
+        settled: (B, L, n) int32 row bitboards of the settled points in the same positions as
+            ``board``.
     """
 
     index: int  # type: ignore[assignment]  # tuple.index is of no use here
@@ -60,6 +63,7 @@ class GameBatch(NamedTuple):
     board: Tensor | None = None
     landmarks: Tensor | None = None
     landmarks_before: Tensor | None = None
+    settled: Tensor | None = None
 
     def tables(self) -> Iterator[tuple[str, Table, Tensor]]:
         """Name, description and tensor of the tables that are there."""
@@ -206,6 +210,7 @@ _OWN = {
     # Of whole games each entry has a target: the end, for the final position.
     "board": replace(TABLES["board"], has_last=False),
     "landmarks": replace(TABLES["landmarks"], has_last=False),
+    "settled": replace(TABLES["settled"], has_last=False),
     "landmarks_before": replace(
         TABLES["landmarks"], dtype=torch.int16, when="end", has_last=False, has_points=True
     ),

@@ -72,6 +72,8 @@ class GameDataModule(LightningDataModule):
         score: instead of the preset's: area, or pass_alive to count dead stones inside pass-alive
             territory for its owner.
         player: who plays both colours: uniform or rules.
+        skip_settled: leave settled points alone, those that no attack can change: the players do
+            not choose them, the loss and the metrics do not count what a model gives them.
         batch_size: sequences in a batch, on each device.
         context: moves in a window, cut anywhere in a game; null for whole games.
         games_per_chunk: games played at once; more is faster on a GPU and takes more memory. null
@@ -99,6 +101,7 @@ class GameDataModule(LightningDataModule):
         max_moves: int | None = None,
         score: str | None = None,
         player: str = "rules",
+        skip_settled: bool = False,
         batch_size: int = 64,
         context: int | None = MAX_CONTEXT,
         games_per_chunk: int | None = 1024,
@@ -134,6 +137,7 @@ class GameDataModule(LightningDataModule):
                 board_size=board_size,
                 rules=game_rules,
                 player=player,
+                skip_settled=skip_settled,
                 batch_size=batch_size,
                 context=context,
                 games_per_chunk=max(1, batch_size) if games_per_chunk is None else games_per_chunk,
@@ -236,13 +240,11 @@ class GameDataModule(LightningDataModule):
         # A whole number of batches in the chunk, although only num_batches of them are used.
         games = whole_batches(math.ceil(rows / windows), self.settings.batch_size, windows)
         settings = dataclasses.replace(self.settings, games_per_chunk=games)
-        learner = self._learner()
-        needs = () if learner is None else learner.held_out_needs
         stream = GameStream(
             settings,
             first_number=first_number,
             num_batches=num_batches,
-            needs=needs,
+            needs=self._needs("held_out_needs"),
             **self._place(),
         )
         return _loader(stream)
@@ -293,9 +295,10 @@ class GameDataModule(LightningDataModule):
         # Not isinstance: from Python 3.12 on it sees nothing that a module looks up itself.
         return module if hasattr(module, "held_out_needs") else None
 
-    def _needs(self) -> tuple[str, ...]:
-        """The optional tables that training needs."""
-        return getattr(self._learner(), "needs", ())
+    def _needs(self, whose: str = "needs") -> tuple[str, ...]:
+        """The optional tables that training needs, or those that the learner lists elsewhere."""
+        needs: tuple[str, ...] = getattr(self._learner(), whose, ())
+        return (*needs, "settled") if self.settings.skip_settled else needs
 
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size

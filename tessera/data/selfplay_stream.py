@@ -81,6 +81,7 @@ class SelfPlayStream(GameStream):
             rules=settings.rules,
             seed=settings.seed,
             backend=settings.backend,
+            skip_settled=settings.skip_settled,
             tables=kept_tables(self.needs),
         )
         return model, loop

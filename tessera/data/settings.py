@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from tessera.data.batch import BATCH_TABLES, BYTES_PER_POSITION
 from tessera.go import PLAYERS, Rules
 from tessera.go.record import BYTES_PER_PLY, TABLES
-from tessera.setting_errors import Problem, SettingError, fits, one_of, or_none, problems_of, whole
+from tessera.go.rules import check_skip_settled
+from tessera.setting_errors import (
+    Problem,
+    SettingError,
+    fits,
+    noted,
+    one_of,
+    or_none,
+    problems_of,
+    whole,
+)
 from tessera.vocabulary import MAX_CONTEXT, check_board_size
 
 # Mean length of the built-in players' games over n²: 1.33 on 9×9, 1.22 on 19×19.
@@ -44,6 +54,7 @@ class StreamSettings:
         board_size: n, 2 to 19.
         rules: the rules of every game.
         player: the built-in player of both colours.
+        skip_settled: whether players leave settled points alone; needs rules that capture chains.
         batch_size: sequences in a batch.
         context: tokens in a window, cut anywhere in a game; None for whole games, one a sequence.
         games_per_chunk: games that are played at once, in one call.
@@ -58,6 +69,7 @@ class StreamSettings:
     board_size: int = 19
     rules: Rules = Rules()  # noqa: RUF009 (frozen, so it can be shared)
     player: str = "rules"
+    skip_settled: bool = False
     batch_size: int = 64
     context: int | None = MAX_CONTEXT
     games_per_chunk: int = 1024
@@ -67,6 +79,9 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         problems = problems_of(self, _ALLOWED)
+        if isinstance(self.rules, Rules):
+            with noted(problems):
+                check_skip_settled(self.skip_settled, self.rules)
         if self.context is None and self.windows_per_game not in (None, 1):
             must = "be null or 1 where context is null (whole games)"
             problems.append(Problem("windows_per_game", self.windows_per_game, must, "context"))

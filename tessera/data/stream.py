@@ -179,6 +179,7 @@ class GameStream(IterableDataset[GameBatch]):
             device=self.device,
             backend=settings.backend,
             needs=self.needs,
+            skip_settled=settings.skip_settled,
             trim=trim,
         )
 

@@ -1,7 +1,8 @@
 """The game of Go: rules, a batched engine, players, the loop they play in, records of games."""
 
-from tessera.go.engine import GPUGoEngine, IllegalMoveError
+from tessera.go.engine import GPUGoEngine
 from tessera.go.features import FEATURES, replayed
+from tessera.go.legality import IllegalMoveError
 from tessera.go.loop import GameLoop
 from tessera.go.play import play_games
 from tessera.go.players import PLAYERS, Choice, Player, distribution, get_player

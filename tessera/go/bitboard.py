@@ -42,6 +42,14 @@ def unpack(rows: Tensor) -> Tensor:
     return (rows.t().unsqueeze(-1) & bits).ne(0)
 
 
+def as_moves(rows: Tensor) -> Tensor:
+    """(B, n² + 1) bool from row bitboards (n, B): their points, and pass, which is True."""
+    # No tensor of a list, which would wait for a GPU.
+    columns = torch.arange(rows.shape[0], device=rows.device, dtype=torch.int32)
+    points = (rows.t().unsqueeze(-1) >> columns & 1).bool().flatten(1)
+    return torch.nn.functional.pad(points, (0, 1), value=True)
+
+
 def select_games(rows: Tensor, games: Tensor) -> Tensor:
     """The sets (n, K) of the games ``games`` (K,) of B, in the memory layout of ``rows`` (n, B)."""
     by_game = rows.t()

@@ -19,8 +19,9 @@ from tessera.accelerator import memory_problem
 from tessera.go import bitboard, scoring
 from tessera.go.backend import check_device, resolve_backend
 from tessera.go.contract import chosen_games, whole_numbers
+from tessera.go.legality import check_moves
 from tessera.go.position import Position, Removed, all_in_atari, no_suicide, place
-from tessera.go.rules import Rules, resolve_rules
+from tessera.go.rules import Rules, check_skip_settled, resolve_rules
 from tessera.go.settled import Settled, settled_rows
 from tessera.go.superko import Superko
 from tessera.setting_errors import whole_number
@@ -35,10 +36,6 @@ _PER_GAME = ["turn", "move_number", "history", "captured", "passes", "ko_point",
 _PER_GAME += ["taken_sides"]
 
 
-class IllegalMoveError(ValueError):
-    """A move that the rules forbid; the message names the game and the vertex."""
-
-
 class GPUGoEngine:
     """A batch of games of Go under one set of rules.
 
@@ -49,6 +46,8 @@ class GPUGoEngine:
         rules: a preset's name (full, phase2, tromp-taylor) or a Rules record.
         backend: "torch" runs on every device; "triton" on CUDA devices, where its plies may be
             captured in a CUDA graph; "auto" takes the fastest one there is.
+        skip_settled: whether players leave settled points alone, see ``playable_rows``; needs rules
+            that capture chains.
 
     Raises:
         ValueError: for an argument outside what is said here.
@@ -78,10 +77,12 @@ class GPUGoEngine:
         board_size: int = 19,
         rules: str | Rules = "full",
         backend: str = "auto",
+        skip_settled: bool = False,
     ) -> None:
         batch_size = whole_number("batch_size", batch_size, 1)
         self.vocabulary = Vocabulary(board_size)
         self.rules = resolve_rules(rules)
+        self.skip_settled = check_skip_settled(skip_settled, self.rules)
         self.device = check_device(device)
         self.backend = resolve_backend(backend, self.device)
         self.board_size = self.vocabulary.board_size
@@ -94,7 +95,9 @@ class GPUGoEngine:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
         n, pad = self.board_size, self.vocabulary.pad_token
-        self._legal: Tensor | None = None  # of the positions as they stand, once asked for
+        # Of the positions as they stand, once asked for.
+        self._legal: Tensor | None = None
+        self._settled: Settled | None = None
         rows = zeros(n, batch_size, dtype=torch.int32)
         if self.backend == "triton":  # the kernels read a game's rows in one piece
             rows = zeros(batch_size, n, dtype=torch.int32).t()
@@ -134,8 +137,7 @@ class GPUGoEngine:
         """
         if self.backend == "triton":
             return self._plies().legal_mask()
-        points = bitboard.unpack(self.legal_rows()).flatten(1)
-        return torch.nn.functional.pad(points, (0, 1), value=True)
+        return bitboard.as_moves(self.legal_rows())
 
     def is_game_over(self) -> Tensor:
         """(B,) bool, True after two consecutive passes or at the move limit.
@@ -160,14 +162,17 @@ class GPUGoEngine:
     def settled_points(self) -> Settled:
         """The pass-alive stones and territory of both colours, as these rules have suicide.
 
-        Does not wait for the device in Triton.
+        To be read and not to be written. Does not wait for the device in Triton.
 
         Raises:
             ValueError: if the rules capture single stones only, where chains cannot die.
         """
         if self.rules.capture == "single":
             raise ValueError("settled points need rules that capture chains, got capture single.")
-        return settled_rows(*self._colours(), self.rules.suicide, self.backend)
+        # The replay of a graph would not forget what was found before.
+        if self._settled is None or self.backend == "triton":
+            self._settled = settled_rows(*self._colours(), self.rules.suicide, self.backend)
+        return self._settled
 
     # What changes the games.
 
@@ -191,7 +196,7 @@ class GPUGoEngine:
         moves = whole_numbers("moves", moves, (self.batch_size,))
         moves = moves.to(device=self.device, dtype=torch.int64)
         if check:
-            self._check(moves)
+            check_moves(self, moves)
         if self.backend == "triton":
             self._plies().play(moves)
         else:
@@ -213,7 +218,7 @@ class GPUGoEngine:
         dead = bitboard.without_liberties(position.opponent, position.empty)
         if self.rules.capture == "single":
             dead = dead & ~bitboard.neighbours(position.opponent)
-        self._legal = None
+        self._legal = self._settled = None
         position.opponent.bitwise_and_(~dead)
         position.atari.copy_(all_in_atari(position, self.rules.capture))
         counts = bitboard.popcount(dead).sum(0)
@@ -271,7 +276,7 @@ class GPUGoEngine:
 
     def _begin(self, new: Position, turn: Tensor, hashes: Tensor, chosen: Tensor) -> None:
         """Begin a new game at these positions where ``chosen`` (B,) is True, in place."""
-        self._legal = None
+        self._legal = self._settled = None
         old = self.position
         for name in ("own", "opponent", "atari"):
             rows = getattr(old, name)
@@ -305,6 +310,11 @@ class GPUGoEngine:
         forbidden = self.superko.repeats(position, safe, suicides, self.turn)
         return legal if forbidden is None else legal & ~forbidden
 
+    def playable_rows(self) -> Tensor:
+        """The points (n, B) that players may choose: the legal ones, or those not settled."""
+        legal = self.legal_rows()
+        return legal & ~self.settled_points().both if self.skip_settled else legal
+
     def last_move_rows(self) -> Tensor:
         """The point of each game's last move (n, B); none after a pass or before the first."""
         at = (self.move_number - 1).clamp(min=0).unsqueeze(1)
@@ -331,7 +341,7 @@ class GPUGoEngine:
         games = whole_numbers("games", games, (None,)).to(self.device, torch.int64)
         if ((games < 0) | (games >= self.batch_size)).any():
             raise ValueError(f"games must be numbers from 0 to {self.batch_size - 1}.")
-        self._legal = None
+        self._legal = self._settled = None
         sets = (self.position.own, self.position.opponent, self.position.atari)
         self.position = Position(*(bitboard.select_games(rows, games) for rows in sets))
         for name in _PER_GAME:
@@ -352,19 +362,8 @@ class GPUGoEngine:
         black_moves = self.turn == BLACK
         return torch.where(black_moves, own, opponent), torch.where(black_moves, opponent, own)
 
-    def _check(self, moves: Tensor) -> None:
-        known = (moves >= 0) & (moves <= self.vocabulary.pass_token)
-        legal = self.get_legal_mask().gather(1, (moves * known).unsqueeze(1)).squeeze(1)
-        wrong = ~(self.is_game_over() | known & legal)
-        if bool(wrong.any()):
-            game = int(wrong.nonzero()[0])
-            move = int(moves[game])
-            vertex = self.vocabulary.vertex(move) if known[game] else f"token {move}"
-            colour = "black" if self.turn[game] == BLACK else "white"
-            raise IllegalMoveError(f"game {game}: {vertex} is illegal for {colour}.")
-
     def _play(self, moves: Tensor) -> None:
-        self._legal = None
+        self._legal = self._settled = None
         row, bit = bitboard.row_and_bit(moves, self.board_size)
         # The kernel does the same: an occupied point, and what is no point, are no stone.
         bit = bit & self.position.empty.gather(0, row.unsqueeze(0)).squeeze(0)

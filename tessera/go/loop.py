@@ -44,6 +44,7 @@ class GameLoop:
         rules: of every game.
         seed: any whole number.
         backend: of the engine, as for GPUGoEngine.
+        skip_settled: of the engine, too: whether players leave settled points alone.
         tables: what is written down; a record wants all that ``kept_tables`` gives.
         drops_finished: no game follows another: finished games leave the engine once they are
             many, and the loop plays only once. Looks at the games after every ply, so it suits
@@ -69,6 +70,7 @@ class GameLoop:
         rules: str | Rules = "full",
         seed: int = 0,
         backend: str = "auto",
+        skip_settled: bool = False,
         tables: Mapping[str, Table] | None = None,
         drops_finished: bool = False,
     ) -> None:
@@ -85,7 +87,7 @@ class GameLoop:
         num_bytes = num_games * rules.move_limit(size) * bytes_per_ply(self._described, size)
         if problem := memory_problem(num_bytes, device):
             raise MemoryError(f"out of memory: num_games (={num_games}) games need {problem}.")
-        self.engine = GPUGoEngine(slots, device, size, rules, backend)
+        self.engine = GPUGoEngine(slots, device, size, rules, backend, skip_settled)
         self.tables = {
             name: table.new(num_games + 1, self.engine.max_moves, size, device)
             for name, table in self._described.items()
@@ -134,9 +136,16 @@ class GameLoop:
             name: tensor[:-1] if self.drops_finished else tensor[:-1].clone()
             for name, tensor in self.tables.items()
         }
-        size, rules = self.engine.board_size, self.engine.rules
-        numbers = self._numbers[:-1].clone()
-        return GameRecord(size, rules, self.player.name, self.seed, numbers, **tables)
+        engine, numbers = self.engine, self._numbers[:-1].clone()
+        return GameRecord(
+            engine.board_size,
+            engine.rules,
+            self.player.name,
+            self.seed,
+            numbers,
+            **tables,
+            skip_settled=engine.skip_settled,
+        )
 
     def begin(self, numbers: Tensor) -> None:
         """Put the first of these games (G,) into the slots.

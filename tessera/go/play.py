@@ -17,7 +17,7 @@ from tessera.go.contract import whole_numbers
 from tessera.go.loop import GameLoop
 from tessera.go.players import get_player
 from tessera.go.record import GameRecord, bytes_per_ply, kept_tables
-from tessera.go.rules import Rules, resolve_rules
+from tessera.go.rules import Rules, check_skip_settled, resolve_rules
 from tessera.setting_errors import whole_number
 from tessera.vocabulary import check_board_size
 
@@ -35,12 +35,13 @@ def play_games(
     device: str | torch.device = "cpu",
     backend: str = "auto",
     needs: Collection[str] = (),
+    skip_settled: bool = False,
     trim: bool = True,
 ) -> GameRecord:
     """Play one game for each number, from start to end.
 
-    Game k is a pure function of (seed, k, player, rules, board_size): it is the same in every
-    batch and on every device.
+    Game k is a pure function of (seed, k, player, rules, board_size, skip_settled): it is the same
+    in every batch and on every device.
 
     Args:
         player: a built-in player's name, who plays both colours.
@@ -50,13 +51,15 @@ def play_games(
         rules: a preset's name or a Rules record.
         device: where to play and where the record lives.
         backend: as for GPUGoEngine.
-        needs: the optional tables to keep: ``legal``, ``board``, ``landmarks``.
+        needs: the optional tables to keep: ``legal``, ``board``, ``landmarks``, ``settled``.
+        skip_settled: whether the players leave settled points alone, see ``settled``; they pass
+            where no other point is left.
         trim: whether T is the length of the longest game; otherwise T is the move limit, and on a
             CUDA device nothing waits for the games to be played.
 
     Raises:
-        ValueError: for an unknown player or table, an argument that GPUGoEngine refuses, or no
-            numbers.
+        ValueError: for an unknown player or table, an argument that GPUGoEngine refuses, no
+            numbers, or settled points by rules that capture single stones only.
         MemoryError: if the device has less memory than the record of so many games takes.
     """
     get_player(player)
@@ -65,6 +68,9 @@ def play_games(
     seed = whole_number("seed", seed)
     device = check_device(device)
     tables = kept_tables(needs)
+    check_skip_settled(skip_settled, rules)
+    if "settled" in tables and rules.capture == "single":
+        raise ValueError("needs must be without settled where only single stones are captured.")
     limit = rules.move_limit(board_size)
     in_kernels = resolve_backend(backend, device) == "triton"
     # Plain torch cuts a record to its games' lengths, of which only the least is known before.
@@ -74,9 +80,17 @@ def play_games(
         from tessera.go.kernels.games import play_tables
 
         played = play_tables(
-            player, numbers, seed=seed, board_size=board_size, rules=rules, tables=tables
+            player,
+            numbers,
+            seed=seed,
+            board_size=board_size,
+            rules=rules,
+            tables=tables,
+            skip_settled=skip_settled,
         )
-        record = GameRecord(board_size, rules, player, seed, numbers, **played)
+        record = GameRecord(
+            board_size, rules, player, seed, numbers, **played, skip_settled=skip_settled
+        )
         return record.trimmed() if trim else record
 
     def play(part: Tensor) -> GameRecord:
@@ -88,6 +102,7 @@ def play_games(
             rules=rules,
             seed=seed,
             backend="torch",
+            skip_settled=skip_settled,
             tables=tables,
             drops_finished=True,
         )

@@ -184,7 +184,7 @@ def rules_classes(engine: GPUGoEngine) -> Tensor:
 PLAYERS = {
     player.name: player
     for player in (
-        # Every legal move that does not fill an own true eye, as one class.
+        # Every playable point that is no own true eye, as one class.
         ExactPlayer("uniform", (0,), lambda engine: _candidates(engine).unsqueeze(0)),
         ExactPlayer(
             "rules",
@@ -219,10 +219,10 @@ def distribution(player: ExactPlayer, engine: GPUGoEngine) -> Tensor:
 
 
 def _candidates(engine: GPUGoEngine) -> Tensor:
-    """The legal points that fill no own true eye; none where the game is over; (n, B)."""
+    """The playable points that fill no own true eye; (n, B)."""
     position = engine.position
     line = border(engine.board_size, engine.device)
-    return engine.legal_rows() & ~true_eyes(position.own, position.opponent, line)
+    return engine.playable_rows() & ~true_eyes(position.own, position.opponent, line)
 
 
 def _how_many(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

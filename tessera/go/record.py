@@ -117,11 +117,14 @@ class GameRecord:
         log_probs: (G, T) float32, the log-probability of each move in nats; 0 beyond the end.
         entropies: (G, T) float32, the entropy of the choice in nats; 0 beyond the end.
         captures: (G, T) int16, stones that each ply took off the board; 0 beyond the end.
-        legal: (G, T, n) int32 row bitboards of the legal points before each ply, 0 beyond the end;
-            None where nobody needs them, as for the tables below.
+        legal: (G, T, n) int32 row bitboards of the legal points before each ply, with
+            ``skip_settled`` of those that are not settled, 0 beyond the end; None where nobody
+            needs them, as for the tables below.
         board: (G, T + 1, 5, n) int32 row bitboards of ``features.BOARD_SETS``: entry t is the
             position before ply t, the last one the final position; 0 beyond it.
         landmarks: (G, T + 1, 3, n) int32, the same of ``features.LANDMARK_SETS``.
+        settled: (G, T + 1, n) int32, the settled points of both colours in the same positions.
+        skip_settled: whether the players left settled points alone.
     """
 
     board_size: int
@@ -142,13 +145,25 @@ class GameRecord:
         Table(
             torch.int32,
             "before",
-            lambda engine: engine.legal_rows().t(),
+            lambda engine: engine.playable_rows().t(),
             has_rows=True,
             is_optional=True,
         ),
     ] = None
     board: Annotated[Tensor | None, _of_positions("board")] = None
     landmarks: Annotated[Tensor | None, _of_positions("landmarks")] = None
+    settled: Annotated[
+        Tensor | None,
+        Table(
+            torch.int32,
+            "after",
+            lambda engine: engine.settled_points().both.t(),
+            has_rows=True,
+            has_last=True,
+            is_optional=True,
+        ),
+    ] = None
+    skip_settled: bool = False
 
     def tables(self) -> Iterator[tuple[str, Table, Tensor]]:
         """Name, description and tensor of the tables that were kept."""

@@ -107,3 +107,16 @@ def resolve_rules(rules: str | Rules) -> Rules:
         return rules
     one_of(*RULES)("rules", rules)
     return RULES[rules]
+
+
+def check_skip_settled(skip_settled: bool, rules: Rules) -> bool:
+    """The value, if games by these rules can leave settled points alone as it says.
+
+    Raises:
+        SettingError: if it is neither true nor false, or is true where chains cannot be captured.
+    """
+    fits("true or false", lambda value: isinstance(value, bool))("skip_settled", skip_settled)
+    if skip_settled and rules.capture == "single":
+        must = "be false where only single stones are captured"
+        raise SettingError(Problem("skip_settled", skip_settled, must))
+    return skip_settled

@@ -59,6 +59,11 @@ class Settled:
         """Every point that is settled as white's, (n, B)."""
         return self.white_stones | self.white_territory
 
+    @property
+    def both(self) -> Tensor:
+        """Every settled point, (n, B)."""
+        return self.black | self.white
+
 
 def settled_points(boards: Tensor, suicide: bool = False, backend: str = "auto") -> Settled:
     """The pass-alive stones and the pass-alive territory of both colours on each board.

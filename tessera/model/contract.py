@@ -12,6 +12,7 @@ from torch import Tensor
 from tessera.accelerator import memory_problem
 from tessera.model.state import ModelState, StateTemplate
 from tessera.setting_errors import SettingError, described, number, problems_of
+from tessera.vocabulary import board_size_of
 
 size = number("a whole number of at least 1", lambda x: isinstance(x, int) and x >= 1)
 
@@ -82,6 +83,15 @@ def check_scores(scores: Any, tokens: Tensor) -> None:
         looks = described(scores)
         raise ValueError(f"scores must be {tuple(tokens.shape)} float32, got {looks}.")
     _check_place("scores", scores, tokens.device)
+
+
+def check_excluded(excluded: Any, tokens: Tensor, vocab_size: int) -> None:
+    """Raise ValueError unless ``excluded`` are int32 row bitboards of the board of each token."""
+    shape = (*tokens.shape, board_size_of(vocab_size))
+    is_tensor = isinstance(excluded, Tensor)
+    if not is_tensor or excluded.shape != shape or excluded.dtype != torch.int32:
+        raise ValueError(f"excluded must be {shape} int32, got {described(excluded)}.")
+    _check_place("excluded", excluded, tokens.device)
 
 
 def check_state(state: Any, tokens: Tensor, template: StateTemplate) -> None:

@@ -6,6 +6,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -73,22 +74,28 @@ class TrainingGraphs:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
-    def __call__(self, *batch: Tensor) -> tuple[Tensor, Seen]:
-        """What ``run`` returns for a batch."""
+    def __call__(self, names: tuple[str, ...], *batch: Tensor) -> tuple[Tensor, Seen]:
+        """What ``run`` returns for a batch.
+
+        Args:
+            names: its first argument, which tells batches apart as their shapes do.
+            batch: the others.
+        """
+        run = partial(self._run, names)
         if not self._is_possible or self._is_under_way():
-            return self._run(*batch)
+            return run(*batch)
         if self._is_hooked():
             self._say(" while a module inside the model or a parameter has a hook")
-            return self._run(*batch)
+            return run(*batch)
         if self._found_places() != self._places:  # the model was moved, or this is the beginning
             self._steps.clear()
             self._gradients = self._new_gradients()
             self._places = self._found_places()
         shapes = tuple(tensor.shape for tensor in batch)
-        kind = (shapes, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
-        step = self._steps.get(kind) or self._captured(kind, batch)
+        kind = (names, shapes, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"))
+        step = self._steps.get(kind) or self._captured(kind, run, batch)
         if step is None:
-            return self._run(*batch)
+            return run(*batch)
         ticket = _Ticket()
         self._newest = weakref.ref(ticket)
         losses = _Replay.apply(step.anchor, step, ticket, *batch)
@@ -97,13 +104,13 @@ class TrainingGraphs:
         # The next batch overwrites what a watcher of this one may keep.
         return losses, tuple(tuple(state.clone() for state in layer) for layer in step.seen)
 
-    def _captured(self, kind: Any, batch: tuple[Tensor, ...]) -> _Step | None:
+    def _captured(self, kind: Any, run: Run, batch: tuple[Tensor, ...]) -> _Step | None:
         """A new step; None if there are too many, or it cannot be captured."""
         if len(self._steps) == _MOST_STEPS:
             self._say(f" for batches of other shapes than the first {_MOST_STEPS}")
             return None
         try:
-            self._steps[kind] = self._capture(batch)
+            self._steps[kind] = self._capture(run, batch)
             # What the step took that was launched once would lie idle from now on.
             torch.cuda.empty_cache()
         except RuntimeError as error:
@@ -131,8 +138,8 @@ class TrainingGraphs:
         """Whether something inside the model wants to be called that a replay would not call."""
         return is_hooked(self._inside, self._weights.values())
 
-    def _capture(self, batch: tuple[Tensor, ...]) -> _Step:
-        step = _Step(tuple(tensor.clone() for tensor in batch))
+    def _capture(self, run: Run, batch: tuple[Tensor, ...]) -> _Step:
+        step = _Step(run, tuple(tensor.clone() for tensor in batch))
         # The graph is made of other names of the same memory: what torch holds of a parameter, a
         # stream among it, lives as long as anything that was computed from it before.
         others = {name: nn.Parameter(weight.detach()) for name, weight in self._weights.items()}
@@ -140,7 +147,7 @@ class TrainingGraphs:
         def capture() -> None:
             self._warm_up(step, list(others.values()))
             with Capture(step.forward, self._pool):
-                step.losses, step.seen = self._run(*step.batch)
+                step.losses, step.seen = step.run(*step.batch)
             step.gradient = torch.empty_like(step.losses)
             places = list(zip(self._weights.values(), self._gradients, strict=True))
             with Capture(step.backward, self._pool):
@@ -161,7 +168,7 @@ class TrainingGraphs:
         before = torch.cuda.current_stream()
         with torch.cuda.stream(torch.cuda.Stream(step.anchor.device)):
             torch.cuda.current_stream().wait_stream(before)
-            losses, _ = self._run(*step.batch)
+            losses, _ = step.run(*step.batch)
             weights = list(self._weights.values())
             found = _gradients(losses, [*others, *weights], torch.ones_like(losses))
         torch.cuda.synchronize(step.anchor.device)
@@ -191,8 +198,8 @@ class _Step:
     gradient: Tensor  # of the losses
     views: Sequence[tuple[nn.Parameter, Tensor]]  # parameters, and where their gradients are
 
-    def __init__(self, batch: tuple[Tensor, ...]) -> None:
-        self.batch = batch
+    def __init__(self, run: Run, batch: tuple[Tensor, ...]) -> None:
+        self.run, self.batch = run, batch
         self.anchor = torch.zeros((), device=batch[0].device, requires_grad=True)
         self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
 

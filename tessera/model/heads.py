@@ -1,7 +1,7 @@
 """Layers that turn the last vectors into logits of the next token.
 
-Shape suffixes: T positions of all games, H ``d_model``, V ``vocab_size``, U ``V`` rounded up to a
-multiple of 16.
+Shape suffixes: T positions of all games, N rows of the board, H ``d_model``, V ``vocab_size``, U
+``V`` rounded up to a multiple of 16.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.backend import has_kernels
+from tessera.model.features.planes import unpacked
 from tessera.model.parts import PartSettings
 
 # Times d_model ** -0.5: logits of about a hundredth, so a new model predicts nearly uniformly.
@@ -36,6 +37,8 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int, *maps: Tensor) -> Tensor:
         """The cross-entropy (T,) of each target in nats, at least float32; 0 where it is PAD.
+
+        Where points are excluded, ``losses_of`` makes it of the logits instead.
 
         Args:
             hidden_TH: (T, H).
@@ -71,6 +74,15 @@ class LinearHead(nn.Linear, Head):
         weight_UH, bias_U = F.pad(self.weight, (0, 0, 0, more)), F.pad(self.bias, (0, more))
         logits_TU = F.linear(hidden_TH, weight_UH, bias_U)
         return _kernel_losses(logits_TU, targets_T, self.out_features, pad_token)
+
+
+def without(logits: Tensor, excluded: Tensor | None) -> Tensor:
+    """The logits (…, V), minus infinity at the points of sets (…, N), if there are any."""
+    if excluded is None:
+        return logits
+    points = unpacked(excluded).flatten(-2)
+    others = logits.shape[-1] - points.shape[-1]
+    return logits.masked_fill(F.pad(points, (0, others)), -torch.inf)
 
 
 def losses_of(logits_TV: Tensor, targets_T: Tensor, pad_token: int) -> Tensor:

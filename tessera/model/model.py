@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tessera.model.beside import Beside
 from tessera.model.block import Blocks, Seen
 from tessera.model.contract import (
     check_batch_size,
     check_mask,
-    check_scores,
     check_sizes,
     check_state,
     check_targets,
@@ -21,10 +21,10 @@ from tessera.model.contract import (
 )
 from tessera.model.embeddings import Embedding
 from tessera.model.features.base import Features, FeatureTables, at_once, ordered
-from tessera.model.graphs import TrainingGraphs, is_hooked
-from tessera.model.heads import Head
+from tessera.model.graphs import TrainingGraphs
+from tessera.model.heads import Head, losses_of, without
+from tessera.model.launching import launch_step
 from tessera.model.outcome import Outcome, OutcomeHead
-from tessera.model.scans.selective import SelectiveScan
 from tessera.model.settings import ModelSettings
 from tessera.model.state import LayerState, ModelState, StateTemplate, Watched, emptied
 from tessera.setting_errors import Problem, SettingError
@@ -97,6 +97,7 @@ class GameModel(nn.Module):
         targets: Tensor | None = None,
         features: FeatureTables = (),
         scores: Tensor | None = None,
+        excluded: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, L, V) of the token after each position, from the start of each game.
 
@@ -110,62 +111,69 @@ class GameModel(nn.Module):
             scores: (B, L) float32, by how many points the player to move at each position wins. If
                 they are given beside targets, to a model with an outcome, the result is (3, B, L):
                 the losses of the moves, of the win probability and of the score.
+            excluded: (B, L, N) int32 row bitboards, the points whose logits are minus infinity.
 
         Raises:
-            ValueError: if ``tokens``, ``targets``, ``features`` or ``scores`` have another shape,
-                dtype or device, or, on a CPU, a token is outside the vocabulary; if there are
-                scores, and no outcome or no targets.
+            ValueError: if a tensor has another shape, dtype or device, or, on a CPU, a token is
+                outside the vocabulary; if there are scores, and no outcome or no targets.
         """
-        self._check_tokens(tokens, "batch", "length")
-        self._check_features(features, tokens)
+        beside = Beside(features, scores, excluded)
+        self._check(tokens, beside)
         if targets is None:
             if scores is not None:
                 raise ValueError("scores must come with targets, got targets None.")
             hidden_BLH, maps, seen = self._read(tokens, features)
-            result = self.head(hidden_BLH, *self._of_head(maps))
+            result = without(self.head(hidden_BLH, *self._of_head(maps)), excluded)
         else:
             check_targets(targets, tokens, self.vocab_size)
             is_training = self.training and torch.is_grad_enabled()
             run = self._graphs if self._graphs is not None and is_training else self._score
-            others = () if scores is None else (self._checked_scores(scores, tokens),)
-            result, seen = run(tokens, targets, *features, *others)
+            result, seen = run(beside.names, tokens, targets, *beside.tensors)
         self.watched(seen)
         return result
 
-    def outlook(self, tokens: Tensor, features: FeatureTables = ()) -> tuple[Tensor, Outcome]:
+    def outlook(
+        self, tokens: Tensor, features: FeatureTables = (), excluded: Tensor | None = None
+    ) -> tuple[Tensor, Outcome]:
         """Logits (B, L, V), as ``forward``, and what is expected of each game's end, (B, L).
 
         Args:
-            tokens, features: as for ``forward``.
+            tokens, features, excluded: as for ``forward``.
 
         Raises:
             ValueError: as ``forward``; if the model has no outcome.
         """
         if self.outcome is None:
             raise ValueError("outlook needs a model with an outcome, got none.")
-        self._check_tokens(tokens, "batch", "length")
-        self._check_features(features, tokens)
+        self._check(tokens, Beside(features, None, excluded))
         hidden_BLH, maps, seen = self._read(tokens, features)
         self.watched(seen)
-        return self.head(hidden_BLH, *self._of_head(maps)), self.outcome(hidden_BLH, *maps)
+        logits_BLV = without(self.head(hidden_BLH, *self._of_head(maps)), excluded)
+        return logits_BLV, self.outcome(hidden_BLH, *maps)
 
-    def _score(self, tokens: Tensor, targets: Tensor, *others: Tensor) -> tuple[Tensor, Seen]:
+    def _score(
+        self, names: tuple[str, ...], tokens: Tensor, targets: Tensor, *others: Tensor
+    ) -> tuple[Tensor, Seen]:
         """Losses, and what a watcher may see, without a side effect.
 
         Args:
+            names: of the others, see ``Beside``.
             tokens, targets: as for ``forward``.
-            others: the tables of the features and, if losses of the outcome are wanted, scores.
+            others: what there is beside them.
         """
-        has_scores = len(others) > 0 and others[-1].is_floating_point()
-        features = others[:-1] if has_scores else others
+        features, scores, excluded = Beside.of(names, others)
         hidden_BLH, maps, seen = self._read(tokens, features)
-        hidden_TH, targets_T = hidden_BLH.flatten(0, 1), targets.flatten()
-        losses_T = self.head.losses(hidden_TH, targets_T, self.pad_token, *self._of_head(maps))
-        if not has_scores:
+        hidden_TH, targets_T, own = hidden_BLH.flatten(0, 1), targets.flatten(), self._of_head(maps)
+        if excluded is None:
+            losses_T = self.head.losses(hidden_TH, targets_T, self.pad_token, *own)
+        else:
+            logits_TV = without(self.head(hidden_TH, *own), excluded.flatten(0, 1))
+            losses_T = losses_of(logits_TV, targets_T, self.pad_token)
+        if scores is None:
             return losses_T.view_as(targets), seen
         assert self.outcome is not None
         is_pad_T = targets_T == self.pad_token
-        more = self.outcome.losses(hidden_TH, others[-1].flatten(), *maps)
+        more = self.outcome.losses(hidden_TH, scores.flatten(), *maps)
         losses_3T = torch.stack([losses_T, *(each.masked_fill(is_pad_T, 0) for each in more)])
         return losses_3T.view(3, *targets.shape), seen
 
@@ -205,29 +213,21 @@ class GameModel(nn.Module):
         """
         self._graphs = TrainingGraphs(self, self._score)
 
-    def launch_training(self, tokens: Tensor, targets: Tensor, *others: Tensor) -> None:
-        """Launch what one step of training launches, forward and backward, and keep nothing of it.
-
-        Nothing happens if anything but this program's own kernels might run, or a hook be called.
+    def launch_training(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        features: FeatureTables = (),
+        scores: Tensor | None = None,
+        excluded: Tensor | None = None,
+    ) -> None:
+        """Launch what one step of training launches and keep nothing of it, see ``launch_step``.
 
         Args:
-            tokens, targets: as for ``forward``.
-            others: the tables of the features and, for a model with an outcome, scores.
+            tokens, targets, features, scores, excluded: as for ``forward``.
         """
-        watchers = (self, self.watched)  # which are not called
-        inside = [module for module in self.modules() if module not in watchers]
-        weights = [weight for weight in self.parameters() if weight.requires_grad]
-        if not self._is_of_own_kernels() or is_hooked(inside, weights):
-            return
-        losses, _ = self._score(tokens, targets, *others)
-        with torch.autocast("cuda", enabled=False):
-            torch.autograd.grad(losses.sum(), weights, allow_unused=True)
-
-    def _is_of_own_kernels(self) -> bool:
-        """Whether every part is ours, and every mixer runs this program's Triton kernels."""
-        if self.settings.own_parts() or set(self.settings.mixer_names()) != {"mamba"}:
-            return False
-        return SelectiveScan.choose_for(self.settings.mamba.scan, self.device)[0] == "triton"
+        beside = Beside(features, scores, excluded)
+        launch_step(self, lambda: self._score(beside.names, tokens, targets, *beside.tensors))
 
     def init_state(
         self, batch_size: int, device: torch.device | str | None = None, max_moves: int = 0
@@ -384,17 +384,16 @@ class GameModel(nn.Module):
         layers, count = state.layers, self.settings.n_layers
         return layers[:count], layers[count] if len(layers) > count else None
 
+    def _check(self, tokens: Tensor, beside: Beside) -> None:
+        self._check_tokens(tokens, "batch", "length")
+        self._check_features(beside.features, tokens)
+        beside.check(tokens, self.outcome is not None, self.vocab_size)
+
     def _check_features(self, features: FeatureTables, tokens: Tensor) -> None:
         if self.features is not None:
             self.features.check(features, tokens)
         elif len(features):
             raise ValueError("features must be none: the model reads moves only.")
-
-    def _checked_scores(self, scores: Tensor, tokens: Tensor) -> Tensor:
-        if self.outcome is None:
-            raise ValueError("scores must be None for a model without an outcome.")
-        check_scores(scores, tokens)
-        return scores
 
     def _check_tokens(self, tokens: Tensor, *axes: str) -> None:
         check_tokens(tokens, axes, self.vocab_size, self.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tessera.go import Choice, GPUGoEngine
+from tessera.go.bitboard import as_moves
 from tessera.go.randomness import draw
 from tessera.model import GameModel, ModelState
 from tessera.play.reading import reader_of
@@ -19,7 +20,9 @@ _LEAST_TEMPERATURE = 1e-30  # of two logits only the larger one counts, and floa
 
 
 class ModelPlayer:
-    """Plays a model's distribution over the legal moves; reads each game move by move.
+    """Plays a model's distribution over the moves it may choose; reads each game move by move.
+
+    These are the legal ones, of an engine with ``skip_settled`` without settled points.
 
     Nothing it does waits for the device, and a ply of it may be captured in a CUDA graph.
 
@@ -98,7 +101,7 @@ class ModelPlayer:
 
     def draw(self, logits: Tensor, engine: GPUGoEngine, words: Tensor) -> Choice:
         """The moves that these logits (B, V) and random bits (B,) int64 give."""
-        legal = engine.get_legal_mask()
+        legal = as_moves(engine.playable_rows()) if engine.skip_settled else engine.get_legal_mask()
         if self.passes_last:
             legal[:, -1] = ~legal[:, :-1].any(1)
         return draw_choice(logits[:, : legal.shape[1]].float() / self.temperature, legal, words)

@@ -189,8 +189,8 @@ class TesseraModule(LightningModule):
     def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
         """The mean cross-entropy of the batch's targets in nats; with the outcome's, weighted."""
         self._newest = None  # the batch before this one may hold on to games that are over
-        model, tables = self.model, batch.features(self._features)
-        losses = model(batch.inputs, batch.targets, tables, *self._scores(batch))
+        model = self.model
+        losses = model(batch.inputs, batch.targets, **self._beside(batch))
         count = (batch.targets != self.pad_token).sum()
         means = losses.view(-1, *batch.targets.shape).sum((1, 2)) / count
         self._newest = batch, means.detach()
@@ -203,12 +203,15 @@ class TesseraModule(LightningModule):
 
     def launch_training(self, batch: GameBatch) -> None:
         """Launch what a step launches and keep nothing, see ``GameModel.launch_training``."""
-        others = (*batch.features(self._features), *self._scores(batch))
-        self.model.launch_training(batch.inputs, batch.targets, *others)
+        self.model.launch_training(batch.inputs, batch.targets, **self._beside(batch))
 
-    def _scores(self, batch: GameBatch) -> tuple[Tensor, ...]:
-        """What the outcome is trained on, if there is one."""
-        return () if self.model.outcome is None else (batch.scores(),)
+    def _beside(self, batch: GameBatch) -> dict[str, Any]:
+        """What the losses are made of beside inputs and targets, see ``GameModel.forward``."""
+        return {
+            "features": batch.features(self._features),
+            "scores": None if self.model.outcome is None else batch.scores(),
+            "excluded": batch.settled,
+        }
 
     def figures(self, owner: str) -> dict[str, Tensor]:
         """The newest training batch's loss, floor_nats and excess_nats, as scalars on the host.
@@ -272,11 +275,12 @@ class TesseraModule(LightningModule):
         self._log_held_out("test")
 
     def _measure(self, batch: GameBatch) -> None:
-        tables = batch.features(self._features)
+        tables, excluded = batch.features(self._features), batch.settled
         if self.outcome_metrics is None:
-            self.held_out_metrics.update(self.model(batch.inputs, None, tables), batch)
+            logits = self.model(batch.inputs, None, tables, excluded=excluded)
+            self.held_out_metrics.update(logits, batch)
             return
-        logits, outcome = self.model.outlook(batch.inputs, tables)
+        logits, outcome = self.model.outlook(batch.inputs, tables, excluded)
         self.held_out_metrics.update(logits, batch)
         counted = batch.targets != self.pad_token
         self.outcome_metrics.update(outcome, batch.scores(), counted)

@@ -35,8 +35,8 @@ def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         else:
             settings[f"model.{name}"] = value
     games = checkpoint.get("datamodule_hyper_parameters", {})
-    if games:  # nor did any say how its games are scored
-        settings["data.score"] = None
+    if games:  # nor did any say how its games are scored, or whether settled points are left alone
+        settings |= {"data.score": None, "data.skip_settled": False}
     settings |= {f"data.{name}": value for name, value in games.items()}
     tokens = settings.pop("model.vocab_size", None)  # follows from data.board_size
     if tokens is not None:  # of a module that was trained on other data than this program's

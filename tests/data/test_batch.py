@@ -12,7 +12,7 @@ from tessera.go.bitboard import unpack
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
-NEEDS = ["legal", "board", "landmarks"]
+NEEDS = ["legal", "board", "landmarks", "settled"]
 
 
 def batch(player: str = "rules", context: int | None = None, rows: int = 4) -> GameBatch:
@@ -79,7 +79,7 @@ def test_windows_are_pieces_of_every_table() -> None:
 
 
 def test_the_bytes_of_a_position_are_those_of_its_tables_without_the_plies() -> None:
-    one = batch(context=8)._replace(legal=None, board=None, landmarks=None)
+    one = batch(context=8)._replace(legal=None, board=None, landmarks=None, settled=None)
     held = sum(tensor.nbytes for _, table, tensor in one.tables() if table.is_by_ply)
     assert BYTES_PER_POSITION * one.inputs.numel() == held - one.plies.nbytes
     assert BYTES_PER_POSITION == 28

@@ -15,7 +15,7 @@ from tessera.vocabulary import Vocabulary
 from tests.runs import fit, tessera
 
 GAMES = 6
-NEEDS = ["legal", "board", "landmarks"]
+NEEDS = ["legal", "board", "landmarks", "settled"]
 
 
 def record_of(size: int, max_moves: int, seed: int = 0) -> GameRecord:
@@ -45,7 +45,7 @@ def assert_row(batch: GameBatch, row: int, record: GameRecord, game: int, start:
         "captures": [sum(captures[:ply]) for ply in plies],
         "legal": [at(record.legal[game, :length].tolist(), ply, nothing) for ply in plies],
     }
-    for name in ("board", "landmarks"):
+    for name in ("board", "landmarks", "settled"):
         entries = getattr(record, name)[game, : length + 1].tolist()
         nothing = torch.zeros_like(getattr(record, name)[0, 0]).tolist()
         expected[name] = [at(entries, ply, nothing) for ply in plies]

@@ -11,7 +11,8 @@ from lightning.pytorch import Trainer
 from tessera.data import GameDataModule, GameStream, NoRoomForGamesError
 from tessera.data.chunk import Chunk
 from tessera.data.chunk_size import chunk_problem, games_that_fit
-from tessera.go import RULES, Rules, play_games, replayed
+from tessera.go import RULES, GPUGoEngine, Rules, play_games, replayed
+from tessera.go.bitboard import unpack
 from tessera.training import TesseraModule
 
 SMALL = {"board_size": 3, "batch_size": 4, "games_per_chunk": 8, "context": 8}
@@ -131,6 +132,38 @@ def test_training_holds_the_tables_that_the_learner_needs(context: int | None) -
     assert (held_out.landmarks_before is None) == (context is None)
 
 
+def test_all_games_leave_settled_points_alone_if_asked_to() -> None:
+    size, end = 4, 4**2 + 2
+    own = {"board_size": size, "selfplay_share": 0.5, "context": None, "windows_per_game": None}
+    small = {"batch_size": 16, "games_per_chunk": 16, "val_batches": 1, "test_batches": 1}
+    counts = {}
+    for skip_settled in (True, False):
+        module = run_with(data(**own, **small, skip_settled=skip_settled))
+        module.trainer.strategy.connect(TesseraModule(vocab_size=size**2 + 3, d_model=4))
+        batch = next(iter(module.train_dataloader()))
+        for name, found in (
+            ("played", batch.rows(slice(0, 8))),
+            ("selfplayed", batch.rows(slice(8, None))),
+            ("val", *module.val_dataloader()),
+            ("test", *module.test_dataloader()),
+        ):
+            assert (found.settled is not None) == skip_settled
+            assert (found.legal is not None) == (name in ("val", "test"))
+            engine, count = GPUGoEngine(len(found.inputs), "cpu", size), 0
+            for position, moves in enumerate(found.targets.t()):
+                settled = engine.settled_points().both
+                over = engine.is_game_over() & (moves != end)
+                if skip_settled:
+                    assert torch.equal(found.settled[~over, position], settled.t()[~over])
+                    assert not found.settled[over, position].any()
+                points = unpack(settled).flatten(1)
+                at = moves.clamp(max=size**2 - 1).unsqueeze(1)
+                count += int((points.gather(1, at).squeeze(1) & (moves < size**2)).sum())
+                engine.play_batch(moves)
+            counts[name, skip_settled] = count
+    assert all((count == 0) == skips for (_, skips), count in counts.items()), counts
+
+
 def test_more_tables_mean_fewer_games_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**33, 2**40))
@@ -149,7 +182,9 @@ def test_more_tables_mean_fewer_games_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert module.settings.games_per_chunk < games_that_fit(module.settings, gpu)
 
 
-@pytest.mark.parametrize("needs", [("board",), ("landmarks",), ("legal", "board", "landmarks")])
+@pytest.mark.parametrize(
+    "needs", [("board",), ("landmarks",), ("legal", "board", "landmarks"), ("settled",)]
+)
 @pytest.mark.parametrize("context", [16, None])
 def test_the_bytes_of_a_game_count_what_is_needed(
     needs: tuple[str, ...], context: int | None

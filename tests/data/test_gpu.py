@@ -6,6 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from tessera.commands.bench.train_speed import seconds_with_games, training_step
 from tessera.data import GameBatch, GameStream, StreamSettings
 from tessera.go import GameLoop, GPUGoEngine
+from tessera.go.bitboard import as_moves
 from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.play.reading import tables_of
@@ -27,7 +29,7 @@ def trainer_of(model: MambaModel) -> Callable[[GameBatch], None]:
 
     def step(batch: GameBatch) -> None:
         with torch.autocast("cuda", torch.bfloat16):
-            losses = model(batch.inputs, batch.targets)
+            losses = model(batch.inputs, batch.targets, excluded=batch.settled)
         loss = losses.sum() / (batch.targets != model.pad_token).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -37,9 +39,15 @@ def trainer_of(model: MambaModel) -> Callable[[GameBatch], None]:
     return step
 
 
-def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu() -> None:
-    settings = StreamSettings(board_size=9, batch_size=32, games_per_chunk=64)
-    batches = iter(GameStream(settings, device="cuda", needs=["board", "landmarks"]))
+@pytest.mark.parametrize("skip_settled", [False, True])
+def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu(
+    skip_settled: bool,
+) -> None:
+    settings = StreamSettings(
+        board_size=9, batch_size=32, games_per_chunk=64, skip_settled=skip_settled
+    )
+    needs = ["board", "landmarks", *["settled"] * skip_settled]
+    batches = iter(GameStream(settings, device="cuda", needs=needs))
     step = trainer_of(MambaModel(84, d_model=32).cuda())
     for batch in itertools.islice(batches, 5):  # compiles the kernels
         step(batch)
@@ -88,16 +96,22 @@ def test_games_that_are_played_ahead_are_the_same_games(context: int | None) -> 
     assert ahead._ahead is not None and plain._ahead is None
 
 
-@pytest.mark.parametrize("features", ["none", "board", "landmarks"])
-def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities(features: str) -> None:
+@pytest.mark.parametrize(
+    ("features", "skip_settled"),
+    [("none", False), ("board", False), ("landmarks", False), ("board", True)],
+)
+def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities(
+    features: str, skip_settled: bool
+) -> None:
     torch.manual_seed(0)
     model = GameModel(ModelSettings(84, 32, n_layers=2, features=features)).cuda()
     with torch.no_grad():
         model.head.weight *= 60
-    table = GameLoop(ModelPlayer(model), 96, 40, board_size=9, device="cuda", seed=2)
+    own: dict[str, Any] = {"board_size": 9, "device": "cuda", "skip_settled": skip_settled}
+    table = GameLoop(ModelPlayer(model), 96, 40, seed=2, **own)
     for first in (0, 96):  # the second time nothing is captured any more
         record = table.play(torch.arange(first, first + 96, device="cuda"))
-        engine = GPUGoEngine(96, "cuda", 9)
+        engine = GPUGoEngine(96, **own)
         eos = torch.full((96, 1), 83, device="cuda")
         tables = tables_of(model, record.moves.long()[:, :-1], 9, "full")
         with torch.no_grad():
@@ -107,7 +121,7 @@ def test_selfplay_in_a_graph_plays_legal_games_with_the_models_probabilities(fea
             going = ~engine.is_game_over()
             assert torch.equal(going, record.lengths > ply)
             moves = torch.where(going, record.moves[:, ply].long(), 0)
-            legal = engine.get_legal_mask()
+            legal = as_moves(engine.playable_rows())
             log_probs = logits[:, ply].masked_fill(~legal, -torch.inf).log_softmax(1)
             chosen = log_probs.gather(1, moves.unsqueeze(1)).squeeze(1)
             assert torch.allclose(record.log_probs[going, ply], chosen[going], atol=1e-3)

@@ -12,6 +12,7 @@ import torch
 from tessera.data import MixedStream, SelfPlayStream, StreamSettings
 from tessera.data.selfplay_stream import GameStream
 from tessera.go import GameLoop, GameRecord, GPUGoEngine, Rules, kept_tables
+from tessera.go.bitboard import unpack
 from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.play.reading import tables_of
@@ -89,6 +90,36 @@ def test_a_record_says_what_was_played_and_how_likely_it_was(kind: str) -> None:
             assert not table[~going, ply].any()
     assert torch.equal(engine.score(), record.results)
     assert len({tuple(moves) for moves in record.moves.tolist()}) == 12
+
+
+@pytest.mark.parametrize("kind", ["mamba", "board"])
+def test_a_model_that_leaves_settled_points_alone_draws_among_the_others(kind: str) -> None:
+    player: GameModel = model(loud=20.0) if kind == "mamba" else reading(kind)
+    needs = ("legal", "settled")
+    loop = self_play(player, 24, 10, needs, seed=3, temperature=2.0, skip_settled=True)
+    record = loop.play(torch.arange(24))
+    assert record.skip_settled and record.legal is not None and record.settled is not None
+    engine = GPUGoEngine(24, "cpu", SIZE)
+    tokens = torch.cat([torch.full((24, 1), WORDS.eos_token), record.moves.long()[:, :-1]], 1)
+    with torch.no_grad():
+        tables = tables_of(player, tokens[:, 1:], SIZE, "full")
+        logits = player(tokens, None, tables)[:, :, : SIZE**2 + 1] / 2.0
+    taken_away = 0
+    for ply in range(int(record.lengths.max())):
+        going = record.lengths > ply
+        legal, settled = engine.legal_rows(), engine.settled_points().both
+        taken_away += int((legal & settled).ne(0).any(0)[going].sum())
+        assert torch.equal(record.settled[going, ply], settled.t()[going])
+        assert torch.equal(record.legal[going, ply], (legal & ~settled).t()[going])
+        allowed = torch.nn.functional.pad(unpack(legal & ~settled).flatten(1), (0, 1), value=True)
+        expected = logits[:, ply].masked_fill(~allowed, -torch.inf).softmax(1)
+        moves = record.moves[:, ply].long()
+        chosen = expected.gather(1, moves.clamp(max=SIZE**2).unsqueeze(1)).squeeze(1).log()
+        assert torch.allclose(record.log_probs[going, ply], chosen[going], atol=1e-4)
+        entropies = torch.distributions.Categorical(expected).entropy()
+        assert torch.allclose(record.entropies[going, ply], entropies[going], atol=1e-4)
+        engine.play_batch(torch.where(going, moves, WORDS.pad_token), check=True)
+    assert taken_away > 10
 
 
 def test_games_are_the_same_however_many_are_played_at_once() -> None:

@@ -53,10 +53,12 @@ def has_assembler() -> bool:
 
 def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     """Name, registers and bytes of spilled registers of kernels with all rules they serve."""
-    for rules_player, suicide, pass_alive in (
-        (False, False, False),
-        (True, True, False),
-        (True, True, True),
+    for rules_player, suicide, pass_alive, skip_settled in (
+        (False, False, False, False),
+        (True, True, False, False),
+        (True, True, True, False),
+        (True, True, True, True),
+        (False, False, False, True),
     ):
         yield _compile(
             play_games_kernel,
@@ -68,10 +70,12 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             SUICIDE=suicide,
             SINGLE=False,
             PASS_ALIVE=pass_alive,
+            SKIP_SETTLED=skip_settled,
             WITH_PROBABILITIES=True,
             WITH_LEGAL=suicide,
             WITH_BOARD=rules_player,
             WITH_LANDMARKS=rules_player,
+            WITH_SETTLED=skip_settled,
         )
     rules = {"SIZE": 19, "KO": 1, "SINGLE": False}
     yield _compile(play_kernel, architecture, {}, **rules)

@@ -44,6 +44,13 @@ GAMES: dict[str, tuple[str, int, Rules, range | Tensor]] = {
     "rules-3-pass-alive-suicide": ("rules", 3, replace(PASS_ALIVE, suicide=True), range(5, 7)),
 }
 
+# Of the same kind, and the players leave settled points alone.
+SKIPPING: dict[str, tuple[str, int, Rules, range | Tensor]] = {
+    "uniform-3-skipping": ("uniform", 3, Rules(ko="simple"), range(1, 19, 11)),
+    "rules-3-skipping-suicide": ("rules", 3, Rules(suicide=True), range(5, 6)),
+    "rules-4-skipping": ("rules", 4, replace(PASS_ALIVE, max_moves=32), range(28, 29)),
+}
+
 # Tables that the kernel writes without the others.
 SOME = ("log_probs", "entropies", *OPTIONAL)
 
@@ -110,8 +117,8 @@ def tell(
 
 
 def play_case(name: str, backend: str, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of the record of one of GAMES."""
-    player, size, rules, numbers = GAMES[name]
+    """The tensors of the record of one of GAMES or SKIPPING."""
+    player, size, rules, numbers = (GAMES | SKIPPING)[name]
     record = play_games(
         player,
         numbers,
@@ -120,7 +127,8 @@ def play_case(name: str, backend: str, device: str = "cpu") -> dict[str, Tensor]
         rules=rules,
         device=device,
         backend=backend,
-        needs=OPTIONAL,
+        needs=OPTIONAL + ("settled",) * (rules.capture == "chains"),
+        skip_settled=name in SKIPPING,
     )
     return record_tensors(record)
 
@@ -220,7 +228,7 @@ def main(path: str) -> None:
     from tessera.go.kernels.census import count_legal_positions
 
     torch.set_num_threads(1)
-    records = {name: play_case(name, "triton") for name in GAMES}
+    records = {name: play_case(name, "triton") for name in GAMES | SKIPPING}
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
     hostile = {name: follow_hostile(*case, backend="triton") for name, case in HOSTILE.items()}
     settled = {name: settle(*case, backend="triton") for name, case in SETTLED.items()}

@@ -22,6 +22,7 @@ from tests.go.kernel_cases import (
     PLIES,
     SCORED,
     SETTLED,
+    SKIPPING,
     SOME,
     TOLD,
     follow_hostile,
@@ -81,7 +82,7 @@ def test_an_optional_table_alone_is_as_with_the_others(
     assert torch.equal(some["results"], whole["results"])
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAMES | SKIPPING)
 def test_interpreted_games_are_those_of_the_plain_code(name: str, interpreted: Interpreted) -> None:
     assert_same_record(play_case(name, "torch"), interpreted[0][name])
 
@@ -117,6 +118,15 @@ def test_interpreted_pass_alive_scores_are_those_of_the_plain_code(
     assert torch.equal(results, scores)
     by_area = score_ends(size, replace(rules, score="area"), numbers, backend="torch")
     assert not torch.equal(by_area[1], scores) and not torch.equal(by_area[2], owners)
+
+
+@pytest.mark.parametrize("name", SKIPPING)
+def test_games_without_settled_points_are_others_in_the_games_that_are_compared(name: str) -> None:
+    player, size, rules, numbers = SKIPPING[name]
+    found = play_games(player, numbers, seed=5, board_size=size, rules=rules)
+    skipping = play_case(name, "torch")
+    assert skipping["settled"].any()
+    assert not torch.equal(found.lengths, skipping["lengths"])
 
 
 @pytest.mark.parametrize("name", [name for name in GAMES if "pass-alive" in name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from typing import Any
 
 import pytest
 import torch
@@ -69,6 +70,28 @@ def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, ru
         for backend in ("torch", "triton")
     )
     assert_same_record(plain, fast)
+
+
+@pytest.mark.parametrize(
+    ("size", "rules"),
+    [(5, "positional-suicide"), (9, "situational"), (9, "pass-alive-suicide"), (13, "pass-alive")],
+)
+@pytest.mark.parametrize("player", ["uniform", "rules"])
+def test_games_that_leave_settled_points_alone_are_those_of_the_plain_code(
+    size: int, player: str, rules: str
+) -> None:
+    needs = (*OPTIONAL, "settled")
+    games = torch.arange(96, device="cuda")
+    own: dict[str, Any] = {"seed": 3, "board_size": size, "rules": RULES[rules], "device": "cuda"}
+    plain, fast = (
+        play_games(player, games, backend=backend, needs=needs, skip_settled=True, **own)
+        for backend in ("torch", "triton")
+    )
+    loop = GameLoop(get_player(player), 96, 32, tables=kept_tables(needs), skip_settled=True, **own)
+    expected = record_tensors(plain)
+    assert expected["settled"].any()
+    assert_same_record(expected, record_tensors(fast))
+    assert_same_record(expected, record_tensors(loop.play(games).trimmed()))
 
 
 @pytest.mark.parametrize(("size", "rules"), CASES)

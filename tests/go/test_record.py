@@ -14,7 +14,7 @@ from tessera.go.record import BYTES_PER_PLY, TABLES, Table, bytes_per_ply, descr
 from tessera.vocabulary import Vocabulary
 
 SIZE = 4
-OPTIONAL = ["legal", "board", "landmarks"]
+OPTIONAL = ["legal", "board", "landmarks", "settled"]
 
 
 def played(numbers: range) -> GameRecord:
@@ -45,7 +45,7 @@ def test_tables_are_filled_up_beyond_the_end_and_cut_to_what_they_were() -> None
     for name, table, tensor in longer.tables():
         if table.is_by_ply:
             beyond = Vocabulary(SIZE).pad_token if name == "moves" else 0
-            entries = plies + (name in ("board", "landmarks"))
+            entries = plies + (name in ("board", "landmarks", "settled"))
             assert tensor.shape[1] == entries + 5 and (tensor[:, entries:] == beyond).all()
     assert same(longer.trimmed(), record)
     assert same(longer.to("cpu"), longer)
@@ -72,7 +72,7 @@ def test_only_an_optional_table_can_be_asked_for() -> None:
     for name in OPTIONAL:
         assert set(kept_tables([name])) - set(kept_tables()) == {name}
     for name in ("moves", "stones"):
-        allowed = "legal, board, landmarks"
+        allowed = "legal, board, landmarks, settled"
         with pytest.raises(ValueError, match=f"needs must be among {allowed}, got {name}."):
             play_games("uniform", range(1), seed=0, board_size=SIZE, needs=[name])
 

@@ -104,6 +104,30 @@ def test_a_replayed_training_is_the_training_bit_for_bit(
         assert all(map(torch.equal, ours, theirs))
 
 
+def test_graphs_tell_apart_what_stands_beside_the_tokens() -> None:
+    settings = MODELS["outcome"]
+    plain, model = new_model(**settings), graphed(new_model(**settings))
+    tokens, targets, tables, scores = batch(1, plain)
+    generator = torch.Generator(GPU).manual_seed(0)
+    shape = (*tokens.shape, 9)
+    excluded = torch.randint(512, shape, generator=generator, device=GPU, dtype=torch.int32)
+    points = (excluded.unsqueeze(-1) >> torch.arange(9, device=GPU) & 1).bool().flatten(2)
+    is_excluded = torch.nn.functional.pad(points, (0, 3)).gather(2, targets[..., None])[..., 0]
+    targets = targets.masked_fill(is_excluded, 81)
+    for _ in range(2):
+        for others in ((), (scores,), (None, excluded), (scores, excluded)):
+            found = []
+            for each in (plain, model):
+                each.zero_grad()
+                losses = each(tokens, targets, tables, *others)
+                losses.sum().backward()
+                found.append([losses, *(weight.grad for weight in each.parameters())])
+            for ours, theirs in zip(*found, strict=True):
+                assert (ours is None) == (theirs is None)
+                assert ours is None or (ours.isfinite().all() and torch.equal(ours, theirs))
+    assert num_captured(model) == 4
+
+
 def test_the_gradients_that_others_put_in_place_are_added_to() -> None:
     model, plain = graphed(new_model()), new_model()
     for each in (model, plain):

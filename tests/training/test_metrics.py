@@ -9,8 +9,8 @@ import torch
 
 from tessera.data import GameBatch, GameStream, StreamSettings
 from tessera.go import GPUGoEngine, distribution, get_player
-from tessera.model import MambaModel
-from tessera.training import NextMoveMetrics
+from tessera.model import Head, MambaModel
+from tessera.training import NextMoveMetrics, TesseraModule
 from tessera.training.metrics import GROUPS, group_names
 from tessera.vocabulary import Vocabulary
 
@@ -18,16 +18,25 @@ SIZE = 4
 WORDS = Vocabulary(SIZE)
 
 
-def whole_games(player: str, with_legal: bool = True) -> GameBatch:
+def whole_games(
+    player: str, with_legal: bool = True, skip_settled: bool = False, seed: int = 0
+) -> GameBatch:
     given = StreamSettings(
-        board_size=SIZE, player=player, batch_size=16, games_per_chunk=16, context=None
+        board_size=SIZE,
+        player=player,
+        skip_settled=skip_settled,
+        batch_size=16,
+        games_per_chunk=16,
+        context=None,
+        seed=seed,
     )
-    return GameStream(given, needs=NextMoveMetrics.needs if with_legal else ()).batch(0)
+    needs = NextMoveMetrics.needs if with_legal else ()
+    return GameStream(given, needs=(*needs, *["settled"] * skip_settled)).batch(0)
 
 
-def players_own_logits(player: str, batch: GameBatch) -> torch.Tensor:
+def players_own_logits(player: str, batch: GameBatch, skip_settled: bool = False) -> torch.Tensor:
     """Log of the player's distribution along the replayed games; EOS after the last move."""
-    engine = GPUGoEngine(len(batch.inputs), "cpu", SIZE)
+    engine = GPUGoEngine(len(batch.inputs), "cpu", SIZE, skip_settled=skip_settled)
     chances = torch.zeros(*batch.targets.shape, WORDS.size)
     for ply in range(batch.targets.shape[1]):
         is_over = engine.is_game_over()
@@ -55,6 +64,48 @@ def test_excess_of_the_player_itself_is_zero(player: str) -> None:
     assert measured["legal_mass"] == pytest.approx(1, abs=1e-6)
     assert measured["legal_top1"] == 1
     assert measured["loss"] == pytest.approx(measured["floor_nats"], abs=0.2)
+
+
+class Known(Head):
+    """Says the same logits whatever it reads."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, hidden: torch.Tensor, *maps: torch.Tensor) -> torch.Tensor:
+        return self.logits.reshape(*hidden.shape[:-1], -1)
+
+    def losses(self, *_: object) -> torch.Tensor:
+        raise AssertionError("losses where points are excluded are made of logits")
+
+
+@pytest.mark.parametrize("outcome", ["none", "win_and_score"])
+@pytest.mark.parametrize("player", ["uniform", "rules"])
+def test_what_a_model_gives_to_settled_points_counts_nowhere(player: str, outcome: str) -> None:
+    batch = whole_games(player, skip_settled=True, seed=1)
+    assert batch.settled is not None
+    columns = torch.arange(SIZE)
+    settled = (batch.settled.unsqueeze(-1) >> columns & 1).bool().flatten(2)
+    settled = torch.nn.functional.pad(settled, (0, 3))
+    logits = players_own_logits(player, batch, skip_settled=True)
+    assert logits[settled].isneginf().all() and settled.sum() > 500
+    # A model that is the player, but for a good part of its probability on settled points.
+    logits = logits.masked_fill(settled, 0.5)
+    module = TesseraModule(vocab_size=WORDS.size, d_model=8, outcome=outcome)
+    module.model.head = Known(logits)
+    losses = module.model(batch.inputs, batch.targets, **module._beside(batch))
+    losses = losses.view(-1, *batch.targets.shape)[0]
+    torch.testing.assert_close(losses, -batch.log_probs, atol=1e-5, rtol=0)
+    assert losses.sum() > 0
+    with torch.no_grad():
+        module._measure(batch)
+    measured = {name: float(value) for name, value in module.held_out_metrics.compute().items()}
+    assert measured["excess_nats"] == pytest.approx(0, abs=1e-6)
+    assert measured["legal_mass"] == pytest.approx(1, abs=1e-6)
+    assert measured["legal_top1"] == 1
+    counted = measure(logits, batch)
+    assert counted["excess_nats"] > 0.2 and counted["legal_mass"] < 0.9
 
 
 def test_excess_of_an_untrained_model_is_ln_v_less_the_floor() -> None:

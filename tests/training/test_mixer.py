@@ -102,10 +102,16 @@ def test_a_run_goes_on_however_its_mixers_are_spelt(folder: Path) -> None:
         assert tessera("test", "--ckpt_path", last(), "--model.mixer", wanted) == 0
 
 
-def test_a_checkpoint_that_names_no_mixer_and_no_score_has_those_there_were() -> None:
+def test_a_checkpoint_that_names_no_mixer_or_how_games_were_played_has_what_there_was() -> None:
     checkpoint = {"hyper_parameters": {"d_model": 8}, "datamodule_hyper_parameters": {"seed": 1}}
     settings = {"model.mixer": "mamba", "model.d_model": 8, "data.score": None, "data.seed": 1}
+    settings["data.skip_settled"] = False
     assert settings_of(checkpoint) == settings
+    skipping = {**settings, "data.skip_settled": True}
+    assert [*map(str, conflicts(Path("a.ckpt"), checkpoint, skipping, is_fit=True))] == [
+        "data.skip_settled must be False to go on from a.ckpt, got True."
+    ]
+    assert not conflicts(Path("a.ckpt"), checkpoint, skipping, is_fit=False)
     scored = {**settings, "data.score": "pass_alive"}
     assert [*map(str, conflicts(Path("a.ckpt"), checkpoint, scored, is_fit=True))] == [
         "data.score must be null to go on from a.ckpt, got pass_alive."

@@ -16,7 +16,7 @@ from tessera.go.zobrist import zobrist_keys
 
 KO_CODES = {"simple": 0, "positional": 1, "situational": 2}
 _ALWAYS = ("moves", "captures", "lengths", "results")
-_OPTIONAL = ("log_probs", "entropies", "legal", "board", "landmarks")
+_OPTIONAL = ("log_probs", "entropies", "legal", "board", "landmarks", "settled")
 _WARPS_PER_MULTIPROCESSOR = 32  # as many programs of one warp as a multiprocessor holds
 
 
@@ -36,6 +36,7 @@ def play_tables(
     board_size: int,
     rules: Rules,
     tables: Mapping[str, Table],
+    skip_settled: bool = False,
 ) -> dict[str, Tensor]:
     """Play one game for each number; does not wait for the device.
 
@@ -47,6 +48,7 @@ def play_tables(
         rules: a Rules record.
         tables: what to write down, moves, captures, lengths and results in any case. Without
             log_probs and entropies no probability is computed.
+        skip_settled: whether the players leave settled points alone.
 
     Returns:
         The tables by name, T = max_moves plies.
@@ -81,6 +83,7 @@ def play_tables(
             written["legal"],
             written["board"],
             written["landmarks"],
+            written["settled"],
             written["lengths"],
             written["results"],
             seed_word(seed, MOVE),
@@ -93,10 +96,12 @@ def play_tables(
             SUICIDE=rules.suicide,
             SINGLE=rules.capture == "single",
             PASS_ALIVE=rules.score == "pass_alive",
+            SKIP_SETTLED=bool(skip_settled),
             WITH_PROBABILITIES=has_probabilities,
             WITH_LEGAL="legal" in tables,
             WITH_BOARD="board" in tables,
             WITH_LANDMARKS="landmarks" in tables,
+            WITH_SETTLED="settled" in tables,
             num_warps=1,
             enable_fp_fusion=True,  # the default of every version, said aloud because 3.9 warns
         )

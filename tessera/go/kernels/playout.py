@@ -20,6 +20,7 @@ from tessera.go.kernels.board import (
 from tessera.go.kernels.features import large_atari, write_board, write_landmarks
 from tessera.go.kernels.players import choose_rules, choose_uniform, game_word, ply_words
 from tessera.go.kernels.scoring import area_difference
+from tessera.go.kernels.settled import settled_points
 from tessera.go.kernels.superko import filter_add, stone_repeats, suicide_repeats, zobrist_sum
 
 _LN_2 = tl.constexpr(0.6931471805599453)
@@ -38,6 +39,7 @@ def play_games_kernel(
     legal,
     board,
     landmarks,
+    settled,
     lengths,
     results,
     seeded,
@@ -50,10 +52,12 @@ def play_games_kernel(
     SUICIDE: tl.constexpr,
     SINGLE: tl.constexpr,
     PASS_ALIVE: tl.constexpr,
+    SKIP_SETTLED: tl.constexpr,
     WITH_PROBABILITIES: tl.constexpr,
     WITH_LEGAL: tl.constexpr,
     WITH_BOARD: tl.constexpr,
     WITH_LANDMARKS: tl.constexpr,
+    WITH_SETTLED: tl.constexpr,
 ):
     """Play the games ``numbers`` from start to end and write their record.
 
@@ -68,6 +72,7 @@ def play_games_kernel(
         legal: (G, max_moves, n) int32, zeros; written WITH_LEGAL.
         board: (G, max_moves + 1, 5, n) int32, zeros; written WITH_BOARD.
         landmarks: (G, max_moves + 1, 3, n) int32, zeros; written WITH_LANDMARKS.
+        settled: (G, max_moves + 1, n) int32, zeros; written WITH_SETTLED.
         lengths: (G,) int32.
         results: (G,) float32.
         seeded: the seed's first mix, as a signed 64-bit integer.
@@ -141,15 +146,21 @@ def play_games_kernel(
                         allowed = allowed & ~suicide_repeats(
                             own, suicides, now, own_keys, positions, ply + 1, f0, f1, f2, f3, SIZE
                         )
+            forbidden = otherwise & ~allowed
+            if SKIP_SETTLED or WITH_SETTLED:
+                for_ever = settled_points(own, opponent, SIZE, SUICIDE)
+                if WITH_SETTLED:
+                    entry = record + game + ply
+                    tl.store(settled + entry * SIZE + lane, for_ever, mask=lane < SIZE)
+                if SKIP_SETTLED:
+                    allowed = allowed & ~for_ever
             if WITH_LEGAL:
                 tl.store(legal + (record + ply) * SIZE + lane, allowed, mask=lane < SIZE)
             if WITH_BOARD:
                 entry = record + game + ply
-                forbidden = otherwise & ~allowed
                 write_board(board, entry, own, opponent, atari, newest, forbidden, SIZE)
             if WITH_LANDMARKS:
                 entry = record + game + ply
-                forbidden = otherwise & ~allowed
                 large = large_atari(own, atari, last)
                 write_landmarks(landmarks, entry, newest, forbidden, large, SIZE)
 
@@ -232,6 +243,10 @@ def play_games_kernel(
             nothing = tl.zeros([LANES], tl.int32)
             large = large_atari(own, atari, last)
             write_landmarks(landmarks, record + game + ply, newest, nothing, large, SIZE)
+        if WITH_SETTLED:
+            entry = record + game + ply
+            for_ever = settled_points(own, opponent, SIZE, SUICIDE)
+            tl.store(settled + entry * SIZE + lane, for_ever, mask=lane < SIZE)
         black = own
         white = opponent
         if (ply & 1) != 0:

@@ -61,6 +61,18 @@ def pass_alive(own, opponent, SIZE: tl.constexpr, SUICIDE: tl.constexpr):
 
 
 @triton.jit
+def settled_points(own, opponent, SIZE: tl.constexpr, SUICIDE: tl.constexpr):
+    """Every point that is settled for one of the two colours."""
+    settled = tl.zeros_like(own)
+    # Twice the same code with the colours exchanged, so that it stands in the kernel once.
+    for _ in range(2):
+        stones, territory = pass_alive(own, opponent, SIZE, SUICIDE)
+        settled = settled | stones | territory
+        own, opponent = opponent, own
+    return settled
+
+
+@triton.jit
 def settled_kernel(colour_rows, settled_rows, SIZE: tl.constexpr, SUICIDE: tl.constexpr):
     """Write the settled points of one colour of one board.
 

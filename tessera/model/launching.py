@@ -1,0 +1,42 @@
+"""Launching a step of training ahead of the training, so that its kernels are compiled by then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from tessera.model.block import Seen
+from tessera.model.graphs import is_hooked
+from tessera.model.scans.selective import SelectiveScan
+
+if TYPE_CHECKING:
+    from tessera.model.model import GameModel
+
+
+def launch_step(model: GameModel, run: Callable[[], tuple[torch.Tensor, Seen]]) -> None:
+    """Launch a forward and a backward pass and keep nothing of it.
+
+    Nothing happens if anything but this program's own kernels might run, or a hook be called.
+
+    Args:
+        model: that is trained.
+        run: its losses, and what a watcher may see.
+    """
+    watchers = (model, model.watched)  # which are not called
+    inside = [module for module in model.modules() if module not in watchers]
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if not _is_of_own_kernels(model) or is_hooked(inside, weights):
+        return
+    losses, _ = run()
+    with torch.autocast("cuda", enabled=False):
+        torch.autograd.grad(losses.sum(), weights, allow_unused=True)
+
+
+def _is_of_own_kernels(model: GameModel) -> bool:
+    """Whether every part is ours, and every mixer runs this program's Triton kernels."""
+    settings = model.settings
+    if settings.own_parts() or set(settings.mixer_names()) != {"mamba"}:
+        return False
+    return SelectiveScan.choose_for(settings.mamba.scan, model.device)[0] == "triton"
