@@ -5,6 +5,7 @@ from tessera.go.features import FEATURES, replayed
 from tessera.go.loop import GameLoop
 from tessera.go.play import play_games
 from tessera.go.players import PLAYERS, Choice, Player, distribution, get_player
+from tessera.go.playouts import Playouts, play_out
 from tessera.go.record import GameRecord, kept_tables
 from tessera.go.rules import RULES, Rules, resolve_rules
 from tessera.go.settled import Settled, settled_points
@@ -19,12 +20,14 @@ __all__ = [
     "GameRecord",
     "IllegalMoveError",
     "Player",
+    "Playouts",
     "Rules",
     "Settled",
     "distribution",
     "get_player",
     "kept_tables",
     "play_games",
+    "play_out",
     "replayed",
     "resolve_rules",
     "settled_points",

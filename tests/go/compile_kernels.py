@@ -16,6 +16,7 @@ from triton.compiler import ASTSource
 from tessera.go.kernels.census import census_kernel
 from tessera.go.kernels.features import features_kernel
 from tessera.go.kernels.playout import play_games_kernel
+from tessera.go.kernels.playouts import playouts_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 from tessera.go.kernels.settled import settled_kernel
 
@@ -42,8 +43,11 @@ POINTERS = {
     "entropies": "*fp32",
     "results": "*fp32",
     "captures": "*i16",
+    "copies": "*i64",
 }
 SCALARS = {"seeded": "i64", "num_games": "i32", "max_moves": "i32", "komi": "fp32"}
+SCALARS |= {"streamed": "i64", "first": "i64", "num_each": "i32"}
+COUNTS = ("plies", "wins", "draws", "areas", "area_squares", "owners", "first_moves", "first_areas")
 
 
 def has_assembler() -> bool:
@@ -72,6 +76,17 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             WITH_LEGAL=suicide,
             WITH_BOARD=rules_player,
             WITH_LANDMARKS=rules_player,
+        )
+        yield _compile(
+            playouts_kernel,
+            architecture,
+            dict.fromkeys(COUNTS, "*i64"),
+            SIZE=19,
+            RULES_PLAYER=rules_player,
+            KO=2 if suicide else 1,
+            SUICIDE=suicide,
+            SINGLE=False,
+            PASS_ALIVE=pass_alive,
         )
     rules = {"SIZE": 19, "KO": 1, "SINGLE": False}
     yield _compile(play_kernel, architecture, {}, **rules)
