@@ -172,26 +172,18 @@ def _play_to_the_end(
 ) -> None:
     """Play one game from each of these positions (G,), drawn as game ``hashed`` (G,)."""
     games = _copies(engine, positions)
-    plies = 0
-    # The token of each game's first move; PAD, which is no column, as long as there is none.
-    first_moves = torch.full_like(positions, engine.vocabulary.pad_token)
     while games.batch_size:
         over = games.is_game_over()
         going = (~over).nonzero().squeeze(1)
-        if going.numel() <= _KEEP_ABOVE * games.batch_size:
+        if going.numel() > _KEEP_ABOVE * games.batch_size:
+            words = random_words(seed, hashed, games.move_number, MOVE)
+            games.play_batch(player.choose(games, words).moves)
+        else:
             done = over.nonzero().squeeze(1)
-            ends = _copies(games, done)
-            begun = ends.move_number - engine.move_number[positions[done]]
-            _count(ends, positions[done], begun, first_moves[done], played)
+            at = positions[done]
+            _count(_copies(games, done), at, engine.move_number[at], played)
             games.keep(going)
             positions, hashed = positions[going], hashed[going]
-            first_moves = first_moves[going]
-            continue
-        moves = player.choose(games, random_words(seed, hashed, plies, MOVE)).moves
-        if plies == 0:
-            first_moves = torch.where(over, first_moves, moves)
-        games.play_batch(moves)
-        plies += 1
 
 
 def _copies(engine: GPUGoEngine, games: Tensor) -> GPUGoEngine:
@@ -202,13 +194,18 @@ def _copies(engine: GPUGoEngine, games: Tensor) -> GPUGoEngine:
     return copied
 
 
-def _count(
-    ends: GPUGoEngine, positions: Tensor, plies: Tensor, first_moves: Tensor, played: Playouts
-) -> None:
-    """Add finished games (G,) to what was counted of their positions."""
-    owners = ends.ownership()
+def _count(ends: GPUGoEngine, positions: Tensor, begun_at: Tensor, played: Playouts) -> None:
+    """Add finished games to what was counted of their positions.
+
+    Args:
+        ends: the games.
+        positions: (G,) int64, which positions they went on from.
+        begun_at: (G,) int64, how many plies had been played there.
+        played: is added to.
+    """
+    plies, owners = ends.move_number - begun_at, ends.ownership()
     areas = owners.sum((1, 2))
-    results = areas.float() - played.komi  # as ``score`` compares areas with komi
+    results = areas.float() - played.komi  # in the arithmetic of ``score``
     for table, counted in (
         (played.plies, plies),
         (played.wins, results > 0),
@@ -218,7 +215,7 @@ def _count(
         (played.owners, owners),
     ):
         table.index_add_(0, positions, counted.to(table.dtype))
-    begun = (first_moves <= ends.vocabulary.pass_token).nonzero().squeeze(1)
-    at = (positions[begun], first_moves[begun])
-    played.first_moves.index_put_(at, torch.ones_like(at[0]), accumulate=True)
-    played.first_areas.index_put_(at, areas[begun], accumulate=True)
+    moved = plies.nonzero().squeeze(1)
+    at = (positions[moved], ends.history[moved, begun_at[moved]].long())
+    played.first_moves.index_put_(at, torch.ones_like(moved), accumulate=True)
+    played.first_areas.index_put_(at, areas[moved], accumulate=True)

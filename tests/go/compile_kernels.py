@@ -16,7 +16,7 @@ from triton.compiler import ASTSource
 from tessera.go.kernels.census import census_kernel
 from tessera.go.kernels.features import features_kernel
 from tessera.go.kernels.playout import play_games_kernel
-from tessera.go.kernels.playouts import playouts_kernel
+from tessera.go.kernels.playouts import REGISTERS, playouts_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 from tessera.go.kernels.settled import settled_kernel
 
@@ -81,6 +81,7 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             playouts_kernel,
             architecture,
             dict.fromkeys(COUNTS, "*i64"),
+            maxnreg=REGISTERS,
             SIZE=19,
             RULES_PLAYER=rules_player,
             KO=2 if suicide else 1,
@@ -113,7 +114,11 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _compile(
-    kernel: Any, architecture: int, pointers: dict[str, str], **constants: Any
+    kernel: Any,
+    architecture: int,
+    pointers: dict[str, str],
+    maxnreg: int | None = None,
+    **constants: Any,
 ) -> tuple[str, int, int]:
     signature = {
         name: "constexpr"
@@ -121,7 +126,7 @@ def _compile(
         else (SCALARS | POINTERS | pointers).get(name, "*i32")
         for name in kernel.arg_names
     }
-    return kernel.__name__, *measure(kernel, architecture, signature, constants)
+    return kernel.__name__, *measure(kernel, architecture, signature, constants, maxnreg=maxnreg)
 
 
 def measure(
@@ -130,11 +135,13 @@ def measure(
     signature: dict[str, str],
     constants: dict[str, Any],
     divisible: tuple[str, ...] = (),
+    maxnreg: int | None = None,
 ) -> tuple[int, int]:
     """Registers and bytes of spilled registers of one kernel.
 
     Args:
         divisible: arguments that are multiples of 16.
+        maxnreg: the most registers that the assembler may take; None leaves it to it.
     """
     attributes: dict[Any, Any] = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in divisible
@@ -142,7 +149,7 @@ def measure(
     compiled = triton.compile(
         ASTSource(kernel, signature, constants, attributes),
         target=GPUTarget("cuda", architecture, 32),
-        options={"num_warps": 1, "enable_fp_fusion": True},
+        options={"num_warps": 1, "enable_fp_fusion": True, "maxnreg": maxnreg},
     )
     said = _assembler_report(compiled.asm["ptx"])
     registers = re.search(r"Used (\d+) registers", said)

@@ -16,6 +16,8 @@ from tessera.go.kernels.scoring import area_difference
 from tessera.go.kernels.superko import filter_add, stone_repeats, suicide_repeats, zobrist_sum
 
 _CHUNK = tl.constexpr(128)  # words of the history that are copied at once
+# With more a multiprocessor would not hold 32 programs; left alone the assembler takes 96.
+REGISTERS = 64
 
 
 @triton.jit
@@ -111,7 +113,6 @@ def playouts_kernel(
         atari = load_rows(atari_rows, origin, SIZE)
         turn = tl.load(turns + origin).to(tl.int32)
         ply = tl.load(move_numbers + origin).to(tl.int32)
-        begun = ply
         passed = tl.load(passes + origin).to(tl.int32)
         newest = tl.load(history + origin * max_moves + tl.maximum(ply - 1, 0)).to(tl.int32)
         last = _point(newest, SIZE)
@@ -146,7 +147,7 @@ def playouts_kernel(
                 word = tl.load(positions + origin * (max_moves + 1) + at, mask=at <= ply, other=0)
                 tl.store(copies + at, word, mask=at <= ply)
                 start += _CHUNK
-        draws_of_plies = ply_words(stream, lane)
+        draws_of_plies = ply_words(stream, (ply & ~31) + lane)
         first_move = NUM_POINTS + 1
         running = ((passed < 2) & (ply < max_moves)).to(tl.int32)
         while running != 0:
@@ -180,7 +181,7 @@ def playouts_kernel(
                             own, suicides, now, own_keys, copies, ply + 1, f0, f1, f2, f3, SIZE
                         )
 
-            here = (ply - begun) & 31
+            here = ply & 31
             draw = tl.gather(draws_of_plies, tl.zeros([LANES], tl.int32) + here, 0)
             candidates = allowed & ~true_eyes(own, opponent, SIZE)
             if RULES_PLAYER:
@@ -219,13 +220,13 @@ def playouts_kernel(
                 own_exposed, opponent_exposed = opponent_exposed, own_exposed
             own, opponent = opponent, own
             turn = 1 - turn
-            if ply == begun:
-                first_move = tl.where(placed != 0, token, NUM_POINTS)
+            move = tl.where(placed != 0, token, NUM_POINTS)
+            first_move = tl.where(first_move > NUM_POINTS, move, first_move)
             passed = (passed + 1) * (1 - placed)
             ply += 1
             running = ((passed < 2) & (ply < max_moves)).to(tl.int32)
             if here == 31:
-                draws_of_plies = ply_words(stream, ply - begun + lane)
+                draws_of_plies = ply_words(stream, ply + lane)
 
         black = own
         white = opponent
@@ -234,7 +235,7 @@ def playouts_kernel(
             white = own
         area, black_area, white_area = area_difference(black, white, SIZE, PASS_ALIVE, SUICIDE)
         result = area.to(tl.float32) - komi
-        _add(plies, origin, ply - begun)
+        _add(plies, origin, ply - tl.load(move_numbers + origin).to(tl.int32))
         _add(wins, origin, (result > 0).to(tl.int32))
         _add(draws, origin, (result == 0).to(tl.int32))
         _add(areas, origin, area)
@@ -243,7 +244,7 @@ def playouts_kernel(
             at = origin * (NUM_POINTS + 1) + first_move
             _add(first_moves, at, (first_move <= NUM_POINTS).to(tl.int32))
             _add(first_areas, at, area)
-        for start in tl.static_range(0, NUM_POINTS, LANES):
+        for start in range(0, NUM_POINTS, LANES):
             token = start + lane
             owner = bits_at(black_area, token, SIZE) - bits_at(white_area, token, SIZE)
             at = owners + origin * NUM_POINTS + token

@@ -11,7 +11,7 @@ from torch import Tensor
 from tessera.accelerator import current
 from tessera.go.kernels.features import features_kernel
 from tessera.go.kernels.games import KO_CODES, num_programs
-from tessera.go.kernels.playouts import playouts_kernel
+from tessera.go.kernels.playouts import REGISTERS, playouts_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 from tessera.go.randomness import MOVE, PLAYOUT, seed_word
 
@@ -147,6 +147,7 @@ class Plies:
                     RULES_PLAYER=player == "rules",
                     SUICIDE=rules.suicide,
                     PASS_ALIVE=rules.score == "pass_alive",
+                    maxnreg=REGISTERS,
                     **self._options,
                 )
             done += each
