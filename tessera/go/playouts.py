@@ -158,8 +158,18 @@ def _nothing_yet(engine: GPUGoEngine, num_games: int) -> Playouts:
         return torch.zeros(batch, *shape, dtype=torch.int64, device=engine.device)
 
     moves = size**2 + 1
-    tables = (zeros(size, size), zeros(moves), zeros(moves))
-    return Playouts(num_games, engine.rules.komi, *(zeros() for _ in range(5)), *tables)
+    return Playouts(
+        num_games,
+        engine.rules.komi,
+        plies=zeros(),
+        wins=zeros(),
+        draws=zeros(),
+        areas=zeros(),
+        area_squares=zeros(),
+        owners=zeros(size, size),
+        first_moves=zeros(moves),
+        first_areas=zeros(moves),
+    )
 
 
 def _play_to_the_end(
