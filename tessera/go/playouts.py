@@ -129,7 +129,7 @@ def play_out(
     first = whole_number("first", first, 0, _MOST_NUMBER)
     seed = whole_number("seed", seed)
     if numbers is None:
-        numbers = torch.arange(engine.batch_size)
+        numbers = torch.arange(engine.batch_size, device=engine.device)
     numbers = whole_numbers("numbers", numbers, (engine.batch_size,))
     numbers = numbers.to(engine.device, torch.int64).contiguous()
     played = _nothing_yet(engine, num_games)
