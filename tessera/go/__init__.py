@@ -1,4 +1,4 @@
-"""The game of Go: rules, a batched engine, players, the loop they play in, records of games."""
+"""The game of Go: rules, a batched engine, players, their loop and playouts, records of games."""
 
 from tessera.go.engine import GPUGoEngine, IllegalMoveError
 from tessera.go.features import FEATURES, replayed
