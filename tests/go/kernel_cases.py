@@ -96,8 +96,11 @@ TOLD: dict[str, tuple[Rules, str, int, tuple[str, ...]]] = {
 }
 
 _EMPTY_3, _EMPTY_5 = " ".join(["..."] * 3), " ".join(["....."] * 5)
-# Player, rules, a drawn board, how many empty points are played first, legal or not, and games.
-PLAYOUTS: dict[str, tuple[str, Rules, str, int, int]] = {
+# Player, rules, a drawn board, how many empty points (or which) are played first, and games.
+_KO = ".XO. X.XO .XO. ...."
+PLAYOUTS: dict[str, tuple[str, Rules, str, int | tuple[str, ...], int]] = {
+    "uniform-4-ko": ("uniform", Rules(ko="simple", max_moves=2), _KO, ("B3",), 8),
+    "uniform-4-superko": ("uniform", Rules(max_moves=2), _KO, ("B3",), 8),
     "uniform-2-positional": ("uniform", Rules(komi=1.0), ".. ..", 7, 4),
     "rules-3-positional": ("rules", Rules(komi=0.0), _EMPTY_3, 9, 2),
     "uniform-3-simple": ("uniform", Rules(ko="simple"), _EMPTY_3, 9, 2),
@@ -122,18 +125,20 @@ def count_playouts(
     player: str,
     rules: Rules,
     board: str,
-    plies: int,
+    plies: int | tuple[str, ...],
     games: int,
     backend: str,
     device: str = "cpu",
     positions: int = 2,
 ) -> list[Tensor]:
-    """What is counted from positions to which random points lead from a drawn board."""
+    """What is counted from positions to which random or given points lead from a drawn board."""
     dense = planes(board).to(device).expand(positions, -1, -1, -1)
     engine = GPUGoEngine(positions, device, dense.shape[-1], rules, backend)
     numbers = torch.arange(positions, device=device)
     engine.set_position(dense, numbers % 2)
-    for ply in range(plies):
+    for vertex in () if isinstance(plies, int) else plies:
+        engine.play_batch(torch.full_like(numbers, engine.vocabulary.token(vertex)))
+    for ply in range(plies if isinstance(plies, int) else 0):
         empty = engine.position.empty
         words = random_words(3, numbers, ply, WINDOW)
         row, column = nth_point(empty, below(words, count_points(empty).long()))
