@@ -108,7 +108,7 @@ def play_games(
         )
         return loop.play(part).trimmed()
 
-    with _one_thread():
+    with one_thread():
         record = GameRecord.joined([play(part) for part in numbers.split(_GAMES_AT_ONCE)])
     return record if trim else record.fitted(limit)
 
@@ -134,7 +134,7 @@ def _game_numbers(numbers: range | Tensor, bytes_per_game: int, device: torch.de
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch on one core. The operations are so short that a second one gains a tenth at best.
 
     On a machine that does anything else it costs a factor of several: the threads of one operation

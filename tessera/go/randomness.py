@@ -20,6 +20,7 @@ _SHARE_BITS = 43  # so that the shares of a thousand columns add up to fewer tha
 MOVE = 0
 WINDOW = 1
 ZOBRIST = 2
+PLAYOUT = 3  # here the ply is the number of a playout
 
 
 def mix(words: Tensor) -> Tensor:

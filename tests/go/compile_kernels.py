@@ -16,6 +16,7 @@ from triton.compiler import ASTSource
 from tessera.go.kernels.census import census_kernel
 from tessera.go.kernels.features import features_kernel
 from tessera.go.kernels.playout import play_games_kernel
+from tessera.go.kernels.playouts import REGISTERS, playouts_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
 from tessera.go.kernels.settled import settled_kernel
 
@@ -42,8 +43,11 @@ POINTERS = {
     "entropies": "*fp32",
     "results": "*fp32",
     "captures": "*i16",
+    "copies": "*i64",
 }
 SCALARS = {"seeded": "i64", "num_games": "i32", "max_moves": "i32", "komi": "fp32"}
+SCALARS |= {"streamed": "i64", "first": "i64", "num_each": "i32"}
+COUNTS = ("plies", "wins", "draws", "areas", "area_squares", "owners", "first_moves", "first_areas")
 
 
 def has_assembler() -> bool:
@@ -77,6 +81,18 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
             WITH_LANDMARKS=rules_player,
             WITH_SETTLED=skip_settled,
         )
+        yield _compile(
+            playouts_kernel,
+            architecture,
+            dict.fromkeys(COUNTS, "*i64"),
+            maxnreg=REGISTERS,
+            SIZE=19,
+            RULES_PLAYER=rules_player,
+            KO=2 if suicide else 1,
+            SUICIDE=suicide,
+            SINGLE=False,
+            PASS_ALIVE=pass_alive,
+        )
     rules = {"SIZE": 19, "KO": 1, "SINGLE": False}
     yield _compile(play_kernel, architecture, {}, **rules)
     yield _compile(legal_kernel, architecture, {}, **rules, SUICIDE=True, AS_MASK=True)
@@ -102,7 +118,11 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _compile(
-    kernel: Any, architecture: int, pointers: dict[str, str], **constants: Any
+    kernel: Any,
+    architecture: int,
+    pointers: dict[str, str],
+    maxnreg: int | None = None,
+    **constants: Any,
 ) -> tuple[str, int, int]:
     signature = {
         name: "constexpr"
@@ -110,7 +130,7 @@ def _compile(
         else (SCALARS | POINTERS | pointers).get(name, "*i32")
         for name in kernel.arg_names
     }
-    return kernel.__name__, *measure(kernel, architecture, signature, constants)
+    return kernel.__name__, *measure(kernel, architecture, signature, constants, maxnreg=maxnreg)
 
 
 def measure(
@@ -120,12 +140,14 @@ def measure(
     constants: dict[str, Any],
     divisible: tuple[str, ...] = (),
     num_warps: int = 1,
+    maxnreg: int | None = None,
 ) -> tuple[int, int]:
     """Registers and bytes of spilled registers of one kernel.
 
     Args:
         divisible: arguments that are multiples of 16.
         num_warps: of a program.
+        maxnreg: the most registers that the assembler may take; None leaves it to it.
     """
     attributes: dict[Any, Any] = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in divisible
@@ -133,7 +155,7 @@ def measure(
     compiled = triton.compile(
         ASTSource(kernel, signature, constants, attributes),
         target=GPUTarget("cuda", architecture, 32),
-        options={"num_warps": num_warps, "enable_fp_fusion": True},
+        options={"num_warps": num_warps, "enable_fp_fusion": True, "maxnreg": maxnreg},
     )
     said = _assembler_report(compiled.asm["ptx"])
     registers = re.search(r"Used (\d+) registers", said)

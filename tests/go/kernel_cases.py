@@ -13,7 +13,8 @@ from dataclasses import astuple, fields, replace
 import torch
 from torch import Tensor
 
-from tessera.go import GameRecord, GPUGoEngine, Rules, play_games, settled_points
+from tessera.go import GameRecord, GPUGoEngine, Rules, play_games, play_out, settled_points
+from tessera.go.bitboard import count_points, nth_point
 from tessera.go.features import board_rows, landmark_rows
 from tessera.go.randomness import WINDOW, below, random_words
 from tessera.go.record import TABLES
@@ -100,6 +101,60 @@ TOLD: dict[str, tuple[Rules, str, int, tuple[str, ...]]] = {
     "other-sides": (Rules(), "..... .X.X. XO..X .XOX. ..X..", 0, ("C3", "C2")),
     "suicide": (Rules(suicide=True), "X.O.. XXO.. OOO.. ..... .....", 0, ("B5",)),
 }
+
+_EMPTY_3, _EMPTY_5 = " ".join(["..."] * 3), " ".join(["....."] * 5)
+# Player, rules, a drawn board, how many empty points (or which) are played first, and games.
+_KO = ".XO. X.XO .XO. ...."
+PLAYOUTS: dict[str, tuple[str, Rules, str, int | tuple[str, ...], int]] = {
+    "uniform-4-ko": ("uniform", Rules(ko="simple", max_moves=2), _KO, ("B3",), 8),
+    "uniform-4-superko": ("uniform", Rules(max_moves=2), _KO, ("B3",), 8),
+    "uniform-2-positional": ("uniform", Rules(komi=1.0), ".. ..", 7, 4),
+    "rules-3-positional": ("rules", Rules(komi=0.0), _EMPTY_3, 9, 2),
+    "uniform-3-simple": ("uniform", Rules(ko="simple"), _EMPTY_3, 9, 2),
+    "rules-3-simple-suicide": ("rules", Rules(ko="simple", suicide=True), _EMPTY_3, 8, 2),
+    "uniform-3-situational-suicide": (
+        "uniform",
+        Rules(ko="situational", suicide=True),
+        _EMPTY_3,
+        12,
+        2,
+    ),
+    "uniform-3-single-stones": ("uniform", Rules(capture="single", max_moves=12), _EMPTY_3, 6, 2),
+    # More positions than are copied at once, and more plies than are drawn at once.
+    "uniform-3-long": ("uniform", Rules(max_moves=170), _EMPTY_3, 150, 2),
+    "rules-5-pass-alive": ("rules", Rules(max_moves=36, score="pass_alive"), _EMPTY_5, 28, 1),
+    "uniform-3-no-liberties": ("uniform", Rules(komi=9.0), "XO. XO. O..", 0, 3),
+    "rules-3-over": ("rules", Rules(max_moves=6), _EMPTY_3, 6, 2),
+}
+
+
+def count_playouts(
+    player: str,
+    rules: Rules,
+    board: str,
+    plies: int | tuple[str, ...],
+    games: int,
+    backend: str,
+    device: str = "cpu",
+    positions: int = 2,
+) -> list[Tensor]:
+    """What is counted from positions to which random or given points lead from a drawn board."""
+    dense = planes(board).to(device).expand(positions, -1, -1, -1)
+    engine = GPUGoEngine(positions, device, dense.shape[-1], rules, backend)
+    numbers = torch.arange(positions, device=device)
+    engine.set_position(dense, numbers % 2)
+    for vertex in () if isinstance(plies, int) else plies:
+        engine.play_batch(torch.full_like(numbers, engine.vocabulary.token(vertex)))
+    for ply in range(plies if isinstance(plies, int) else 0):
+        empty = engine.position.empty
+        words = random_words(3, numbers, ply, WINDOW)
+        row, column = nth_point(empty, below(words, count_points(empty).long()))
+        engine.play_batch(row * engine.board_size + column)
+    before = everything(engine)
+    played = play_out(engine, games, player=player, seed=-7, numbers=numbers * 2**40, first=5)
+    for name, tensor in everything(engine).items():
+        assert torch.equal(tensor, before[name]), name
+    return [tensor.cpu() for tensor in astuple(played) if isinstance(tensor, Tensor)]
 
 
 def tell(
@@ -235,8 +290,9 @@ def main(path: str) -> None:
     scored = {name: score_ends(*case, backend="triton") for name, case in SCORED.items()}
     some = {name: play_some(name) for name in SOME}
     told = {name: tell(*case, backend="triton") for name, case in TOLD.items()}
+    playouts = {name: count_playouts(*case, backend="triton") for name, case in PLAYOUTS.items()}
     census = count_legal_positions(2, "cpu")
-    torch.save((records, plies, census, hostile, settled, scored, some, told), path)
+    torch.save((records, plies, census, hostile, settled, scored, some, told, playouts), path)
 
 
 if __name__ == "__main__":

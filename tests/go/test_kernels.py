@@ -19,12 +19,14 @@ from tessera.go.features import BOARD_SETS, LANDMARK_SETS
 from tests.go.kernel_cases import (
     GAMES,
     HOSTILE,
+    PLAYOUTS,
     PLIES,
     SCORED,
     SETTLED,
     SKIPPING,
     SOME,
     TOLD,
+    count_playouts,
     follow_hostile,
     follow_plies,
     play_case,
@@ -39,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 
 Plies = dict[str, list[Tensor]]
 Records = dict[str, dict[str, Tensor]]
-Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records, Plies]
+Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records, Plies, Plies]
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +150,16 @@ def test_what_is_told_of_a_position_is_what_the_plain_code_tells(interpreted: In
             for nth, which in enumerate(names):
                 seen[which] += int(entries[0, nth].count_nonzero())
     assert all(seen.values()), seen
+
+
+@pytest.mark.parametrize("name", PLAYOUTS)
+def test_interpreted_playouts_are_those_of_the_plain_code(
+    name: str, interpreted: Interpreted
+) -> None:
+    plain = count_playouts(*PLAYOUTS[name], backend="torch")
+    assert_same_tensors(plain, interpreted[8][name])
+    plies = int(plain[0].sum())
+    assert (plies == 0) == (name == "rules-3-over")
 
 
 def test_the_interpreted_census_finds_the_57_legal_positions_of_2x2(

@@ -16,11 +16,13 @@ from tessera.go import (
     get_player,
     kept_tables,
     play_games,
+    play_out,
     replayed,
 )
 from tests.go.kernel_cases import (
     OPTIONAL,
     TOLD,
+    count_playouts,
     follow_hostile,
     follow_plies,
     record_tensors,
@@ -112,6 +114,22 @@ def test_plies_of_any_tokens_leave_the_state_of_the_plain_code(size: int, rules:
         for backend in ("torch", "triton")
     )
     assert_same_tensors(plain, fast)
+
+
+@pytest.mark.parametrize(("size", "rules"), CASES)
+@pytest.mark.parametrize("player", ["uniform", "rules"])
+def test_playouts_in_kernels_are_those_of_the_plain_code(
+    size: int, player: str, rules: str
+) -> None:
+    board = " ".join(["." * size] * size)
+    plain, fast = (
+        count_playouts(
+            player, RULES[rules], board, size**2, 25, backend, device="cuda", positions=16
+        )
+        for backend in ("torch", "triton")
+    )
+    assert_same_tensors(plain, fast)
+    assert plain[0].any()
 
 
 @pytest.mark.parametrize("suicide", [False, True])
@@ -218,6 +236,21 @@ def test_games_are_played_without_waiting_for_the_gpu() -> None:
     with no_waiting():
         record = play_games("rules", numbers, seed=2, **options)
     assert record.moves.shape == (64, 2 * 81)
+
+
+def test_many_playouts_of_one_position_never_wait_and_are_those_of_a_cpu() -> None:
+    engines = [GPUGoEngine(1, device, 9) for device in ("cuda", "cpu")]
+    moves = play_games("rules", range(1), seed=4, board_size=9).moves[0, :40].long()
+    for engine in engines:
+        for move in moves:
+            engine.play_batch(move.reshape(1))
+    fast, _ = engines
+    play_out(fast, 10)
+    with no_waiting():
+        many = play_out(fast, 20_000, seed=1)
+    plain = play_out(engines[1], 20_000, seed=1)
+    for name in ("plies", "wins", "areas", "area_squares", "owners", "first_moves", "scores"):
+        assert torch.equal(getattr(many, name).cpu(), getattr(plain, name)), name
 
 
 def test_a_captured_ply_replays_and_never_waits() -> None:

@@ -16,6 +16,7 @@ from tessera.commands.bench.engine_speed import (
     now,
     time_games,
     time_parts,
+    time_playouts,
     time_plies,
     time_settled,
 )
@@ -126,6 +127,7 @@ def _rows(
     games = [(partial(time_games, player), whole) for player in PLAYERS]
     boards = batch_size or whole_games_batch(size, device, ["board"])
     games.append((partial(time_games, "rules", with_board=True), boards))
+    games += [(partial(time_playouts, player), whole) for player in PLAYERS]
     if not in_kernels:
         return [*games, (time_plies, plies), (time_settled, plies)]
     tokens = partial(time_games, "uniform", only_tokens=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tessera.go import GPUGoEngine, Rules, get_player, play_games
+from tessera.go import GPUGoEngine, Rules, get_player, play_games, play_out
 from tessera.go.bitboard import pack
 from tessera.go.randomness import MOVE, random_words
 from tessera.go.record import TABLES
@@ -22,6 +22,7 @@ from tessera.go.settled import settled_rows
 
 _WARM_UP_GAMES = 8
 _PLIES_IN_A_GRAPH = 25
+_GAMES_OF_A_POSITION = 1024
 _STOPS = 10  # plies of a game at which its settled points are found
 
 
@@ -207,6 +208,28 @@ def time_plies(board_size: int, batch_size: int, timing: Timing, in_graph: bool 
     runs = timing.repeat(play)
     what = "mask and given move" + (", CUDA graph" if in_graph else "")
     return Speed("Tessera", what, board_size, batch_size, runs, engine.num_bytes() / batch_size)
+
+
+def time_playouts(player: str, board_size: int, batch_size: int, timing: Timing) -> Speed:
+    """Play games to their ends from positions half way through the player's games.
+
+    What is counted are the plies after these positions. The games of a call are shared out among
+    so many positions that each gets ``_GAMES_OF_A_POSITION``, or to one that gets all.
+    """
+    device, positions = timing.device, max(1, batch_size // _GAMES_OF_A_POSITION)
+    num_games = batch_size // positions
+    record = play_games(player, range(positions), seed=0, board_size=board_size, device=device)
+    engine = GPUGoEngine(positions, device, board_size)
+    for moves in record.moves[:, : int(record.lengths.float().mean()) // 2].long().t():
+        engine.play_batch(moves)
+
+    def play(seed: int, games: int = num_games) -> int:
+        return int(play_out(engine, games, player=player, seed=seed).plies.sum())
+
+    play(0, 1)
+    kind = "rule-based" if player == "rules" else player
+    what, games = f"{kind} playouts from positions", positions * num_games
+    return Speed("Tessera", what, board_size, games, timing.repeat(play), group="playouts")
 
 
 def time_settled(board_size: int, batch_size: int, timing: Timing) -> Speed:

@@ -1,4 +1,4 @@
-"""Launching the kernels of one ply on an engine's tensors."""
+"""Launching the kernels of one ply, and of playouts, on an engine's tensors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from torch import Tensor
 
 from tessera.accelerator import current
 from tessera.go.kernels.features import features_kernel
-from tessera.go.kernels.games import KO_CODES
+from tessera.go.kernels.games import KO_CODES, num_programs
+from tessera.go.kernels.playouts import REGISTERS, playouts_kernel
 from tessera.go.kernels.ply import legal_kernel, play_kernel, score_kernel
+from tessera.go.randomness import MOVE, PLAYOUT, seed_word
 
 if TYPE_CHECKING:
     from tessera.go.engine import GPUGoEngine
+    from tessera.go.playouts import Playouts
+
+_MOST_GAMES = 2**30  # of one launch, which counts them in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,60 @@ class Plies:
         owners = turn.new_empty(len(turn), size, size)
         self._score(turn, owners, 0.0, as_ownership=True)
         return owners
+
+    def play_out(
+        self, player: str, numbers: Tensor, seed: int, first: int, played: Playouts
+    ) -> None:
+        """Play ``played.num_games`` games from each position and add them to its counts.
+
+        Args:
+            player: "uniform" or "rules".
+            numbers: (B,) int64, the positions' numbers.
+            seed: any whole number.
+            first: k of each position's first game.
+            played: is added to.
+        """
+        engine, rules = self.engine, self.engine.rules
+        batch_size, device, width = engine.batch_size, engine.device, engine.max_moves + 1
+        done = 0
+        while batch_size and done < played.num_games:
+            each = min(played.num_games - done, max(1, _MOST_GAMES // batch_size))
+            programs = num_programs(batch_size * each, device)
+            copied = programs if engine.superko is not None else 0
+            with current(device):
+                playouts_kernel[(programs,)](
+                    *self._sets,
+                    engine.turn,
+                    engine.move_number,
+                    engine.passes,
+                    engine.history,
+                    engine.ko_point,
+                    *self._superko,
+                    numbers,
+                    torch.zeros(1, dtype=torch.int32, device=device),
+                    torch.empty(copied, width, dtype=torch.int64, device=device),
+                    played.plies,
+                    played.wins,
+                    played.draws,
+                    played.areas,
+                    played.area_squares,
+                    played.owners,
+                    played.first_moves,
+                    played.first_areas,
+                    seed_word(seed, PLAYOUT),
+                    seed_word(seed, MOVE),
+                    first + done,
+                    batch_size * each,
+                    each,
+                    engine.max_moves,
+                    float(rules.komi),
+                    RULES_PLAYER=player == "rules",
+                    SUICIDE=rules.suicide,
+                    PASS_ALIVE=rules.score == "pass_alive",
+                    maxnreg=REGISTERS,
+                    **self._options,
+                )
+            done += each
 
     @property
     def _sets(self) -> tuple[Tensor, Tensor, Tensor]:

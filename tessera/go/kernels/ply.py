@@ -24,7 +24,8 @@ from tessera.go.kernels.superko import stone_repeats, suicide_repeats, zobrist_s
 
 
 @triton.jit
-def _load_rows(rows, game, SIZE: tl.constexpr):
+def load_rows(rows, game, SIZE: tl.constexpr):
+    """One game's set out of (B, n)."""
     lane = tl.arange(0, LANES)
     return tl.load(rows + game * SIZE + lane, mask=lane < SIZE, other=0)
 
@@ -36,7 +37,7 @@ def _store_rows(rows, game, points, SIZE: tl.constexpr):
 
 
 @triton.jit
-def _bits_at(points, tokens, SIZE: tl.constexpr):
+def bits_at(points, tokens, SIZE: tl.constexpr):
     """1 where the token's point is in the set, else 0; tokens beyond the board give 0."""
     row = tokens // SIZE
     return (tl.gather(points, row, 0) >> (tokens - row * SIZE)) & 1
@@ -100,14 +101,14 @@ def play_kernel(
     num_removed = tl.zeros([], tl.int32)
     sides = tl.zeros([], tl.int32)
     if (passed < 2) & (ply < max_moves):
-        own = _load_rows(own_rows, game, SIZE)
-        opponent = _load_rows(opponent_rows, game, SIZE)
-        atari = _load_rows(atari_rows, game, SIZE)
+        own = load_rows(own_rows, game, SIZE)
+        opponent = load_rows(opponent_rows, game, SIZE)
+        atari = load_rows(atari_rows, game, SIZE)
         own_lost = tl.zeros([LANES], tl.int32)
         opponent_lost = tl.zeros([LANES], tl.int32)
         if KO != 0:
-            own_lost = _load_rows(own_lost_rows, game, SIZE)
-            opponent_lost = _load_rows(opponent_lost_rows, game, SIZE)
+            own_lost = load_rows(own_lost_rows, game, SIZE)
+            opponent_lost = load_rows(opponent_lost_rows, game, SIZE)
         row = move // SIZE
         stone = tl.where((lane == row) & (move < NUM_POINTS), 1 << (move - row * SIZE), 0)
         # Whatever the rules, what a move leaves without liberties comes off.
@@ -211,9 +212,9 @@ def legal_kernel(
     NUM_POINTS: tl.constexpr = SIZE * SIZE
     lane = tl.arange(0, LANES)
     game = tl.program_id(0).to(tl.int64)
-    own = _load_rows(own_rows, game, SIZE)
-    opponent = _load_rows(opponent_rows, game, SIZE)
-    atari = _load_rows(atari_rows, game, SIZE)
+    own = load_rows(own_rows, game, SIZE)
+    opponent = load_rows(opponent_rows, game, SIZE)
+    atari = load_rows(atari_rows, game, SIZE)
     safe = no_suicide(own, opponent, atari, SIZE, SINGLE)
     allowed = safe
     if SUICIDE:
@@ -225,7 +226,7 @@ def legal_kernel(
     else:
         suspects = tl.zeros([LANES], tl.int32)
         if tl.load(own_exposed_flags + game) != 0:
-            suspects = safe & _load_rows(own_lost_rows, game, SIZE)
+            suspects = safe & load_rows(own_lost_rows, game, SIZE)
         look = suspects
         if SUICIDE:
             look = look | (allowed & ~safe)
@@ -255,7 +256,7 @@ def legal_kernel(
     if AS_MASK:
         for start in tl.static_range(0, NUM_POINTS + 1, LANES):
             token = start + lane
-            bit = tl.where(token == NUM_POINTS, 1, _bits_at(allowed, token, SIZE))
+            bit = tl.where(token == NUM_POINTS, 1, bits_at(allowed, token, SIZE))
             tl.store(
                 mask + game * (NUM_POINTS + 1) + token, bit.to(tl.uint8), mask=token <= NUM_POINTS
             )
@@ -284,8 +285,8 @@ def score_kernel(
     """
     NUM_POINTS: tl.constexpr = SIZE * SIZE
     game = tl.program_id(0).to(tl.int64)
-    own = _load_rows(own_rows, game, SIZE)
-    opponent = _load_rows(opponent_rows, game, SIZE)
+    own = load_rows(own_rows, game, SIZE)
+    opponent = load_rows(opponent_rows, game, SIZE)
     black_moves = tl.load(turns + game) == 0
     black = tl.where(black_moves, own, opponent)
     white = tl.where(black_moves, opponent, own)
@@ -293,7 +294,7 @@ def score_kernel(
     if AS_OWNERSHIP:
         for start in tl.static_range(0, NUM_POINTS, LANES):
             token = start + tl.arange(0, LANES)
-            owner = _bits_at(black_area, token, SIZE) - _bits_at(white_area, token, SIZE)
+            owner = bits_at(black_area, token, SIZE) - bits_at(white_area, token, SIZE)
             at = owners + game * NUM_POINTS + token
             tl.store(at, owner.to(tl.int64), mask=token < NUM_POINTS)
     else:

@@ -21,11 +21,12 @@ from tessera.commands.bench.engine_speed import (
     Timing,
     time_games,
     time_parts,
+    time_playouts,
     time_plies,
     time_settled,
 )
 from tessera.commands.bench.rivals import NotMeasuredError, time_open_spiel, time_pgx
-from tessera.go import GameRecord, GPUGoEngine, play_games
+from tessera.go import GameRecord, GPUGoEngine, play_games, play_out
 
 CPU = torch.device("cpu")
 TINY = ["engine", "--board_size", "3", "--batch_size", "6", "--seconds", "0.01"]
@@ -46,7 +47,7 @@ def test_the_table_and_the_json_say_the_same(
     assert command.main([*TINY, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     report = json.loads(file.read_text())
-    assert len(report["speeds"]) == 5
+    assert len(report["speeds"]) == 7
     for row in report["speeds"]:
         ((plies, seconds),) = row["runs"]
         assert plies > 0 and seconds > 0
@@ -54,7 +55,8 @@ def test_the_table_and_the_json_say_the_same(
         (line,) = [line for line in printed.splitlines() if f"{row['what']}  " in line]
         assert f"{row['plies_per_s']:,.0f}" in line
     whats = [row["what"] for row in report["speeds"]]
-    expected = ("uniform", "rule-based", "and boards", "mask", "settled")
+    expected = ("uniform games", "rule-based games", "and boards", "uniform playouts")
+    expected += ("rule-based playouts", "mask", "settled")
     for what, said in zip(whats, expected, strict=True):
         assert said in what
     assert "What bounds it" in printed
@@ -216,6 +218,20 @@ def test_settled_points_are_found_in_positions_from_all_stages_of_a_game() -> No
     (run,) = speed.runs
     assert run.num_done == 10 * 7 and run.seconds > 0
     assert time_settled(2, 3, once()).runs[0].num_done % 3 == 0
+
+
+def test_plies_of_playouts_are_those_after_positions_half_way_through_games() -> None:
+    for player, batch, positions, games in (("rules", 6, 1, 6), ("uniform", 2050, 2, 1025)):
+        speed = time_playouts(player, 3, batch, once())
+        record = play_games(player, range(positions), seed=0, board_size=3)
+        engine = GPUGoEngine(positions, "cpu", 3)
+        for moves in record.moves[:, : int(record.lengths.float().mean()) // 2].long().t():
+            engine.play_batch(moves)
+        assert engine.move_number.min() > 0
+        played = play_out(engine, games, player=player, seed=0)
+        (run,) = speed.runs
+        assert (run.num_done, speed.batch_size) == (int(played.plies.sum()), positions * games)
+        assert run.seconds > 0
 
 
 def test_a_speed_is_the_median_of_its_runs() -> None:
