@@ -197,6 +197,10 @@ class GPUGoEngine:
         else:
             self._play(moves)
 
+    def go_on(self) -> None:
+        """Let games that two passes have ended go on; the next pass ends them again."""
+        self.passes.clamp_(max=1)
+
     def capture_stones(self) -> Tensor:
         """Remove the stones without liberties of the player who is not to move.
 
@@ -228,8 +232,7 @@ class GPUGoEngine:
             ValueError: if ``mask`` has another shape or dtype.
         """
         chosen = chosen_games(mask, self.batch_size, self.device)
-        none = torch.zeros_like(self.position.own)
-        zeros = torch.zeros_like(self.turn)
+        none, zeros = torch.zeros_like(self.position.own), torch.zeros_like(self.turn)
         self._begin(Position(none, none, none), zeros, zeros, chosen)
 
     def set_position(self, boards: Tensor, turn: Tensor, mask: Tensor | None = None) -> None:

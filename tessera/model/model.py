@@ -362,16 +362,21 @@ class GameModel(nn.Module):
         self, tokens: Tensor, state: ModelState | None, features: FeatureTables
     ) -> tuple[Tensor, ModelState]:
         """Logits and new state of rows in which PAD stands only after the moves."""
-        layers, own = None, None
+        hidden_BLH, maps, state = self.read_on(tokens, state, features)
+        return self.head(hidden_BLH, *self._of_head(maps)), state
+
+    def read_on(
+        self, tokens: Tensor, state: ModelState | None, features: FeatureTables = ()
+    ) -> tuple[Tensor, tuple[Tensor, ...], ModelState]:
+        """What heads read, vectors (B, L, H) and map if any, and new state; see ``prefill``."""
         if state is not None:
             check_state(state, tokens, self._template)
-            layers, own = self._parted(state)
+        layers, own = (None, None) if state is None else self._parted(state)
         is_pad = tokens == self.pad_token
         hidden_BLH, maps, remembered = self._embedded(tokens, features, is_pad, own)
         hidden_BLH, layers = self.blocks.advance(hidden_BLH, is_pad, layers)
         self.watched(self.blocks.watched(layers))
-        after = (*layers, remembered) if remembered else layers
-        return self.head(hidden_BLH, *self._of_head(maps)), ModelState(after)
+        return hidden_BLH, maps, ModelState((*layers, remembered) if remembered else layers)
 
     def _parted(self, state: ModelState) -> tuple[tuple[LayerState, ...], LayerState | None]:
         """What the mixers remember, and what the features do, if they do."""

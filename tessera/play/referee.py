@@ -98,7 +98,8 @@ class _Table:
         tokens_B = self.tokens_BL[:, ply]
         illegal_B = self.going_B & ~_is_legal(self.shared, tokens_B)
         for game in _numbers(illegal_B):
-            self.faults[game] = f"{self._move(game, ply)} {self._reason(game, ply)}."
+            reason = why_illegal(self.shared, game, self.games[game][ply])
+            self.faults[game] = f"{self._move(game, ply)} {reason}."
         self.going_B &= ~illegal_B
         # A game that has ended passes; nobody asks about it any more.
         tokens_B = torch.where(self.going_B, tokens_B, self.vocabulary.pass_token)
@@ -112,18 +113,21 @@ class _Table:
     def _move(self, game: int, ply: int) -> str:
         return f"move {ply + 1}: {self.vocabulary.vertex(self.games[game][ply])}"
 
-    def _reason(self, game: int, ply: int) -> str:
-        """Why a point is illegal where superko is not looked at."""
-        position, point = self.shared.position, self.games[game][ply]
-        safe = no_suicide(position, self.rules.capture)
-        is_empty, is_safe = (
-            bool(unpack(rows)[game].flatten()[point]) for rows in (position.empty, safe)
-        )
-        if not is_empty:
-            return "is occupied"
-        if is_safe:
-            return "retakes a ko at once"
+
+def why_illegal(engine: GPUGoEngine, game: int, point: int) -> str:
+    """What forbids a point that is illegal in one of the games: ``is occupied``."""
+    position, rules = engine.position, engine.rules
+    safe = no_suicide(position, rules.capture)
+    is_empty, is_safe = (
+        bool(unpack(rows)[game].flatten()[point]) for rows in (position.empty, safe)
+    )
+    if not is_empty:
+        return "is occupied"
+    if not is_safe and not rules.suicide:
         return "is suicide, which the model's rules forbid"
+    if rules.ko == "simple":
+        return "retakes a ko at once"
+    return f"repeats a position, which the model's rules forbid (ko {rules.ko})"
 
 
 def _is_legal(engine: GPUGoEngine, tokens_B: Tensor) -> Tensor:

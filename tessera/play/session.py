@@ -1,0 +1,255 @@
+"""One game that a person follows with a model: moves, undo, and what the model expects next.
+
+Shapes: P = n² points; a vector over moves has P + 1 entries, the last is pass.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tessera.go import GPUGoEngine, IllegalMoveError, Rules
+from tessera.model import GameModel, ModelState
+from tessera.model.outcome import Outcome
+from tessera.play.reading import reader_of
+from tessera.play.referee import why_illegal
+from tessera.transfers import to_host
+from tessera.vocabulary import Vocabulary
+
+# People go on after a model's longest game; so many plies more than n² there is room for.
+_LEAST_ROOM, _ROOM_PER_POINT = 400, 4
+# A state that attention keeps grows with the game: of older positions every 16th is enough.
+_STATES_KEPT, _EVERY = 64, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a model expects of a position; tensors are on the CPU.
+
+    Attributes:
+        probabilities: (P + 1,) float32 over points and pass, of the legal moves alone: they sum
+            to 1, and what is illegal has 0.
+        legal: (P + 1,) bool, True where a move is legal.
+        legal_mass: what the model gave to the legal moves, of 1, before the others were left out.
+        win: the probability that the player to move wins; None if the model has no outcome.
+        score: by how many points the player to move wins; None if the model has no outcome.
+    """
+
+    probabilities: Tensor
+    legal: Tensor
+    legal_mass: float
+    win: float | None
+    score: float | None
+
+
+@dataclass(slots=True)
+class _Position:
+    """A position of the game, and what is known of it so far.
+
+    Attributes:
+        token: that led to it, EOS at the beginning.
+        engine: the game as it stood then; never played on.
+        rows: (1, S, n), what the model's features read off it.
+        state: the model's, after the token.
+        outlook: what the model expects of it.
+    """
+
+    token: int
+    engine: GPUGoEngine
+    rows: Tensor | None = None
+    state: ModelState | None = None
+    outlook: Outlook | None = None
+
+
+class Session:
+    """A game move by move, by the rules that a model was trained on, as far back as it goes.
+
+    The model reads a move once, when an outlook needs it. After two passes a game can go on.
+
+    Args:
+        model: what is asked; on ``device``, in evaluation.
+        board_size: n, the model's.
+        rules: the model's; its ``max_moves`` does not end the game.
+        context: tokens that the model was trained to read at once; None for whole games, whose
+            state is carried from move to move.
+        device: where the model is and the game is played.
+
+    Raises:
+        ValueError: if the model's features read a table that there is not.
+    """
+
+    def __init__(
+        self,
+        model: GameModel,
+        board_size: int,
+        rules: Rules,
+        context: int | None,
+        device: torch.device | str,
+    ) -> None:
+        limit = max(rules.move_limit(board_size), _LEAST_ROOM, _ROOM_PER_POINT * board_size**2)
+        self.model, self.context, self.device = model, context, torch.device(device)
+        self.rules, self.vocabulary = rules, Vocabulary(board_size)
+        self._reader = reader_of(model)
+        self._new = GPUGoEngine(1, device, board_size, replace(rules, max_moves=limit))
+        self.clear()
+
+    @property
+    def board_size(self) -> int:
+        """The board's size, n."""
+        return self.vocabulary.board_size
+
+    @property
+    def engine(self) -> GPUGoEngine:
+        """The game as it stands, a batch of one; to be read, not to be played on."""
+        return self._positions[-1].engine
+
+    @property
+    def moves(self) -> list[int]:
+        """The tokens played since the beginning, or since the position that was set."""
+        return [position.token for position in self._positions[1:]]
+
+    @property
+    def turn(self) -> int:
+        """Who is to move: 0 black, 1 white."""
+        return int(self.engine.turn)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last two moves were passes."""
+        return bool(self.engine.passes >= 2)
+
+    @property
+    def stones(self) -> Tensor:
+        """(n, n) int64 on the CPU: +1 black, -1 white, 0 empty."""
+        black, white, _ = to_host(self.engine.boards[0], "session").long()
+        return black - white
+
+    def clear(self) -> None:
+        """Begin a new game on the empty board."""
+        self.has_history = True
+        self._positions = [_Position(self.vocabulary.eos_token, copy.deepcopy(self._new))]
+
+    def set_position(self, boards: Tensor, turn: int) -> None:
+        """Begin a new game from a given position, of whose moves the model knows nothing.
+
+        Only the board part of a model sees the stones; ``has_history`` is False from then on.
+
+        Args:
+            boards: (2 or 3, n, n) bool or whole numbers, planes black and white.
+            turn: who is to move: 0 black, 1 white.
+
+        Raises:
+            ValueError: see ``GPUGoEngine.set_position``; if a chain has no liberty. The game is
+                unchanged then.
+        """
+        engine = copy.deepcopy(self._new)
+        engine.set_position(boards[None], torch.tensor([turn]))
+        for _ in range(2):  # the stones of either colour
+            if int(engine.capture_stones()):
+                raise ValueError("boards must not have a chain without liberties.")
+            engine.set_position(boards[None], 1 - engine.turn)
+        self.has_history = False
+        self._positions = [_Position(self.vocabulary.eos_token, engine)]
+
+    def play(self, token: int) -> None:
+        """Play a point or a pass.
+
+        Raises:
+            IllegalMoveError: saying the vertex and the reason; the game is unchanged then.
+        """
+        if not 0 <= token <= self.vocabulary.pass_token:
+            raise IllegalMoveError(f"token {token} is no point and no pass.")
+        before = self.engine
+        vertex = self.vocabulary.vertex(token)
+        if int(before.move_number) >= before.max_moves:
+            raise IllegalMoveError(f"{vertex}: the game is over after {before.max_moves} moves.")
+        if not before.get_legal_mask()[0, token]:
+            raise IllegalMoveError(f"{vertex} {why_illegal(before, 0, token)}.")
+        engine = copy.deepcopy(before)
+        engine.go_on()
+        engine.play_batch(torch.tensor([token]))
+        self._positions.append(_Position(token, engine))
+
+    def undo(self) -> bool:
+        """Take the last move back; False at the beginning, where there is none."""
+        if len(self._positions) == 1:
+            return False
+        self._positions.pop()
+        return True
+
+    @torch.inference_mode()
+    def outlook(self) -> Outlook:
+        """What the model expects of the position as it stands; asked twice, the same record.
+
+        Raises:
+            ValueError: if what the model says is not finite.
+        """
+        position = self._positions[-1]
+        if position.outlook is None:
+            logits, outcome = self._read() if self.context is None else self._read_window()
+            position.outlook = self._outlook_of(logits.float(), outcome)
+        return position.outlook
+
+    def _outlook_of(self, logits: Tensor, outcome: Outcome | None) -> Outlook:
+        """The record of logits (V,), and of an outcome (1, L) of which the last counts."""
+        figures = [logits] if outcome is None else [logits, outcome.win[0, -1:].float()]
+        figures += [] if outcome is None else [outcome.score[0, -1:].float()]
+        legal_mask = self.engine.get_legal_mask()[0]
+        # One copy for all of it.
+        found = to_host(torch.cat([legal_mask.float(), *figures]), "session")
+        legal, logits = found[: len(legal_mask)] > 0, found[len(legal_mask) :]
+        logits, rest = logits[: self.vocabulary.size], logits[self.vocabulary.size :].tolist()
+        logits[self.vocabulary.pad_token] = -torch.inf
+        scores = logits[: len(legal)].masked_fill(~legal, -torch.inf)
+        chances = scores.softmax(0)
+        if not bool(chances.isfinite().all()):
+            raise ValueError("the model's probabilities are not finite.")
+        mass = float((scores.logsumexp(0) - logits.logsumexp(0)).exp())
+        win, score = rest or (None, None)
+        return Outlook(chances, legal, mass, win, score)
+
+    def _read(self) -> tuple[Tensor, Outcome | None]:
+        """Logits (V,) and outcome, from the newest state that is kept."""
+        positions, last = self._positions, len(self._positions) - 1
+        start = next((at for at in range(last, -1, -1) if positions[at].state is not None), -1)
+        unread = positions[start + 1 :]
+        assert unread, "a position with a state has an outlook"
+        before = positions[start].state if start >= 0 else None
+        tokens, tables = self._tokens_of(unread), self._tables_of(unread)
+        hidden, maps, state = self.model.read_on(tokens, before, tables)
+        positions[last].state = state
+        if (old := last - _STATES_KEPT) >= 0 and old % _EVERY:
+            positions[old].state = None
+        # Only of the last position; a map has a row for each.
+        hidden, maps = hidden[:, -1:], tuple(each[-1:] for each in maps)
+        of_head = maps if self.model.head.reads_map else ()
+        outcome = None if self.model.outcome is None else self.model.outcome(hidden, *maps)
+        return self.model.head(hidden, *of_head)[0, 0], outcome
+
+    def _read_window(self) -> tuple[Tensor, Outcome | None]:
+        """The same, of the last tokens alone."""
+        positions, context = self._positions, self.context
+        assert context is not None
+        tokens, tables = self._tokens_of(positions[-context:]), self._tables_of(positions)
+        if self.model.features is not None:
+            tables = self.model.features.last(tables, tokens.shape[1])
+        if self.model.outcome is None:
+            return self.model(tokens, None, tables)[0, -1], None
+        logits, outcome = self.model.outlook(tokens, tables)
+        return logits[0, -1], outcome
+
+    def _tokens_of(self, positions: list[_Position]) -> Tensor:
+        return torch.tensor([[position.token for position in positions]], device=self.device)
+
+    def _tables_of(self, positions: list[_Position]) -> tuple[Tensor, ...]:
+        """The tables of the model's features, (1, L, …)."""
+        if self.model.features is None:
+            return ()
+        for position in positions:
+            if position.rows is None:
+                position.rows = self._reader(position.engine)[0]
+        rows = [position.rows for position in positions if position.rows is not None]
+        return self.model.features.begun(torch.stack(rows, 1))
