@@ -7,10 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
+from tessera.go import GPUGoEngine
+from tessera.go.bitboard import unpack
 from tessera.play.drawing import Scene
+from tessera.play.session import Session
+from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
 
 COLOURS = ("black", "white")
+LETTERS = "abcdefghij"  # of the likeliest moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +28,9 @@ class PositionMap:
         moves: tokens that led here; None for a position that was set up.
         probabilities: (n² + 1,) float32 of points, then pass; 0 where illegal, they sum to 1.
         legal: (n² + 1,) bool, True where a move is legal.
-        legal_mass: what the model gave to all legal moves before the others were left out.
+        legal_mass: what the model gave to all legal moves, of 1, before the rest was left out.
         settled: (n, n) int: +1 black's for good, -1 white's, 0 neither's; None where the rules
-            know no settled points.
+            know none.
         win: the probability that the player to move wins; None if the model does not say.
         score: points by which the player to move is expected to win; None likewise.
     """
@@ -65,12 +70,12 @@ class PositionMap:
         """The probability of a pass."""
         return float(self.probabilities[-1])
 
-    def likeliest(self, most: int) -> list[tuple[int, float]]:
-        """The likeliest legal points and their probabilities, from the likeliest down."""
+    def likeliest(self) -> dict[str, tuple[int, float]]:
+        """By letter from a on, the likeliest legal points and their probabilities."""
         points = self.stones.numel()
-        order = self.probabilities[:points].argsort(descending=True, stable=True)[:most]
-        chances = [(int(point), float(self.probabilities[point])) for point in order]
-        return [(point, chance) for point, chance in chances if self.legal[point]]
+        order = self.probabilities[:points].argsort(descending=True, stable=True).tolist()
+        chances = [(point, float(self.probabilities[point])) for point in order]
+        return dict(zip(LETTERS, (pair for pair in chances if self.legal[pair[0]]), strict=False))
 
     def scene(self) -> Scene:
         """What a picture shows of the position."""
@@ -88,13 +93,15 @@ class PositionMap:
         number = len(self.moves)
         return f"{to_play} after {number} move{'s' if number > 1 else ''}"
 
-    def outcome(self) -> str:
-        """The expected end in words, empty if the model does not say."""
-        if self.win is None or self.score is None:
-            return ""
-        leader = self.turn if self.score >= 0 else 1 - self.turn
-        score = f"{'BW'[leader]}+{abs(self.score):.1f}"
-        return f"{self.to_play} wins {100 * self.win:.1f} %, score {score}"
+    def facts(self) -> list[str]:
+        """What else is known, a sentence each."""
+        facts = []
+        if self.win is not None and self.score is not None:
+            leader = self.turn if self.score >= 0 else 1 - self.turn
+            score = f"{'BW'[leader]}+{abs(self.score):.1f}"
+            facts.append(f"{self.to_play} wins {100 * self.win:.1f} %, score {score}")
+        facts.append(f"given to illegal moves: {100 * (1 - self.legal_mass):.1f} %")
+        return facts
 
     def as_json(self) -> dict[str, Any]:
         """Everything by name; each probability has as many digits as a float32 needs."""
@@ -130,3 +137,32 @@ class PositionMap:
 
 def _decimal(value: float) -> float:
     return float(f"{value:.9g}")
+
+
+def position_map(session: Session) -> PositionMap:
+    """What the session's model expects of its position.
+
+    Raises:
+        ValueError: if what the model says is not finite.
+    """
+    outlook = session.outlook()
+    return PositionMap(
+        session.stones,
+        session.turn,
+        session.moves if session.has_history else None,
+        outlook.probabilities,
+        outlook.legal,
+        outlook.legal_mass,
+        settled_of(session.engine),
+        outlook.win,
+        outlook.score,
+    )
+
+
+def settled_of(engine: GPUGoEngine) -> Tensor | None:
+    """The settled points of an engine's first game, as ``PositionMap.settled`` has them."""
+    if engine.rules.capture == "single":
+        return None
+    settled = engine.settled_points()
+    owners = unpack(settled.black)[:1].int() - unpack(settled.white)[:1].int()
+    return to_host(owners, "session")[0]

@@ -71,10 +71,7 @@ def _signs(position: PositionMap, highest: float, width: float, y: float) -> Ite
 
 
 def _told(position: PositionMap, y: float) -> Iterator[Shape]:
-    lost = f"given to illegal moves: {100 * (1 - position.legal_mass):.1f} %"
-    outcome = position.outcome()
-    text = _capital(f"{outcome}; {lost}" if outcome else lost)
-    yield Words(20, y, text, _TEXT, anchor="start")
+    yield Words(20, y, _capital("; ".join(position.facts())), _TEXT, anchor="start")
 
 
 def _capital(text: str) -> str:
