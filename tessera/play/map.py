@@ -100,7 +100,7 @@ class PositionMap:
             leader = self.turn if self.score >= 0 else 1 - self.turn
             score = f"{'BW'[leader]}+{abs(self.score):.1f}"
             facts.append(f"{self.to_play} wins {100 * self.win:.1f} %, score {score}")
-        facts.append(f"given to illegal moves: {100 * (1 - self.legal_mass):.1f} %")
+        facts.append(f"given to what is no legal move: {100 * (1 - self.legal_mass):.1f} %")
         return facts
 
     def as_json(self) -> dict[str, Any]:

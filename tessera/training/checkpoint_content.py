@@ -80,7 +80,7 @@ def _module_of(checkpoint: Mapping[str, Any], named: Collection[str]) -> Tessera
         with under("data"):
             GameDataModule(**{**games, "backend": "auto"})
         with under("model"), torch.device("meta"):
-            module = TesseraModule(**_on_any_machine(settings))
+            module = TesseraModule(**on_any_machine(settings))
     except (ValueError, OverflowError, RuntimeError) as error:
         raise error if isinstance(error, SettingError) else ContentError(str(error)) from error
     tokens = module.model.vocab_size
@@ -99,7 +99,7 @@ def _hints(of: Any) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if name not in ("return", "model", "free")}
 
 
-def _on_any_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
+def on_any_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same with every choice of code left to the machine."""
     parts = ModelSettings.of(settings).parts()
     codes = {
