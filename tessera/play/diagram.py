@@ -32,7 +32,7 @@ def read_diagram(text: str) -> list[list[int]]:
     for at, line in enumerate(text.splitlines(), 1):
         number, points = _row(line)
         if points is None:
-            other = other or (at if rows and not _is_header(line) else 0)
+            other = other or (at if rows and line.strip() and not _is_header(line) else 0)
         elif other:
             bad = shown(text.splitlines()[other - 1].strip().encode())
             raise ValueError(f"line {other}: {bad} is no row of a board.")

@@ -226,7 +226,7 @@ class BoardDrawing:
         if not strength:
             return
         disc = heat_disc(x, y, self.cell, strength)
-        if point not in self._labelled:
+        if point not in self._labelled or not self._legal[point]:
             yield disc
             return
         yield replace(disc, radius=max(disc.radius, 0.34 * self.cell))
