@@ -38,9 +38,11 @@ def map_drawing(position: PositionMap, width: int = 600) -> Drawing:
     below = _HEADER + width + 0.4 * _ROW
     shapes: list[Shape] = [*_header(position, width, highest), *board.shapes()]
     shapes += _signs(position, highest, width, below)
-    shapes += _told(position, below + _ROW)
+    facts = position.facts()
+    for row, fact in enumerate(facts, 1):
+        shapes.append(Words(20, below + row * _ROW, _capital(fact), _TEXT, anchor="start"))
     title = f"Map of possibilities: {position.title()}"
-    return Drawing(width, below + 2.1 * _ROW, title, shapes)
+    return Drawing(width, below + (len(facts) + 0.8) * _ROW, title, shapes)
 
 
 def _header(position: PositionMap, width: float, highest: float) -> Iterator[Shape]:
@@ -68,10 +70,6 @@ def _signs(position: PositionMap, highest: float, width: float, y: float) -> Ite
     x = 0.78 * width
     yield Disc(x, y, 0.24 * _SIGN, None, INK, 2.0)
     yield Words(x + 0.6 * _SIGN, y, "last move", _TEXT, anchor="start")
-
-
-def _told(position: PositionMap, y: float) -> Iterator[Shape]:
-    yield Words(20, y, _capital("; ".join(position.facts())), _TEXT, anchor="start")
 
 
 def _capital(text: str) -> str:

@@ -72,7 +72,7 @@ def lines_of(position: PositionMap, ink: Ink, width: int) -> list[str]:
     if room >= 18:
         rows = itertools.zip_longest(board, ["", *moves], fillvalue="")
         blank = " " * board_width
-        body = [f"{left or blank}{' ' * _GAP}{right}".rstrip() for left, right in rows]
+        body = [f"{left or blank}{' ' * _GAP}{right}" for left, right in rows]
     else:
         body = [*board, "", *moves]
     title = position.title()
@@ -80,7 +80,8 @@ def lines_of(position: PositionMap, ink: Ink, width: int) -> list[str]:
         last = position.vocabulary.vertex(position.last_move)
         title += f", the last of them {last}"
     facts = [*position.facts(), *_history(position)]
-    return [_capital(title), "", *body, "", *_legend(position, ink), *map(_capital, facts)]
+    lines = [_capital(title), "", *body, "", *_legend(position, ink), *map(_capital, facts)]
+    return [line.rstrip() for line in lines]
 
 
 def _board(position: PositionMap, ink: Ink) -> list[str]:
