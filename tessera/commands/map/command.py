@@ -81,7 +81,7 @@ def _picture(position: PositionMap, name: str) -> bytes:
     if _extension(name) == ".svg":
         return svg(drawing)
     file = io.BytesIO()
-    drawn(drawing).save(file, "PNG")
+    drawn(drawing).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
