@@ -65,8 +65,12 @@ ALLOWED: dict[str, set[str]] = {
         "play",
     },
     "signals": set(),
+    # What a program of the user's begins with.
+    "companion": {"data", "go", "model", "play", "training", "vocabulary"},
+    "": {"companion"},
     "__main__": {"cli"},
 }
+ALLOWED["commands"].add("companion")
 ALLOWED["cli"] = ALLOWED["commands"] | {"commands"}
 
 # Rooms inside a room: none reads another one, and what lies beside them reads none of them.
@@ -219,6 +223,15 @@ def test_importing_the_game_and_the_model_brings_no_lightning() -> None:
         "import sys, tessera.go, tessera.model\n"
         "assert 'torch' in sys.modules and 'lightning' not in sys.modules\n"
         "assert not any(name.startswith('tessera.data') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+def test_importing_the_package_brings_nothing() -> None:
+    program = (
+        "import sys, tessera\n"
+        "assert callable(tessera.load)\n"
+        "assert not any(name.startswith(('torch', 'tessera.')) for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
 

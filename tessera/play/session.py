@@ -64,6 +64,14 @@ class _Position:
     outlook: Outlook | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A game as it stood once, see ``Session.mark``."""
+
+    positions: tuple[_Position, ...]
+    has_history: bool
+
+
 class Session:
     """A game move by move, by the rules that a model was trained on, as far back as it goes.
 
@@ -180,6 +188,14 @@ class Session:
         self._positions.pop()
         return True
 
+    def mark(self) -> Mark:
+        """The game as it stands, for ``go_back``."""
+        return Mark(tuple(self._positions), self.has_history)
+
+    def go_back(self, mark: Mark) -> None:
+        """Let the game be what it was, with all that was known of it, whatever came since."""
+        self._positions, self.has_history = list(mark.positions), mark.has_history
+
     @torch.inference_mode()
     def outlook(self) -> Outlook:
         """What the model expects of the position as it stands; asked twice, the same record.
@@ -214,9 +230,8 @@ class Session:
     def _read(self) -> tuple[Tensor, Outcome | None]:
         """Logits (V,) and outcome, from the newest state that is kept."""
         positions, last = self._positions, len(self._positions) - 1
-        start = next((at for at in range(last, -1, -1) if positions[at].state is not None), -1)
+        start = next((at for at in range(last - 1, -1, -1) if positions[at].state is not None), -1)
         unread = positions[start + 1 :]
-        assert unread, "a position with a state has an outlook"
         before = positions[start].state if start >= 0 else None
         tokens, tables = self._tokens_of(unread), self._tables_of(unread)
         hidden, maps, state = self.model.read_on(tokens, before, tables)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tessera.play.diagram import read_diagram
+from tessera.play.ending import board_text
+from tessera.play.session import Session
 
 BOARD = [[0, 0, 1], [-1, 0, 0], [0, 1, 0]]
 
@@ -36,6 +40,13 @@ B stones captured: 0
 )
 def test_boards_of_other_programs_are_read(text: str) -> None:
     assert read_diagram(text) == BOARD
+
+
+def test_our_own_showboard_is_read(new_session: Callable[..., Session]) -> None:
+    session = new_session(board_size=3)
+    for vertex in ("C3", "A2", "B1"):
+        session.play(session.vocabulary.token(vertex))
+    assert read_diagram("\n".join(board_text(session))) == BOARD
 
 
 @pytest.mark.parametrize("size", [2, 9, 10, 19])

@@ -39,23 +39,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Here, so that a wrong argument is found before torch and Lightning are loaded.
     from tessera.commands.map.position import lead_to
     from tessera.commands.map.terminal import Ink, lines_of
-    from tessera.commands.opened_model import open_model
     from tessera.commands.quiet import quieten
+    from tessera.companion import load
     from tessera.play.map import position_map
     from tessera.setting_errors import SettingError
     from tessera.training.checkpoint_file import CheckpointError
+    from tessera.training.run_folder import RunFolder, find_checkpoint
 
     quieten()
     try:
-        opened = open_model(arguments.ckpt_path, arguments.run_name, arguments.device)
-        session = opened.session()
+        RunFolder(arguments.run_name, 0)  # refuses a name that is none
+        path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
+        session = load(path, arguments.device).session()
         lead_to(session, request)
     except (SettingError, CheckpointError) as error:
         return say(one_line(" ".join(str(error).splitlines())), 2)
     try:
         position = position_map(session)
     except ValueError as error:
-        return say(f"{opened.path}: {error}", 1)
+        return say(f"{path}: {error}", 1)
     if arguments.json == "-":
         print(json_text(position.as_json()), end="")
     else:
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.sgf is not None:
         from tessera.play.sgf_map import write_sgf_map
 
-        write_file(arguments.sgf, write_sgf_map(position, opened.rules))
+        write_file(arguments.sgf, write_sgf_map(position, session.rules))
     return 0
 
 
@@ -94,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--move", type=int, metavar="N", help="after so many moves of the SGF (default: all)")
     add("--game", type=int, metavar="N", help="which game of the SGF, if it has several")
     add("--to_play", choices=("black", "white"), help="who moves on the board that is drawn")
-    add("--ckpt_path", metavar="FILE", required=True, help="the model; or last, its run's newest")
-    add("--run_name", metavar="NAME", default="tessera", help="the run that last is of")
+    add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
+    add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
     add("--output", metavar="FILE", help="also draw it: a name that ends in .png or .svg")
     add("--sgf", metavar="FILE", help="also write it as SGF, with labels and percentages")
     add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")
@@ -108,6 +110,8 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     asked = (arguments.file, arguments.moves, arguments.game, arguments.move, arguments.to_play)
     request = Request(*asked)
     problems = [*request.problems(), *_file_problems(arguments)]
+    if not arguments.ckpt_path:
+        problems.append("--ckpt_path must name the model, or be last; got none.")
     if not problems:
         waiting_for("loading torch and Lightning")
     is_printed = arguments.json == "-"

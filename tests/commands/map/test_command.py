@@ -216,7 +216,7 @@ OTHERS = ("--output", "new.png", "--json", "new.json", "--sgf", "new.sgf")
         ("--moves A1 --run_name none", "tessera: ckpt_path is last, but there is no checkpoints/"),
         ("--moves A1 --run_name a/b", "tessera: run_name must be letters, digits, . - and _, got"),
         ("--moves A1 --ckpt_path none", "tessera: none is no checkpoint: there is no such file."),
-        ("--moves A1 --ckpt_path ''", "tessera: ckpt_path must name the model, or be last"),
+        ("--moves A1 --ckpt_path ''", "tessera map: --ckpt_path must name the model, or be last"),
         ("--moves A1 --ckpt_path small.yaml", "tessera: small.yaml is torn or no checkpoint."),
     ],
 )

@@ -1,0 +1,111 @@
+"""A trained model as a person asks it: ``tessera.load(path).map(moves)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tessera.data import GameDataModule
+from tessera.go import Rules
+from tessera.model import GameModel, ModelSettings
+from tessera.play.session import Session
+from tessera.training.checkpoint_content import check_content, on_any_machine
+from tessera.training.checkpoint_file import read_checkpoint
+from tessera.vocabulary import Vocabulary
+
+_MODEL = "model."  # what the names of the model's weights begin with in a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PossibilityMap:
+    """What may be played next.
+
+    Attributes:
+        points: the probability of every legal point by its vertex, such as ``Q16``; the likeliest
+            first. With ``pass_`` they sum to 1.
+        pass_: the probability of a pass.
+        win: the probability that the player to move wins; None if the model has no outcome.
+        score: by how many points the player to move wins; None if the model has no outcome.
+        ownership: (n, n) whose each point will be; None, because no part of a model says it yet.
+        legal_mass: what the model gave to legal moves, of 1, before the others were left out.
+    """
+
+    points: Mapping[str, float]
+    pass_: float
+    win: float | None
+    score: float | None
+    ownership: Tensor | None
+    legal_mass: float
+
+
+class Companion:
+    """A model and the games that it was trained on.
+
+    Args:
+        model: on its device, in evaluation.
+        board_size: n.
+        rules: of the games.
+        context: tokens that it read at once; None for whole games.
+    """
+
+    def __init__(
+        self, model: GameModel, board_size: int, rules: Rules, context: int | None
+    ) -> None:
+        self.model, self.board_size, self.rules, self.context = model, board_size, rules, context
+
+    def session(self) -> Session:
+        """A new game to be followed with the model."""
+        return Session(self.model, self.board_size, self.rules, self.context, self.model.device)
+
+    def map(self, moves: str | Sequence[str | int] = ()) -> PossibilityMap:
+        """What the model expects after some moves, black's first.
+
+        Args:
+            moves: vertices such as ``Q16`` and ``pass``, in one text or a list, or tokens.
+
+        Raises:
+            ValueError: if one of them is no point of the board.
+            IllegalMoveError: if one of them is illegal; it says which and why.
+        """
+        session, vocabulary = self.session(), Vocabulary(self.board_size)
+        for move in moves.split() if isinstance(moves, str) else moves:
+            session.play(vocabulary.token(move) if isinstance(move, str) else int(move))
+        outlook = session.outlook()
+        chances = outlook.probabilities.tolist()
+        legal = outlook.legal[: vocabulary.num_points].nonzero().flatten().tolist()
+        legal.sort(key=lambda point: -chances[point])
+        points = {vocabulary.vertex(point): chances[point] for point in legal}
+        pass_ = chances[vocabulary.pass_token]
+        return PossibilityMap(points, pass_, outlook.win, outlook.score, None, outlook.legal_mass)
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Companion:
+    """The model of a checkpoint, for games like those it was trained on.
+
+    No class is imported because a checkpoint names it.
+
+    Args:
+        path: the file.
+        device: where the model will be.
+
+    Raises:
+        CheckpointError: if the file is no checkpoint that can be used; one line says why.
+        MemoryError: if there is no memory for it.
+    """
+    checkpoint = read_checkpoint(path)
+    check_content(Path(path), checkpoint, is_fit=False)
+    games = GameDataModule(
+        **{**checkpoint.get("datamodule_hyper_parameters", {}), "backend": "auto"}
+    )
+    model = GameModel(ModelSettings.of(on_any_machine(checkpoint["hyper_parameters"])))
+    weights = checkpoint["state_dict"].items()
+    model.load_state_dict(
+        {name[len(_MODEL) :]: weight for name, weight in weights if name.startswith(_MODEL)}
+    )
+    settings = games.settings
+    model.requires_grad_(False).eval().to(device)
+    return Companion(model, settings.board_size, settings.rules, settings.context)

@@ -1,0 +1,211 @@
+"""The game behind a GTP engine: colours in any order, handicap, a model's moves, SGF files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tessera.go import IllegalMoveError
+from tessera.play.handicap import fixed_points, most_stones
+from tessera.play.session import Mark, Outlook, Session
+from tessera.play.sgf import read_sgf
+
+BLACK, WHITE = 0, 1
+_MOST_MIB = 64  # of an SGF file
+
+
+class GtpError(ValueError):
+    """What is answered with a question mark; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class GameMark:
+    """A game as it stood once, see ``GtpGame.mark``."""
+
+    session: Mark
+    komi: float
+    plies: tuple[int, ...]
+
+
+class GtpGame:
+    """A session as the protocol has games.
+
+    The colours may come in any order: to the model the other one has passed then. Handicap stones
+    are such moves of black's, which are not taken back.
+
+    Args:
+        session: the game.
+        temperature: a move of the model is drawn with probabilities to the power of 1 over this; 0
+            takes the likeliest one.
+        resign_below: the win probability below which the model resigns; None for never.
+        seed: of what is drawn; None for another one every time.
+
+    Attributes:
+        komi: by which the game is scored; the model is not told.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        temperature: float = 0.0,
+        resign_below: float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.session, self.temperature, self.resign_below = session, temperature, resign_below
+        self.komi = session.rules.komi
+        # The plies of each move: two, if the other colour was made to pass before it.
+        self._plies: list[int] = []
+        self._random = torch.Generator()
+        if seed is None:
+            self._random.seed()
+        else:
+            self._random.manual_seed(seed)
+
+    def mark(self) -> GameMark:
+        """The game as it stands, for ``go_back``."""
+        return GameMark(self.session.mark(), self.komi, tuple(self._plies))
+
+    def go_back(self, mark: GameMark) -> None:
+        """Let the game be what it was."""
+        self.session.go_back(mark.session)
+        self.komi, self._plies = mark.komi, list(mark.plies)
+
+    def clear(self) -> None:
+        """Begin a new game on the empty board."""
+        self.session.clear()
+        self._plies = []
+
+    def play(self, colour: int, token: int) -> None:
+        """Play for a colour, whoever's turn it is.
+
+        Raises:
+            IllegalMoveError: if the move is illegal; the other colour may have passed by then.
+        """
+        plies = self._let_move(colour)
+        self.session.play(token)
+        self._plies.append(plies + 1)
+
+    def _let_move(self, colour: int) -> int:
+        """Make it this colour's turn; the number of passes that took."""
+        if colour == self.session.turn:
+            return 0
+        self.session.play(self.session.vocabulary.pass_token)
+        return 1
+
+    def undo(self) -> None:
+        """Take the last move back.
+
+        Raises:
+            GtpError: if there is none.
+        """
+        if not self._plies:
+            raise GtpError("cannot undo")
+        for _ in range(self._plies.pop()):
+            self.session.undo()
+
+    # The model.
+
+    def outlook_of(self, colour: int) -> Outlook:
+        """What the model expects of a colour, whoever's turn it is; the game stays as it is."""
+        before = self.session.mark()
+        self._let_move(colour)
+        outlook = self.session.outlook()
+        self.session.go_back(before)
+        return outlook
+
+    def move_of_model(self, colour: int) -> str:
+        """Let the model play for a colour: the vertex, or ``resign``, where nothing is played."""
+        before = self.session.mark()
+        plies = self._let_move(colour)
+        outlook, limit = self.session.outlook(), self.resign_below
+        if limit is not None and outlook.win is not None and outlook.win < limit:
+            self.session.go_back(before)
+            return "resign"
+        token = self._drawn(outlook)
+        self.session.play(token)
+        self._plies.append(plies + 1)
+        return self.session.vocabulary.vertex(token)
+
+    def _drawn(self, outlook: Outlook) -> int:
+        chances = outlook.probabilities.double()
+        if self.temperature == 0:
+            return int(chances.argmax())
+        scores = chances.log()
+        weights = ((scores - scores.max()) / self.temperature).softmax(0)
+        return int(torch.multinomial(weights, 1, generator=self._random))
+
+    # Handicap.
+
+    def fixed_handicap(self, stones: int) -> list[int]:
+        """Place so many stones on the protocol's points, which are returned."""
+        most = most_stones(self.session.board_size)
+        if not most:
+            raise GtpError("there is no fixed handicap on boards of less than 7 lines")
+        self._check_handicap(stones, most)
+        return self.set_handicap(fixed_points(stones, self.session.vocabulary))
+
+    def free_handicap(self, stones: int) -> list[int]:
+        """Place so many stones, fixed points first, then where the model likes black's best."""
+        vocabulary = self.session.vocabulary
+        self._check_handicap(stones, vocabulary.num_points - 1)
+        fixed = min(stones, most_stones(vocabulary.board_size))
+        points = self.set_handicap(fixed_points(fixed, vocabulary))
+        while len(points) < stones:
+            chances = self.outlook_of(BLACK).probabilities[: vocabulary.num_points]
+            if not bool(chances.any()):
+                break
+            points += self.set_handicap([int(chances.argmax())])
+        return points
+
+    def set_handicap(self, points: Sequence[int]) -> list[int]:
+        """Place stones on these points, which are returned."""
+        for point in points:
+            self.play(BLACK, point)
+        self._plies = []  # what is undone are moves
+        return list(points)
+
+    def _check_handicap(self, stones: int, most: int) -> None:
+        self.check_is_empty()
+        if not 2 <= stones <= most:
+            raise GtpError(f"invalid number of stones: it must be 2 to {most}")
+
+    def check_is_empty(self) -> None:
+        """Raise GtpError if something was played."""
+        if self.session.moves:
+            raise GtpError("board not empty")
+
+    # A file.
+
+    def load(self, name: str, plies: int | None) -> None:
+        """Begin the first game of an SGF file.
+
+        Args:
+            name: of the file.
+            plies: how many of its moves are played; None for all.
+
+        Raises:
+            GtpError: if it cannot be read, or the game not be played here; it may have begun then.
+        """
+        try:
+            with Path(name).open("rb") as file:
+                content = file.read((_MOST_MIB << 20) + 1)
+        except OSError as error:
+            raise GtpError(f"cannot load file: {error.strerror}") from None
+        except ValueError:  # such as a name with a zero in it
+            raise GtpError("cannot load file: there is none of that name") from None
+        if len(content) > _MOST_MIB << 20:
+            raise GtpError(f"cannot load file: it must have at most {_MOST_MIB} MiB")
+        game = read_sgf(content)[0]
+        if isinstance(game, ValueError):
+            raise GtpError(f"cannot load file: {game}")
+        if game.board_size != self.session.board_size:
+            raise GtpError(f"cannot load file: its board has {game.board_size} lines")
+        self.clear()
+        for ply, token in enumerate(game.moves[:plies]):
+            try:
+                self.play(ply % 2, token)
+            except IllegalMoveError as error:
+                raise GtpError(f"cannot load file: move {ply + 1}: {error}") from None
