@@ -18,6 +18,7 @@ _COMMANDS = {
     "validate": ("fit.command", "measure a model on the validation games"),
     "test": ("fit.command", "measure a model on the test games"),
     "predict": ("fit.command", "write a model's distribution for every ply of given games"),
+    "map": ("map.command", "show what a model expects next in a position, every legal move of it"),
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),

@@ -141,6 +141,30 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"predict {_LAST} --games . ", "games must be files"),
     (f"predict {_LAST} --games {'n' * 300}.sgf", "nnn.sgf"),
     ("predict --ckpt_path none.ckpt --games small.yaml", "none.ckpt is no checkpoint"),
+    # A map.
+    ("map", "--ckpt_path"),
+    ("map --moves A1", "--ckpt_path"),
+    (f"map {_LAST}", "either a FILE or --moves, got none."),
+    (f"map {_LAST} ''", "FILE must name a file, got none."),
+    (f"map {_LAST} small.yaml", "small.yaml is neither SGF nor a board"),
+    (f"map {_LAST} small.yaml --moves A1", "either a FILE or --moves, got both."),
+    (f"map {_LAST} none.sgf", "there is no none.sgf"),
+    (f"map {_LAST} {'n' * 300}.sgf", "nnn.sgf"),
+    (f"map {_LAST} --moves D4", "vertex must be A1 to C3 or pass, got 'D4'."),
+    (f"map {_LAST} --moves {'A' * 9000}", "vertex must be A1 to C3"),
+    (f"map {_LAST} --moves 'A1 A1'", "move 2: A1 is occupied."),
+    (f"map {_LAST} --moves A1 --move 1", "--move"),
+    (f"map {_LAST} --moves A1 --move {10**21}", "--move"),
+    (f"map {_LAST} --moves A1 --to_play red", "--to_play"),
+    (f"map {_LAST} --moves A1 --output map.gif", "--output must end in .png or .svg"),
+    (f"map {_LAST} --moves A1 --output none/map.png", "--output: there is no folder none."),
+    (f"map {_LAST} --moves A1 --output {'n' * 300}.png", "--output"),
+    (f"map {_LAST} --moves A1 --sgf ''", "--sgf must name a file, got none."),
+    (f"map {_LAST} --moves A1 --json .", "--json: . cannot be written."),
+    (f"map {_LAST} --moves A1 --device abacus", "--device must be auto, cpu or cuda"),
+    (f"map {_LAST} --moves A1 --device cuda", "torch finds no CUDA device here"),
+    (f"map {_LAST} --moves A1 surplus surplus", "surplus"),
+    ("map --ckpt_path none.ckpt --moves A1", "none.ckpt is no checkpoint"),
     # The others.
     ("check --device abacus", "--device must be auto, cpu or cuda, got abacus."),
     ("check --device cuda", "torch finds no CUDA device here"),
@@ -251,6 +275,9 @@ _LOCKED = (
     (f"validate {_LAST}", "last.ckpt", "checkpoints/small/version_0/last.ckpt", 0),
     (f"validate {_LAST}", "checkpoints", "checkpoints/small", 0),
     ("validate --ckpt_path checkpoints/small/version_0/last.ckpt", "last.ckpt", "checkpoints", 0),
+    (f"map {_LAST} game.txt", "game.txt", "game.txt", 0),
+    (f"map {_LAST} --moves A1 --sgf game.txt", "--sgf", "game.txt", 0o444),
+    (f"map {_LAST} --moves A1 --output map.png", "--output", ".", 0o555),
     ("doctor --json game.txt", "--json", "game.txt", 0o444),
     ("doctor --json doctor.json", "--json", ".", 0o555),
     (f"validate {_LAST} --json game.txt", "--json", "game.txt", 0o444),
@@ -270,6 +297,7 @@ _MACHINE = (
     ),
     (f"{_FIT} --trainer.logger false", "last.ckpt", partial(_full_disk, 2000)),
     (f"validate {_LAST} --json found.json", "found.json", partial(_full_disk, 500)),
+    (f"map {_LAST} --moves A1 --output map.png", "map.png", partial(_full_disk, 500)),
     *(
         (arguments, "", _full_output)
         for arguments in (
@@ -281,6 +309,8 @@ _MACHINE = (
             f"test {_LAST}",
             f"test {_LAST} --json -",
             f"predict {_LAST} --games game.txt",
+            f"map {_LAST} --moves A1",
+            f"map {_LAST} --moves A1 --json -",
         )
     ),
 )
@@ -302,5 +332,6 @@ def machine_faults() -> Iterator[Case]:
 
 def good_commands() -> Iterator[Case]:
     """Commands that can be run: none may pass for a bad one."""
-    for arguments in ("doctor", "--version", _FIT, f"validate {_LAST}", f"{_FIT} --print_config"):
+    more = (f"validate {_LAST}", f"map {_LAST} --moves A1", f"{_FIT} --print_config")
+    for arguments in ("doctor", "--version", _FIT, *more):
         yield Case(arguments)

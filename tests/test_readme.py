@@ -116,6 +116,7 @@ SHORT = {
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
+    "map": "--device cpu",
     "check": "--device cpu",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
@@ -124,7 +125,7 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "gtp", "check", "doctor", "bench"}
+    assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "doctor", "bench"}
 
 
 @pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)
@@ -135,9 +136,10 @@ def test_commands_of_a_page_run(
     for module in ("pgx", "pyspiel"):
         monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / "games.txt").write_text("E5 C3 G3\n")
+    (tmp_path / "game.sgf").write_text("(;SZ[9];B[ee];W[cg];B[gg];W[gf])")
     monkeypatch.setattr(check, "scale_for", lambda device: TINY)
     for steps, line in enumerate(lines(page, "sh"), 3):
-        program, *arguments = line.replace("max_steps 1000", f"max_steps {steps}").split()
+        program, *arguments = shlex.split(line.replace("max_steps 1000", f"max_steps {steps}"))
         assert program == "tessera", line
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
             arguments += ["--trainer.max_steps", str(steps)]

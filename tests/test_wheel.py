@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_program_and_the_configurations_only(
         for path in (repository / "configs").glob("*.yaml")
     }
     assert held - description == program | configurations
-    assert len(configurations) == 5
+    assert len(configurations) == 9
 
 
 def test_the_installed_program_trains_and_predicts_from_an_empty_folder(

@@ -12,6 +12,7 @@ from torch import Tensor
 from tessera.data import GameDataModule, StreamSettings
 from tessera.data.stream import VAL_NUMBERS
 from tessera.go import GPUGoEngine, distribution, get_player, play_games
+from tessera.play.map import settled_of
 from tessera.play.picture import Scene, draw_scenes
 from tessera.play.reading import tables_of
 from tessera.transfers import owned
@@ -92,7 +93,8 @@ def replay(settings: StreamSettings) -> list[tuple[Tensor, Scene]]:
             black, white, _ = engine.boards[0].int()
             last_move = int(moves[0, ply - 1]) if ply else None
             maps = {f"player ({player.name})": distribution(player, engine)[0]}
-            scene = Scene(black - white, last_move, ply, maps)
+            legal, settled = engine.get_legal_mask()[0], settled_of(engine)
+            scene = Scene(black - white, last_move, ply, maps, legal, settled)
             moments.append((torch.cat([eos, moves[:, :ply]], 1), scene))
         engine.play_batch(moves[:, ply])
     return moments

@@ -80,10 +80,10 @@ def _lines(faults: list[tuple[str, str]]) -> Iterator[str]:
 def _games_of(path: str, board_size: int) -> list[NamedGame | str]:
     """The games of a file, or in a game's or the whole file's place a line that says why not."""
     try:
-        content = _content(path)
+        content = read_content(path, "games")
         if is_sgf(content):
             return list(_sgf_games(path, read_sgf(content), board_size))
-        return list(_text_games(path, _text(path, content), Vocabulary(board_size))) or [
+        return list(_text_games(path, read_text(path, content), Vocabulary(board_size))) or [
             f"{path}: there is no game in it."
         ]
     except ValueError as error:
@@ -113,12 +113,13 @@ def _text_games(path: str, text: str, vocabulary: Vocabulary) -> Iterator[NamedG
         if vertices:
             name = f"{path}:{number}"
             try:
-                yield NamedGame(name, _moves(vertices, vocabulary))
+                yield NamedGame(name, moves_of(vertices, vocabulary))
             except ValueError as error:
                 yield f"{name}: {error}"
 
 
-def _moves(vertices: list[str], vocabulary: Vocabulary) -> list[int]:
+def moves_of(vertices: Sequence[str], vocabulary: Vocabulary) -> list[int]:
+    """The tokens of vertices; ValueError, which says the first one that is none."""
     moves = []
     for ply, vertex in enumerate(vertices, 1):
         try:
@@ -128,8 +129,12 @@ def _moves(vertices: list[str], vocabulary: Vocabulary) -> list[int]:
     return moves
 
 
-def _content(path: str) -> bytes:
+def read_content(path: str, what: str) -> bytes:
     """A file's bytes, as UTF-8 if they are marked as Unicode of another form.
+
+    Args:
+        path: a file, a pipe or ``-`` for standard input.
+        what: should be in it, for the message.
 
     Raises:
         ValueError: naming the file, if it cannot be read.
@@ -140,9 +145,9 @@ def _content(path: str) -> bytes:
         with open(0 if is_stdin else path, "rb", closefd=not is_stdin) as file:
             content = file.read((_MOST_MIB << 20) + 1)
     except FileNotFoundError:
-        raise ValueError(f"games must be files; there is no {path}.") from None
+        raise ValueError(f"{what} must be files; there is no {path}.") from None
     except IsADirectoryError:
-        raise ValueError(f"games must be files; {path} is a folder.") from None
+        raise ValueError(f"{what} must be files; {path} is a folder.") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     if len(content) > _MOST_MIB << 20:
@@ -157,7 +162,8 @@ def _content(path: str) -> bytes:
         raise ValueError(f"{path} is no text: {error.reason} ({encoding}).") from None
 
 
-def _text(path: str, content: bytes) -> str:
+def read_text(path: str, content: bytes) -> str:
+    """The text of a file that is no SGF; ValueError, naming the file, if it is not UTF-8."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:

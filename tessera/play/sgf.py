@@ -7,13 +7,14 @@ it takes the first of several values and of several games without a word.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from sgfmill import sgf, sgf_grammar, sgf_properties
 
-from tessera.go import GameRecord
+from tessera.go import GameRecord, Rules
 from tessera.play.sgf_trees import sgf_trees, shown
 from tessera.vocabulary import Vocabulary, check_board_size
 
@@ -132,23 +133,35 @@ def write_sgf(record: GameRecord, game: int) -> bytes:
         record: finished games.
         game: index into the record, 0 to G - 1.
     """
-    size, rules = record.board_size, record.rules
     result = float(record.results[game])
-    document = sgf.Sgf_game(size=size)
+    moves = record.moves[game, : int(record.lengths[game])].tolist()
+    document = sgf_document(record.board_size, record.rules, moves)
     root = document.get_root()
-    root.set("KM", rules.komi)
-    single = ", only single stones are captured" if rules.capture == "single" else ""
-    settled = ", pass-alive territory without its dead stones" if rules.score != "area" else ""
-    suicide = "on" if rules.suicide else "off"
-    root.set("RU", f"ko {rules.ko}, suicide {suicide}{single}{settled}")
     for colour in ("PB", "PW"):
         root.set(colour, f"tessera {record.player}")
     root.set("GN", f"seed {record.seed}, game {int(record.numbers[game])}")
     # The shortest decimals that are this float32, because SGF has no exponents.
     margin = np.format_float_positional(np.float32(abs(result)), trim="-")
     root.set("RE", "0" if result == 0 else f"{'B' if result > 0 else 'W'}+{margin}")
-    for ply, token in enumerate(record.moves[game, : int(record.lengths[game])].tolist()):
-        row, column = divmod(token, size)
-        point = None if token == size * size else (size - 1 - row, column)
-        document.extend_main_sequence().set_move("bw"[ply % 2], point)
     return document.serialise()
+
+
+def sgf_document(board_size: int, rules: Rules, moves: Sequence[int]) -> sgf.Sgf_game:
+    """A game from the empty board, with the rules in its root; whoever asked may add to it."""
+    document = sgf.Sgf_game(size=board_size)
+    root = document.get_root()
+    root.set("KM", rules.komi)
+    single = ", only single stones are captured" if rules.capture == "single" else ""
+    settled = ", pass-alive territory without its dead stones" if rules.score != "area" else ""
+    suicide = "on" if rules.suicide else "off"
+    root.set("RU", f"ko {rules.ko}, suicide {suicide}{single}{settled}")
+    for ply, token in enumerate(moves):
+        point = None if token == board_size**2 else sgf_point(token, board_size)
+        document.extend_main_sequence().set_move("bw"[ply % 2], point)
+    return document
+
+
+def sgf_point(token: int, board_size: int) -> tuple[int, int]:
+    """A point's row and column as sgfmill counts them, rows from the bottom."""
+    row, column = divmod(token, board_size)
+    return board_size - 1 - row, column

@@ -192,12 +192,13 @@ class TesseraModule(LightningModule):
         model = self.model
         losses = model(batch.inputs, batch.targets, **self._beside(batch))
         count = (batch.targets != self.pad_token).sum()
-        means = losses.view(-1, *batch.targets.shape).sum((1, 2)) / count
+        # One number, or of a model with an outcome one for each of its losses.
+        means = (losses.sum() if model.outcome is None else losses.sum((1, 2))) / count
         self._newest = batch, means.detach()
         # The step that is being made: Lightning's own count slips by one when a run is resumed.
         self._step = self.trainer.global_step + 1
         if model.outcome is None:
-            return means[0]
+            return means
         win_weight, score_weight = model.outcome.weights
         return means[0] + win_weight * means[1] + score_weight * means[2]
 
@@ -225,7 +226,7 @@ class TesseraModule(LightningModule):
         """
         if self._newest is None:
             return {}
-        batch, means = self._newest
+        batch, means = self._newest[0], self._newest[1].reshape(-1)
         # Log-probabilities and entropies are 0 at PAD.
         count = (batch.targets != self.pad_token).sum()
         floor = batch.entropies.sum() / count

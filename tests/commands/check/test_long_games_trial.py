@@ -62,8 +62,10 @@ def test_a_new_game_is_another_one_and_begins_with_an_empty_state() -> None:
     class Recording(MambaModel):
         """Keeps what it reads and answers."""
 
-        def step_in_place(self, tokens: Tensor, state: ModelState, is_new: Tensor) -> Tensor:
-            logits = super().step_in_place(tokens, state, is_new)
+        def step_in_place(
+            self, tokens: Tensor, state: ModelState, is_new: Tensor, features: Any = ()
+        ) -> Tensor:
+            logits = super().step_in_place(tokens, state, is_new, features)
             seen.append((tokens.clone(), logits))
             return logits
 

@@ -160,7 +160,7 @@ def test_a_wrong_value_in_a_file_is_a_line(
         (["--data", "utf16.yaml"], "data utf16.yaml must be UTF-8 text."),
         (["--data", "huge.yaml"], "data huge.yaml must have at most 1,048,576 bytes, got 2,147,4"),
         (["--config", "huge.yaml"], "config huge.yaml must have at most 1,048,576 bytes, got 2,1"),
-        (["--config", "-"], "config must be a file or one of full_game, quickstart, rules_9x9, "),
+        (["--config", "-"], "config must be a file or one of any_board, board_19x19, "),
         (["--config", "x" * 5000], "config xxx"),
         (["--config", "/dev/zero"], "config /dev/zero must be a file, got a pipe or a device."),
         (["-cutf16.yaml"], "config utf16.yaml must be UTF-8 text."),

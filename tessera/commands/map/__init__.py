@@ -1,0 +1,1 @@
+"""``tessera map``: what a model expects next in a position that a person names."""

@@ -1,0 +1,145 @@
+"""``tessera map``: a probability for every legal move of a position, in the terminal or a file."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tessera.commands.arguments import OneLineParser, find_device
+from tessera.commands.console import waiting_for
+from tessera.commands.ending import say
+from tessera.commands.json_file import json_text
+from tessera.commands.light_metrics import load_metrics_lightly
+from tessera.commands.map.request import Request
+from tessera.commands.one_line import one_line
+from tessera.commands.output_file import file_problems, write_file
+
+if TYPE_CHECKING:
+    from tessera.play.map import PositionMap
+
+_PICTURES = (".png", ".svg")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tessera map`` with these arguments (those of the process if None).
+
+    Returns:
+        0; 1 if what the model says is not finite; 2 for a mistake in what was asked for.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    request = _checked(parser, arguments)
+    load_metrics_lightly()
+    # Here, so that a wrong argument is found before torch and Lightning are loaded.
+    from tessera.commands.map.position import lead_to
+    from tessera.commands.map.terminal import Ink, lines_of
+    from tessera.commands.quiet import quieten
+    from tessera.companion import load
+    from tessera.play.map import position_map
+    from tessera.setting_errors import SettingError
+    from tessera.training.checkpoint_file import CheckpointError
+    from tessera.training.run_folder import RunFolder, find_checkpoint
+
+    quieten()
+    try:
+        RunFolder(arguments.run_name, 0)  # refuses a name that is none
+        path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
+        session = load(path, arguments.device).session()
+        lead_to(session, request)
+    except (SettingError, CheckpointError) as error:
+        return say(one_line(" ".join(str(error).splitlines())), 2)
+    try:
+        position = position_map(session)
+    except ValueError as error:
+        return say(f"{path}: {error}", 1)
+    if arguments.json == "-":
+        print(json_text(position.as_json()), end="")
+    else:
+        width = shutil.get_terminal_size().columns
+        print("\n".join(lines_of(position, Ink.of(sys.stdout), width)))
+    if arguments.json not in (None, "-"):
+        write_file(arguments.json, json_text(position.as_json()).encode())
+    if arguments.output is not None:
+        write_file(arguments.output, _picture(position, arguments.output))
+    if arguments.sgf is not None:
+        from tessera.play.sgf_map import write_sgf_map
+
+        write_file(arguments.sgf, write_sgf_map(position, session.rules))
+    return 0
+
+
+def _picture(position: PositionMap, name: str) -> bytes:
+    from tessera.play.map_drawing import map_drawing
+    from tessera.play.picture import drawn
+    from tessera.play.svg import svg
+
+    drawing = map_drawing(position)
+    if _extension(name) == ".svg":
+        return svg(drawing)
+    file = io.BytesIO()
+    drawn(drawing).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="tessera map", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    what = "an SGF file, or a board of X, O and . as showboard prints it; - is standard input"
+    add("file", metavar="FILE", nargs="?", help=what)
+    add("--moves", metavar='"Q16 D4 …"', help="instead of a file: the moves from the empty board")
+    add("--move", type=int, metavar="N", help="after so many moves of the SGF (default: all)")
+    add("--game", type=int, metavar="N", help="which game of the SGF, if it has several")
+    add("--to_play", choices=("black", "white"), help="who moves on the board that is drawn")
+    add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
+    add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
+    add("--output", metavar="FILE", help="also draw it: a name that ends in .png or .svg")
+    add("--sgf", metavar="FILE", help="also write it as SGF, with labels and percentages")
+    add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")
+    add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
+    return parser
+
+
+def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Request:
+    """The position that is meant, once every argument has been looked at; sets the device."""
+    asked = (arguments.file, arguments.moves, arguments.game, arguments.move, arguments.to_play)
+    request = Request(*asked)
+    problems = [*request.problems(), *_file_problems(arguments)]
+    if not arguments.ckpt_path:
+        problems.append("--ckpt_path must name the model, or be last; got none.")
+    if not problems:
+        waiting_for("loading torch and Lightning")
+    is_printed = arguments.json == "-"
+    arguments.json = None if is_printed else arguments.json
+    arguments.device = find_device(arguments, parser, problems)
+    arguments.json = "-" if is_printed else arguments.json
+    return request
+
+
+def _file_problems(arguments: argparse.Namespace) -> list[str]:
+    """What is wrong with the names of the files that are to be written, but for --json."""
+    problems = []
+    if arguments.output and _extension(arguments.output) not in _PICTURES:
+        problems.append(f"--output must end in .png or .svg, got {arguments.output}.")
+    else:
+        problems += file_problems(arguments.output, "--output")
+    problems += file_problems(arguments.sgf, "--sgf")
+    written: dict[str, str] = {}
+    if arguments.file not in (None, "", "-"):
+        written[os.path.realpath(arguments.file)] = "FILE"
+    for option in ("json", "output", "sgf"):
+        name = getattr(arguments, option)
+        if name and name != "-":
+            other = written.setdefault(os.path.realpath(name), f"--{option}")
+            if other != f"--{option}":
+                problems.append(f"--{option} must be another file than {other}, got {name}.")
+    return problems
+
+
+def _extension(name: str) -> str:
+    return Path(name).suffix.lower()

@@ -1,0 +1,108 @@
+"""Which position is meant: that of an SGF file, of given moves, or of a board drawn in letters."""
+
+from __future__ import annotations
+
+import torch
+
+from tessera.commands.map.request import Request
+from tessera.go import IllegalMoveError
+from tessera.play.diagram import read_diagram
+from tessera.play.games import moves_of, read_content, read_text
+from tessera.play.map import COLOURS
+from tessera.play.session import Session
+from tessera.play.sgf import SgfGame, read_sgf
+from tessera.play.sgf_trees import is_sgf
+from tessera.setting_errors import SettingError
+
+
+def lead_to(session: Session, request: Request) -> None:
+    """Bring a new session to the position that is meant.
+
+    Raises:
+        SettingError: a line that says what is wrong with the file, or with which move.
+    """
+    try:
+        if request.moves is not None:
+            _play(session, "--moves", _given(session, request.moves))
+            return
+        assert request.file is not None
+        content = read_content(request.file, "positions")
+        if is_sgf(content):
+            _play(session, request.file, _moves_of_sgf(session, request, content))
+        else:
+            _set_up(session, request, read_text(request.file, content))
+    except SettingError:
+        raise
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+
+
+def _given(session: Session, moves: str) -> list[int]:
+    try:
+        return moves_of(moves.replace(",", " ").split(), session.vocabulary)
+    except ValueError as error:
+        raise SettingError(f"--moves: {error}") from error
+
+
+def _play(session: Session, name: str, moves: list[int]) -> None:
+    for ply, move in enumerate(moves, 1):
+        try:
+            session.play(move)
+        except IllegalMoveError as error:
+            raise SettingError(f"{name}: move {ply}: {error}") from error
+
+
+def _moves_of_sgf(session: Session, request: Request, content: bytes) -> list[int]:
+    name, games = request.file, read_sgf(content)
+    if request.to_play is not None:
+        raise SettingError(f"--to_play is of a board; {name} is an SGF file, whose moves say it.")
+    if request.game is None and len(games) > 1:
+        raise SettingError(
+            f"{name} has {len(games)} games; --game must say which, 1 for the first."
+        )
+    number = request.game or 1
+    if number > len(games):
+        raise SettingError(
+            f"--game must be at most {len(games)}, the games of {name}, got {number}."
+        )
+    game = games[number - 1]
+    if isinstance(game, ValueError):
+        raise SettingError(f"{name}: {game}")
+    assert isinstance(game, SgfGame)
+    _check_size(session, str(name), game.board_size)
+    last = len(game.moves) if request.move is None else request.move
+    if last > len(game.moves):
+        most = len(game.moves)
+        raise SettingError(f"--move must be 0 to {most}, the moves of {name}, got {last}.")
+    return game.moves[:last]
+
+
+def _set_up(session: Session, request: Request, text: str) -> None:
+    name = request.file
+    for option, value in (("--game", request.game), ("--move", request.move)):
+        if value is not None:
+            raise SettingError(f"{option} is of an SGF file; {name} is none.")
+    try:
+        rows = read_diagram(text)
+    except ValueError as error:
+        raise SettingError(f"{name} is neither SGF nor a board: {error}") from error
+    if request.to_play is None:
+        raise SettingError("--to_play must say who moves on the board, black or white; got none.")
+    _check_size(session, str(name), len(rows))
+    features = session.model.features
+    if features is None or features.table != "board":
+        raise SettingError(
+            f"{name}: the model reads moves and does not see a board (model.features board does); "
+            "give it the game as SGF or --moves."
+        )
+    stones = torch.tensor(rows)
+    try:
+        session.set_position(torch.stack([stones > 0, stones < 0]), COLOURS.index(request.to_play))
+    except ValueError as error:
+        raise SettingError(f"{name}: {error}") from error
+
+
+def _check_size(session: Session, name: str, size: int) -> None:
+    wanted = session.board_size
+    if size != wanted:
+        raise SettingError(f"{name}: the board must be {wanted}×{wanted}, the model's, got {size}.")

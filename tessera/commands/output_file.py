@@ -1,0 +1,58 @@
+"""A file that an option asks for: looked at before anything is computed, written at the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def file_problems(name: str | None, option: str = "--json") -> list[str]:
+    """Why the option's file cannot be written, if it was given and cannot."""
+    if name is None:
+        return []
+    if not name:
+        return [f"{option} must name a file, got none."]
+    file = Path(name)
+    try:
+        is_there = file.exists()
+        if not is_there and not file.parent.is_dir():
+            return [f"{option}: there is no folder {file.parent}."]
+    except OSError as error:  # a name that is too long, a folder that cannot be looked into
+        return [f"{option}: {file}: {error.strerror}."]
+    places = [file] if is_there else []
+    places += [_target(file).parent] if _is_replaced(file) else []
+    if file.is_dir() or not all(os.access(place, os.W_OK) for place in places):
+        return [f"{option}: {file} cannot be written."]
+    return []
+
+
+def write_file(name: str, content: bytes) -> None:
+    """Write the file; it is the old or the new, whole.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    file = Path(name)
+    try:
+        if not _is_replaced(file):
+            file.write_bytes(content)
+            return
+        beside = _target(file).with_name(f".{os.getpid()}{file.suffix}")
+        try:
+            beside.write_bytes(content)
+            os.replace(beside, _target(file))
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        error.filename = name  # a full disk does not say which file it is about
+        raise
+
+
+def _target(file: Path) -> Path:
+    """The file that a link leads to, or the link itself would be replaced."""
+    return Path(os.path.realpath(file))
+
+
+def _is_replaced(file: Path) -> bool:
+    """Whether a new file takes this one's place; a device or a pipe is written into instead."""
+    return file.is_file() or not file.exists()

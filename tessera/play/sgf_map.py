@@ -1,0 +1,45 @@
+"""A position with its map as an SGF file: letters on the likeliest points, percentages beside."""
+
+from __future__ import annotations
+
+from tessera.go import Rules
+from tessera.play.map import PositionMap
+from tessera.play.sgf import sgf_document, sgf_point
+
+
+def write_sgf_map(position: PositionMap, rules: Rules) -> bytes:
+    """The moves of the position, or its stones if it was set up, and in the last node the map.
+
+    Args:
+        position: the map; KM and RU are those of ``rules``.
+        rules: the model's.
+    """
+    size = position.board_size
+    document = sgf_document(size, rules, position.moves or [])
+    document.get_root().set("GN", "map of possibilities")
+    document.get_root().set("AP", ("tessera", "map"))
+    node = document.get_last_node()
+    if position.moves is None:
+        stones = enumerate(position.stones.flatten().tolist())
+        points = [(sgf_point(point, size), stone) for point, stone in stones if stone]
+        node.set_setup_stones(
+            [point for point, stone in points if stone > 0],
+            [point for point, stone in points if stone < 0],
+        )
+        node.set("PL", position.to_play[0])
+    likeliest = position.likeliest()
+    if likeliest:
+        labels = [(sgf_point(point, size), letter) for letter, (point, _) in likeliest.items()]
+        node.set("LB", labels)
+    node.set("C", _comment(position))
+    return document.serialise()
+
+
+def _comment(position: PositionMap) -> str:
+    vertex = position.vocabulary.vertex
+    rows = [
+        f"{letter}  {vertex(point)}  {100 * chance:.2f} %"
+        for letter, (point, chance) in position.likeliest().items()
+    ]
+    rows.append(f"pass  {100 * position.pass_chance:.2f} %")
+    return "\n".join([position.title(), "", *rows, "", *position.facts()])

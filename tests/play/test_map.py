@@ -1,0 +1,97 @@
+"""The map of a position: what the rules allow, what the model says, and what is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tessera.play.map import PositionMap, position_map
+from tessera.play.session import Session
+from tests.play.test_session import play
+
+NewSession = Callable[..., Session]
+BEFORE_SUPERKO = "B1 B2 C2 A2 A1 C1"  # on 3×3, where B1 would repeat a position
+
+
+def some_map(new_session: NewSession, moves: str = "", **options: object) -> PositionMap:
+    return position_map(play(new_session(**options), moves))
+
+
+def test_it_says_what_the_session_says(new_session: NewSession) -> None:
+    session = play(new_session("board"), "C3 B2 pass")
+    outlook, position = session.outlook(), position_map(session)
+    assert torch.equal(position.probabilities, outlook.probabilities)
+    assert position.win == outlook.win and position.score == outlook.score
+    assert (position.turn, position.to_play) == (1, "white")
+    assert position.stones[2, 2] == 1 and position.stones[3, 1] == -1
+    assert position.title() == "white to play after 3 moves"
+    assert position.facts()[0].startswith(f"white wins {100 * outlook.win:.1f} %, score ")
+    assert position.as_json()["moves"] == ["C3", "B2", "pass"]
+
+
+def test_a_score_is_of_who_is_ahead(new_session: NewSession) -> None:
+    position = some_map(new_session, "C3")
+    for score, said in ((2.25, "W+2.2"), (-2.25, "B+2.2"), (0.0, "W+0.0")):
+        record = PositionMap(
+            position.stones, 1, [12], position.probabilities, position.legal, 0.5, None, 0.5, score
+        )
+        assert record.facts() == [
+            f"white wins 50.0 %, score {said}",
+            "given to what is no legal move: 50.0 %",
+        ]
+
+
+@pytest.mark.parametrize("kind", ["moves", "board"])
+def test_json_sums_to_one_and_has_exactly_the_legal_moves(
+    new_session: NewSession, kind: str
+) -> None:
+    written = some_map(new_session, BEFORE_SUPERKO, kind=kind, board_size=3).as_json()
+    chances = written["probabilities"]
+    assert sum(chances.values()) == pytest.approx(1, abs=1e-6)
+    assert min(chances.values()) >= 0
+    assert list(chances) == ["A3", "B3", "C3", "A1", "pass"]
+    assert written["board"] == ["...", "OOX", "..O"]
+    assert written["illegal"] == ["B1"]
+    assert (written["win"] is None) is (kind == "moves")
+
+
+def test_superko_is_illegal_where_the_rules_have_it(new_session: NewSession) -> None:
+    options = {"board_size": 3}
+    assert some_map(new_session, BEFORE_SUPERKO, **options).as_json()["illegal"] == ["B1"]
+    simple = some_map(new_session, BEFORE_SUPERKO, ko="simple", **options)
+    assert simple.as_json()["illegal"] == []
+    assert simple.as_json()["probabilities"]["B1"] > 0
+
+
+def test_the_likeliest_are_legal_and_in_order(new_session: NewSession) -> None:
+    position = some_map(new_session, "C3 B2")
+    found = list(position.likeliest().items())
+    assert [letter for letter, _ in found] == list("abcdefghij")
+    chances = [chance for _, (_, chance) in found]
+    assert chances == sorted(chances, reverse=True)
+    assert chances[0] == float(position.probabilities[:25].max())
+    assert all(position.legal[point] for _, (point, _) in found)
+    few = some_map(new_session, "B2 pass A1", board_size=2)
+    assert set(few.likeliest()) < set("abcdefghij")
+    assert all(few.legal[point] for point, _ in few.likeliest().values())
+
+
+def test_settled_points_are_known_where_chains_are_captured(new_session: NewSession) -> None:
+    wall = "B5 pass B4 pass B3 pass B2 pass B1 pass A4 pass A2 pass"
+    settled = some_map(new_session, wall).settled
+    assert settled is not None
+    assert settled[:, :2].eq(1).all() and not settled[:, 2:].any()
+    assert some_map(new_session, wall, rules="phase2").settled is None
+
+
+def test_a_position_that_was_set_up_has_no_moves(new_session: NewSession) -> None:
+    session = new_session("board")
+    boards = torch.zeros(2, 5, 5, dtype=torch.bool)
+    boards[0, 2, 2] = boards[1, 3, 3] = True
+    session.set_position(boards, 1)
+    position = position_map(session)
+    assert position.moves is None and position.last_move is None
+    assert position.title() == "white to play, set up"
+    assert position.as_json()["moves"] is None
