@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tessera.go import GPUGoEngine
+from tessera.go import GPUGoEngine, play_out
 from tessera.go.bitboard import unpack
 from tessera.play.drawing import Scene
 from tessera.play.session import Session
+from tessera.setting_errors import whole_number
 from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
 
 COLOURS = ("black", "white")
 LETTERS = "abcdefghij"  # of the likeliest moves
+_ERRORS = 1.96  # standard errors to each side of a mean, within which 95 % of the samples are
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedOut:
+    """How games of the rule-based player ended that went on from a position.
+
+    Attributes:
+        num_games: of how many it was counted.
+        win: share of them that the player to move won; a draw is half.
+        win_interval: the ends of its 95 % interval, after Wilson 1927, which is no point where all
+            games ended alike.
+        score: points by which the player to move won on average.
+        score_error: half the width of its 95 % interval.
+        ownership: (n, n) float64, +1 where a point was black's in the end of all games, -1 white's.
+    """
+
+    num_games: int
+    win: float
+    win_interval: tuple[float, float]
+    score: float
+    score_error: float
+    ownership: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +59,7 @@ class PositionMap:
             know none.
         win: the probability that the player to move wins; None if the model does not say.
         score: points by which the player to move is expected to win; None likewise.
+        played_out: what playouts say; None if none were asked for.
     """
 
     stones: Tensor
@@ -44,6 +71,7 @@ class PositionMap:
     settled: Tensor | None = None
     win: float | None = None
     score: float | None = None
+    played_out: PlayedOut | None = None
 
     @property
     def board_size(self) -> int:
@@ -97,11 +125,22 @@ class PositionMap:
         """What else is known, a sentence each."""
         facts = []
         if self.win is not None and self.score is not None:
-            leader = self.turn if self.score >= 0 else 1 - self.turn
-            score = f"{'BW'[leader]}+{abs(self.score):.1f}"
+            score = self._result(self.score)
             facts.append(f"{self.to_play} wins {100 * self.win:.1f} %, score {score}")
+        if (played := self.played_out) is not None:
+            low, high = (100 * end for end in played.win_interval)
+            facts.append(
+                f"in {played.num_games:,} playouts {self.to_play} wins {100 * played.win:.1f} % "
+                f"({low:.1f} to {high:.1f}), score {self._result(played.score)} "
+                f"(± {played.score_error:.1f})"
+            )
         facts.append(f"given to what is no legal move: {100 * (1 - self.legal_mass):.1f} %")
         return facts
+
+    def _result(self, score: float) -> str:
+        """A score of the player to move as Go programs write it, such as ``W+3.5``."""
+        leader = self.turn if score >= 0 else 1 - self.turn
+        return f"{'BW'[leader]}+{abs(score):.1f}"
 
     def as_json(self) -> dict[str, Any]:
         """Everything by name; each probability has as many digits as a float32 needs."""
@@ -132,6 +171,7 @@ class PositionMap:
             "settled": settled,
             "win": None if self.win is None else _decimal(self.win),
             "score": None if self.score is None else _decimal(self.score),
+            "playouts": None if self.played_out is None else _as_json(self.played_out),
         }
 
 
@@ -139,8 +179,48 @@ def _decimal(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def position_map(session: Session) -> PositionMap:
+def _as_json(played: PlayedOut) -> dict[str, Any]:
+    return {
+        "num_games": played.num_games,
+        "win": _decimal(played.win),
+        "win_interval": [_decimal(end) for end in played.win_interval],
+        "score": _decimal(played.score),
+        "score_error": _decimal(played.score_error),
+        "ownership": [[_decimal(owner) for owner in row] for row in played.ownership.tolist()],
+    }
+
+
+def played_out(session: Session, num_games: int) -> PlayedOut:
+    """So many games from the session's position to their ends; the same each time.
+
+    Raises:
+        SettingError: if ``num_games`` is not at least 2, of which an error can be told.
+    """
+    whole_number("playouts", num_games, 2)
+    found = play_out(session.engine, num_games)
+    counted = torch.stack([found.win_rates[0], found.scores[0], found.score_errors[0]])
+    win, score, error = to_host(counted, "session").tolist()
+    if session.turn == 1:  # counted for black
+        win, score = 1 - win, -score
+    ownership = to_host(found.ownership[0], "session")
+    return PlayedOut(num_games, win, _wilson(win, num_games), score, _ERRORS * error, ownership)
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """The ends of a share's interval."""
+    z = _ERRORS**2 / count
+    width = math.sqrt(z * share * (1 - share) + z * z / 4)
+    ends = ((share + z / 2 + sign * width) / (1 + z) for sign in (-1, 1))
+    low, high = (min(max(end, 0.0), 1.0) for end in ends)
+    return low, high
+
+
+def position_map(session: Session, num_playouts: int = 0) -> PositionMap:
     """What the session's model expects of its position.
+
+    Args:
+        session: the position and the model.
+        num_playouts: games that are played out from it beside; 0 for none.
 
     Raises:
         ValueError: if what the model says is not finite.
@@ -156,6 +236,7 @@ def position_map(session: Session) -> PositionMap:
         settled_of(session.engine),
         outlook.win,
         outlook.score,
+        played_out(session, num_playouts) if num_playouts else None,
     )
 
 

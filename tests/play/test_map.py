@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tessera.go import play_out
 from tessera.play.map import PositionMap, position_map
 from tessera.play.session import Session
 from tests.play.test_session import play
@@ -41,6 +42,41 @@ def test_a_score_is_of_who_is_ahead(new_session: NewSession) -> None:
             f"white wins 50.0 %, score {said}",
             "given to what is no legal move: 50.0 %",
         ]
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_playouts_are_told_as_the_player_to_move_sees_them(
+    new_session: NewSession, turn: int
+) -> None:
+    session = new_session("board", 3)
+    board = torch.zeros(1, 2, 3, 3, dtype=torch.bool)
+    board[0, 0, :2] = True  # black's two rows and the points between them are settled
+    board[0, 0, 0, 0] = board[0, 0, 0, 2] = False
+    session.set_position(board[0], turn)
+    played = position_map(session, 40).played_out
+    assert played is not None and played.num_games == 40
+    counted = play_out(session.engine, 40)
+    assert counted.win_rates[0] == 1  # of black
+    assert played.win == 1 - turn
+    assert played.score == pytest.approx(float(counted.scores[0]) * (1 - 2 * turn))
+    assert (played.score > 0) == (turn == 0)
+    assert torch.equal(played.ownership, counted.ownership[0])
+    assert played.ownership[0].tolist() == [1, 1, 1]
+    # All games ended alike, of which an interval is no point: Wilson's, of 40.
+    low, high = played.win_interval if turn == 0 else reversed(played.win_interval)
+    assert (high, low) == pytest.approx((1, 0.9124) if turn == 0 else (0, 0.0876), abs=1e-4)
+
+
+def test_playouts_are_in_the_facts_and_in_json(new_session: NewSession) -> None:
+    session = play(new_session("moves"), "C3 B2")
+    position = position_map(session, 20)
+    (said, _) = position.facts()
+    assert said.startswith("in 20 playouts black wins ") and ", score " in said
+    written = position.as_json()["playouts"]
+    low, high = written["win_interval"]
+    assert 0 <= low < written["win"] < high <= 1 and written["num_games"] == 20
+    assert len(written["ownership"]) == 5 and position_map(session).as_json()["playouts"] is None
+    assert position_map(session, 20).as_json() == position.as_json()
 
 
 @pytest.mark.parametrize("kind", ["moves", "board"])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tessera.play.map import PositionMap
 
 _PICTURES = (".png", ".svg")
+_MOST_PLAYOUTS = 1_000_000  # some ten minutes on a CPU, on 9×9
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingError, CheckpointError) as error:
         return say(one_line(" ".join(str(error).splitlines())), 2)
     try:
-        position = position_map(session)
+        position = position_map(session, arguments.playouts)
     except ValueError as error:
         return say(f"{path}: {error}", 1)
     if arguments.json == "-":
@@ -98,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--to_play", choices=("black", "white"), help="who moves on the board that is drawn")
     add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
+    what = "also play so many games on to their ends, and tell who won (default: none)"
+    add("--playouts", type=int, default=0, metavar="N", help=what)
     add("--output", metavar="FILE", help="also draw it: a name that ends in .png or .svg")
     add("--sgf", metavar="FILE", help="also write it as SGF, with labels and percentages")
     add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")
@@ -110,6 +113,9 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     asked = (arguments.file, arguments.moves, arguments.game, arguments.move, arguments.to_play)
     request = Request(*asked)
     problems = [*request.problems(), *_file_problems(arguments)]
+    if arguments.playouts and not 2 <= arguments.playouts <= _MOST_PLAYOUTS:
+        allowed = f"be 0, or 2 to {_MOST_PLAYOUTS:,}"
+        problems.append(f"--playouts must {allowed}, got {arguments.playouts}.")
     if not arguments.ckpt_path:
         problems.append("--ckpt_path must name the model, or be last; got none.")
     if not problems:

@@ -161,6 +161,10 @@ OTHERS = ("--output", "new.png", "--json", "new.json", "--sgf", "new.sgf")
     ("arguments", "said"),
     [
         ("", "tessera map: there must be either a FILE or --moves, got none."),
+        (
+            "--moves A1 --playouts 1",
+            "tessera map: --playouts must be 0, or 2 to 1,000,000, got 1.",
+        ),
         ("good.sgf --moves A1", "tessera map: there must be either a FILE or --moves, got both."),
         ("--moves D4", "tessera: --moves: move 1: vertex must be A1 to C3 or pass, got 'D4'."),
         ("--moves A1,A1", "tessera: --moves: move 2: A1 is occupied."),
