@@ -15,7 +15,7 @@ from tessera.model import GameModel, ModelSettings
 from tessera.play.session import Session
 from tessera.training.checkpoint_content import check_content, on_any_machine
 from tessera.training.checkpoint_file import read_checkpoint
-from tessera.vocabulary import Vocabulary
+from tessera.vocabulary import Vocabulary, board_size_of
 
 _MODEL = "model."  # what the names of the model's weights begin with in a checkpoint
 
@@ -98,10 +98,11 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Companion:
     """
     checkpoint = read_checkpoint(path)
     check_content(Path(path), checkpoint, is_fit=False)
-    games = GameDataModule(
-        **{**checkpoint.get("datamodule_hyper_parameters", {}), "backend": "auto"}
-    )
-    model = GameModel(ModelSettings.of(on_any_machine(checkpoint["hyper_parameters"])))
+    parameters = checkpoint["hyper_parameters"]
+    # Of a module that was trained on other data than this program's the board is what it knows.
+    board = {"board_size": board_size_of(parameters["vocab_size"]), "backend": "auto"}
+    games = GameDataModule(**{**checkpoint.get("datamodule_hyper_parameters", {}), **board})
+    model = GameModel(ModelSettings.of(on_any_machine(parameters)))
     weights = checkpoint["state_dict"].items()
     model.load_state_dict(
         {name[len(_MODEL) :]: weight for name, weight in weights if name.startswith(_MODEL)}

@@ -158,7 +158,7 @@ def find_checkpoint(ckpt_path: str, run_name: str, root: Path = Path()) -> Path:
     found = sorted(folder.glob(f"version_*/{LAST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(
-            f"ckpt_path is last, but there is no {folder}/version_*/{LAST} to go on from; "
-            "leave ckpt_path out for a new run, or give run_name."
+            f"ckpt_path is last, but there is no {folder}/version_*/{LAST}; "
+            "give run_name, or the file; a new run of tessera fit needs no ckpt_path."
         )
     return found[-1]

@@ -230,7 +230,7 @@ def test_there_is_nothing_to_resume(capsys: pytest.CaptureFixture) -> None:
     assert fit("--ckpt_path", "last") == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert "there is no checkpoints/small/version_*/last.ckpt to go on from" in told
+    assert "there is no checkpoints/small/version_*/last.ckpt; give run_name" in told
     assert not Path("checkpoints").exists() and not Path("lightning_logs").exists()
 
 
