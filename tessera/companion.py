@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,9 +13,10 @@ from tessera.data import GameDataModule
 from tessera.go import Rules
 from tessera.model import GameModel, ModelSettings
 from tessera.play.session import Session
+from tessera.setting_errors import Problem, SettingError
 from tessera.training.checkpoint_content import check_content, on_any_machine
 from tessera.training.checkpoint_file import read_checkpoint
-from tessera.vocabulary import Vocabulary, board_size_of
+from tessera.vocabulary import Vocabulary, board_size_of, check_board_size, num_tokens
 
 _MODEL = "model."  # what the names of the model's weights begin with in a checkpoint
 
@@ -50,16 +51,24 @@ class Companion:
         board_size: n.
         rules: of the games.
         context: tokens that it read at once; None for whole games.
+        skip_settled: whether the games left settled points alone.
     """
 
     def __init__(
-        self, model: GameModel, board_size: int, rules: Rules, context: int | None
+        self,
+        model: GameModel,
+        board_size: int,
+        rules: Rules,
+        context: int | None,
+        skip_settled: bool = False,
     ) -> None:
         self.model, self.board_size, self.rules, self.context = model, board_size, rules, context
+        self.skip_settled = skip_settled
 
     def session(self) -> Session:
         """A new game to be followed with the model."""
-        return Session(self.model, self.board_size, self.rules, self.context, self.model.device)
+        of_games = (self.board_size, self.rules, self.context)
+        return Session(self.model, *of_games, self.model.device, self.skip_settled)
 
     def map(self, moves: str | Sequence[str | int] = ()) -> PossibilityMap:
         """What the model expects after some moves, black's first.
@@ -83,30 +92,46 @@ class Companion:
         return PossibilityMap(points, pass_, outlook.win, outlook.score, None, outlook.legal_mass)
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Companion:
+def load(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    board_size: int | None = None,
+    own: Collection[str] = (),
+) -> Companion:
     """The model of a checkpoint, for games like those it was trained on.
-
-    No class is imported because a checkpoint names it.
 
     Args:
         path: the file.
         device: where the model will be.
+        board_size: of the games, for a model whose weights are of any board; None for the size that
+            it was trained on.
+        own: class paths of parts of your own, such as ``my_package.MyMixer``, that may be imported:
+            none is because a checkpoint names it.
 
     Raises:
         CheckpointError: if the file is no checkpoint that can be used; one line says why.
+        SettingError: if the model is of one board, and ``board_size`` is another.
         MemoryError: if there is no memory for it.
     """
     checkpoint = read_checkpoint(path)
-    check_content(Path(path), checkpoint, is_fit=False)
-    parameters = checkpoint["hyper_parameters"]
+    check_content(Path(path), checkpoint, is_fit=False, named=own)
+    parameters = ModelSettings.of(on_any_machine(checkpoint["hyper_parameters"]))
     # Of a module that was trained on other data than this program's the board is what it knows.
-    board = {"board_size": board_size_of(parameters["vocab_size"]), "backend": "auto"}
-    games = GameDataModule(**{**checkpoint.get("datamodule_hyper_parameters", {}), **board})
-    model = GameModel(ModelSettings.of(on_any_machine(parameters)))
+    trained = board_size_of(parameters.vocab_size)
+    size = trained if board_size is None else check_board_size("board_size", board_size)
+    of_games = {**checkpoint.get("datamodule_hyper_parameters", {}), "backend": "auto"}
+    if size != trained:
+        if not parameters.is_of_any_board():
+            raise SettingError(Problem("board_size", size, f"be {trained}, the model's"))
+        parameters = replace(parameters, vocab_size=num_tokens(size))
+        of_games["max_moves"] = None  # it was that of the other board
+    games = GameDataModule(**{**of_games, "board_size": size})
+    model = GameModel(parameters)
     weights = checkpoint["state_dict"].items()
     model.load_state_dict(
         {name[len(_MODEL) :]: weight for name, weight in weights if name.startswith(_MODEL)}
     )
     settings = games.settings
     model.requires_grad_(False).eval().to(device)
-    return Companion(model, settings.board_size, settings.rules, settings.context)
+    like_those = (settings.board_size, settings.rules, settings.context, settings.skip_settled)
+    return Companion(model, *like_those)

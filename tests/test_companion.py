@@ -51,6 +51,46 @@ def test_the_map_is_what_predict_says_of_the_legal_moves(
     assert "B2" not in found.points and "A2" in found.points
 
 
+def test_a_model_trained_without_settled_points_is_asked_without_them(folder: Path) -> None:
+    size = ("--data.board_size", 4, "--data.max_moves", 20, "--trainer.max_steps", 1)
+    eyes = {"A1", "C1"}  # of the living stones above them
+    game = "A2 A4 B2 B4 C2 C4 D2 D4 B1 pass D1 pass"
+    for skips in ("false", "true"):
+        assert fit(*size, "--data.skip_settled", skips, "--run_name", skips) == 0
+        points = package.load(f"checkpoints/{skips}/version_0/last.ckpt").map(game).points
+        assert eyes <= set(points)
+        assert all((points[eye] == 0) is (skips == "true") for eye in eyes)
+
+
+def test_a_model_of_any_board_is_asked_on_another(folder: Path) -> None:
+    pooled = ("--model.embedding", "kinds", "--model.board.summary", "pooled")
+    board = ("--model.features", "board", "--model.head", "points", *pooled)
+    assert fit("--trainer.max_steps", 1, *board) == 0
+    found = package.load(LAST, board_size=6).map("F6 A1")
+    assert len(found.points) == 34 and "F6" not in found.points
+    assert len(package.load(LAST).map().points) == 9
+    assert fit("--trainer.max_steps", 1, "--run_name", "one") == 0
+    with pytest.raises(ValueError, match=r"^board_size must be 3, the model's, got 6\.$"):
+        package.load("checkpoints/one/version_0/last.ckpt", board_size=6)
+
+
+def test_a_part_of_ones_own_is_imported_if_it_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "asked_parts.py").write_text(
+        "from tessera.model import MambaMixer\nclass Mine(MambaMixer): pass\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    own = "asked_parts.Mine"
+    assert fit("--trainer.max_steps", 1, "--model.mixer", own) == 0
+    assert len(package.load(LAST, own=[own]).map("B2").points) == 8
+    with pytest.raises(ValueError, match="is used only if the command line or a file names it"):
+        package.load(LAST)
+    for option, code in (([], 2), (["--own", own], 0)):
+        asked = ("map", "--ckpt_path", "last", "--run_name", "small", "--moves", "B2", *option)
+        assert tessera(*asked) == code
+
+
 def test_moves_are_a_text_a_list_or_tokens(folder: Path) -> None:
     assert fit() == 0
     companion = package.load(str(LAST))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tessera.commands.arguments import OneLineParser, find_device
+from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
 from tessera.commands.light_metrics import load_metrics_lightly
@@ -68,7 +68,8 @@ def _load(arguments: argparse.Namespace, device: object) -> Companion:
     from tessera.companion import load
     from tessera.training.run_folder import find_checkpoint
 
-    return load(find_checkpoint(arguments.ckpt_path, arguments.run_name), str(device))
+    path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
+    return load(path, str(device), arguments.board_size, arguments.own)
 
 
 def _engine(arguments: argparse.Namespace, companion: Companion) -> Gtp:
@@ -179,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
+    add_model_options(parser)
     temperature = "genmove draws its move with the probabilities to the power of 1 over this; "
     temperature += "0 plays the likeliest (default: 0)"
     add("--temperature", type=float, default=0.0, help=temperature)

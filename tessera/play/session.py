@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine, IllegalMoveError, Rules
+from tessera.go.bitboard import unpack
 from tessera.model import GameModel, ModelState
 from tessera.model.outcome import Outcome
 from tessera.play.reading import reader_of
@@ -31,7 +32,7 @@ class Outlook:
 
     Attributes:
         probabilities: (P + 1,) float32 over points and pass, of the legal moves alone: they sum
-            to 1, and what is illegal has 0.
+            to 1, and what is illegal has 0; so have settled points with ``skip_settled``.
         legal: (P + 1,) bool, True where a move is legal.
         legal_mass: what the model gave to the legal moves, of 1, before the others were left out.
         win: the probability that the player to move wins; None if the model has no outcome.
@@ -84,6 +85,8 @@ class Session:
         context: tokens that the model was trained to read at once; None for whole games, whose
             state is carried from move to move.
         device: where the model is and the game is played.
+        skip_settled: whether the model was trained on games that leave settled points alone: what
+            it says of these was learned by nobody and is left out.
 
     Raises:
         ValueError: if the model's features read a table that there is not.
@@ -96,12 +99,14 @@ class Session:
         rules: Rules,
         context: int | None,
         device: torch.device | str,
+        skip_settled: bool = False,
     ) -> None:
         limit = max(rules.move_limit(board_size), _LEAST_ROOM, _ROOM_PER_POINT * board_size**2)
         self.model, self.context, self.device = model, context, torch.device(device)
         self.rules, self.vocabulary = rules, Vocabulary(board_size)
         self._reader = reader_of(model)
-        self._new = GPUGoEngine(1, device, board_size, replace(rules, max_moves=limit))
+        rules = replace(rules, max_moves=limit)
+        self._new = GPUGoEngine(1, device, board_size, rules, skip_settled=skip_settled)
         self.clear()
 
     @property
@@ -211,6 +216,10 @@ class Session:
 
     def _outlook_of(self, logits: Tensor, outcome: Outcome | None) -> Outlook:
         """The record of logits (V,), and of an outcome (1, L) of which the last counts."""
+        if self.engine.skip_settled:
+            settled = unpack(self.engine.settled_points().both)[0].flatten()
+            settled = torch.nn.functional.pad(settled, (0, len(logits) - len(settled)))
+            logits = logits.masked_fill(settled, -torch.inf)
         figures = [logits] if outcome is None else [logits, outcome.win[0, -1:].float()]
         figures += [] if outcome is None else [outcome.score[0, -1:].float()]
         legal_mask = self.engine.get_legal_mask()[0]

@@ -7,7 +7,7 @@ import torch
 
 from tessera.data import GameBatch, GameStream, StreamSettings
 from tessera.data.batch import BATCH_TABLES, BYTES_PER_POSITION, times_before
-from tessera.go import play_games
+from tessera.go import GPUGoEngine, play_games
 from tessera.go.bitboard import unpack
 from tessera.vocabulary import Vocabulary
 
@@ -39,6 +39,24 @@ def test_a_batch_knows_who_won(context: int | None) -> None:
     record = play_games("rules", range(4), seed=0, board_size=SIZE)
     assert torch.equal(batch(context=context).results, record.results)
     assert len(record.results.unique()) > 1
+
+
+@pytest.mark.parametrize("context", [8, None])
+def test_scores_are_of_the_player_to_move_at_each_position(context: int | None) -> None:
+    found = batch(context=context)
+    assert len(found.results.unique()) > 1 and found.results.ne(0).all()
+    whole = play_games("rules", range(4), seed=0, board_size=SIZE)
+    engine = GPUGoEngine(4, "cpu", SIZE)
+    turns = [engine.turn.clone()]
+    for moves in whole.moves.long().unbind(1):
+        engine.play_batch(moves)
+        turns.append(engine.turn.clone())
+    turn = torch.stack(turns, 1).gather(1, found.plies.long())
+    black_wins_by = found.results.unsqueeze(1).expand_as(turn)
+    counted = found.targets < Vocabulary(SIZE).pad_token  # moves, whose player is no question
+    assert counted.any() and turn[counted].unique().tolist() == [0, 1]
+    expected = torch.where(turn == 0, black_wins_by, -black_wins_by)
+    assert torch.equal(found.scores()[counted], expected[counted])
 
 
 def test_every_table_is_cut_and_joined_again() -> None:

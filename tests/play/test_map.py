@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,14 @@ def test_playouts_are_in_the_facts_and_in_json(new_session: NewSession) -> None:
     assert 0 <= low < written["win"] < high <= 1 and written["num_games"] == 20
     assert len(written["ownership"]) == 5 and position_map(session).as_json()["playouts"] is None
     assert position_map(session, 20).as_json() == position.as_json()
+
+
+def test_json_says_whose_settled_points_are(new_session: NewSession) -> None:
+    position = some_map(new_session)
+    settled = torch.zeros(5, 5, dtype=torch.int32)
+    settled[0, 0], settled[4, 4] = 1, -1
+    told = replace(position, settled=settled).as_json()["settled"]
+    assert told == {"black": ["A5"], "white": ["E1"]}
 
 
 @pytest.mark.parametrize("kind", ["moves", "board"])

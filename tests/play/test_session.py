@@ -148,6 +148,23 @@ def test_what_is_no_move_is_refused(new_session: NewSession, token: int) -> None
         new_session().play(token)
 
 
+def test_a_model_of_games_without_settled_points_gives_them_nothing(
+    new_session: NewSession,
+) -> None:
+    # Black lives with the eyes A1, C1 and E1, which may be filled by the rules.
+    game = "A2 A5 B2 B5 C2 C5 D2 D5 E2 E5 B1 A4 D1"
+    plain = play(new_session(), f"{game} pass")
+    eyes = [plain.vocabulary.token(vertex) for vertex in ("A1", "C1", "E1")]
+    assert (plain.outlook().probabilities[eyes] > 0).all()
+    other = Session(plain.model, 5, plain.rules, None, "cpu", skip_settled=True)
+    outlook = play(other, f"{game} pass").outlook()
+    assert outlook.legal[eyes].all() and not outlook.probabilities[eyes].any()
+    assert float(outlook.probabilities.sum()) == pytest.approx(1, abs=1e-6)
+    rest = plain.outlook().probabilities.clone()
+    rest[eyes] = 0
+    torch.testing.assert_close(outlook.probabilities, rest / rest.sum())
+
+
 def test_superko_is_kept(new_session: NewSession) -> None:
     game = "A1 B2 B1 A2 A1 B1"  # black takes three stones now, and the first position is back
     with pytest.raises(IllegalMoveError, match="A1 repeats a position"):
@@ -209,6 +226,43 @@ def test_a_position_can_be_set(new_session: NewSession) -> None:
     session.clear()
     assert session.has_history and not session.stones.any()
     assert session.outlook().win == pytest.approx(empty.win)
+
+
+def test_what_is_set_up_for_white_is_what_black_would_see_in_other_colours(
+    new_session: NewSession,
+) -> None:
+    boards = torch.zeros(2, 5, 5, dtype=torch.int64)
+    boards[0, 1, 1] = boards[0, 2, 1] = boards[1, 3, 3] = 1
+    session = new_session("board")
+    session.set_position(boards, 0)
+    black = session.outlook()
+    session.set_position(boards.flip(0), 1)
+    white = session.outlook()
+    assert black.win is not None and abs(black.win - 0.5) > 1e-3
+    assert (white.win, white.score) == pytest.approx((black.win, black.score))
+    torch.testing.assert_close(white.probabilities, black.probabilities)
+
+
+def test_a_score_is_of_the_player_to_move_as_the_model_says_it(new_session: NewSession) -> None:
+    session = new_session("board")
+    for vertex in ("C3", "D3"):
+        play(session, vertex)
+        tokens = torch.tensor([[session.vocabulary.eos_token, *session.moves]])
+        tables = tables_of(session.model, tokens[:, 1:], 5, session.rules)
+        with torch.no_grad():
+            score = float(session.model.outlook(tokens, tables)[1].score[0, -1])
+        assert abs(score) > 1e-3 and session.outlook().score == pytest.approx(score, abs=1e-4)
+
+
+def test_a_mark_knows_whether_the_moves_before_were_known(new_session: NewSession) -> None:
+    session = new_session("board")
+    known = session.mark()
+    session.set_position(torch.zeros(2, 5, 5, dtype=torch.int64), 1)
+    set_up = session.mark()
+    session.go_back(known)
+    assert session.has_history
+    session.go_back(set_up)
+    assert not session.has_history and session.turn == 1
 
 
 def test_a_position_with_a_dead_chain_is_refused(new_session: NewSession) -> None:

@@ -141,3 +141,27 @@ def test_all_that_is_wrong_is_said_at_once_by_the_names_of_the_arguments() -> No
         "warmup_steps must be at least 0, got -1.",
         "min_lr_ratio must be 0 to 1, got 2.0.",
     ]
+
+
+def test_the_losses_of_an_outcome_are_weighted_and_measured_without_pad() -> None:
+    changes = {"win_weight": 0.7, "score_weight": 0.2}
+    trained = module(outcome="win_and_score", win_and_score=changes).train()
+    assert trained.model.outcome is not None
+    torch.nn.init.normal_(trained.model.outcome.down.weight, std=3)  # so that no chance is even
+    trained.trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False)
+    settings = StreamSettings(board_size=3, batch_size=8, context=None, games_per_chunk=8)
+    batch = GameStream(settings, needs=["legal"]).batch(0)
+    counted = batch.targets != trained.pad_token
+    assert not counted.all()
+    losses = trained.model(batch.inputs, batch.targets, scores=batch.scores())
+    moves, win, score = (each[counted].mean() for each in losses)
+    expected = moves + 0.7 * win + 0.2 * score
+    torch.testing.assert_close(trained.training_step(batch, 0), expected)
+    with torch.no_grad():
+        trained._measure(batch)
+        found = trained.model.outlook(batch.inputs)[1]
+    wins = (batch.scores().sign() + 1) / 2
+    assert trained.outcome_metrics is not None
+    measured = trained.outcome_metrics.compute()
+    brier = ((found.win - wins) ** 2)[counted].mean()
+    torch.testing.assert_close(measured["win_brier"], brier)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera.commands.arguments import OneLineParser, find_device
+from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
 from tessera.commands.json_file import json_text
@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         RunFolder(arguments.run_name, 0)  # refuses a name that is none
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
-        session = load(path, arguments.device).session()
+        options = (arguments.device, arguments.board_size, arguments.own)
+        session = load(path, *options).session()
         lead_to(session, request)
     except (SettingError, CheckpointError) as error:
         return say(one_line(" ".join(str(error).splitlines())), 2)
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
     what = "also play so many games on to their ends, and tell who won (default: none)"
     add("--playouts", type=int, default=0, metavar="N", help=what)
+    add_model_options(parser)
     add("--output", metavar="FILE", help="also draw it: a name that ends in .png or .svg")
     add("--sgf", metavar="FILE", help="also write it as SGF, with labels and percentages")
     add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")

@@ -1,0 +1,57 @@
+"""What the outcome head says and learns: points, seen from the mover, and a draw is half a win."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tessera.model import GameModel, ModelSettings
+from tessera.model.outcome import OutcomeHead
+from tessera.vocabulary import Vocabulary
+
+SIZE = 5
+WORDS = Vocabulary(SIZE)
+LOGIT, SCORE = 0.7, -0.4  # of a head that says the same of everything; the score over n
+
+
+def constant_head() -> OutcomeHead:
+    head = OutcomeHead(3, WORDS.size, 0)
+    with torch.no_grad():
+        head.down.weight.zero_()
+        head.down.bias.copy_(torch.tensor([LOGIT, SCORE]))
+    return head
+
+
+def test_the_score_is_in_points_and_the_win_a_probability() -> None:
+    found = constant_head()(torch.zeros(2, 4, 3))
+    assert found.win.shape == found.score.shape == (2, 4)
+    assert found.win.flatten().tolist() == pytest.approx([1 / (1 + math.exp(-LOGIT))] * 8)
+    assert found.score.flatten().tolist() == pytest.approx([SCORE * SIZE] * 8)
+
+
+def test_a_draw_is_half_a_win_and_scores_are_compared_over_n() -> None:
+    scores = torch.tensor([20.0, 0.0, -3.0])
+    win, score = constant_head().losses(torch.zeros(3, 3), scores)
+    chance = 1 / (1 + math.exp(-LOGIT))
+    of_win, of_loss = -math.log(chance), -math.log(1 - chance)
+    assert win.tolist() == pytest.approx([of_win, (of_win + of_loss) / 2, of_loss], abs=1e-6)
+    errors = [abs(SCORE - points / SIZE) for points in scores.tolist()]
+    huber = [error**2 / 2 if error < 1 else error - 0.5 for error in errors]
+    assert score.tolist() == pytest.approx(huber, abs=1e-6)
+
+
+@pytest.mark.parametrize("features", ["none", "board"])
+def test_pad_takes_no_loss_of_the_outcome_either(features: str) -> None:
+    torch.manual_seed(0)
+    settings = ModelSettings(WORDS.size, 8, features=features, outcome="win_and_score")
+    model = GameModel(settings)
+    tokens = torch.tensor([[WORDS.eos_token, 3, 4, WORDS.pad_token]] * 2)
+    targets = torch.tensor([[3, 4, WORDS.pad_token, WORDS.pad_token]] * 2)
+    tables: tuple[torch.Tensor, ...] = ()
+    if model.features is not None:
+        tables = model.features.begun(torch.zeros(2, 4, 5, SIZE, dtype=torch.int32))
+    losses = model(tokens, targets, tables, torch.full((2, 4), 7.5))
+    assert losses.shape == (3, 2, 4)
+    assert (losses[..., :2] > 0).all() and not losses[..., 2:].any()
