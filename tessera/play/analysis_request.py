@@ -85,10 +85,13 @@ class AnalysisRequest:
         allowed = frozenset(sets["allow"]) if is_limited else None
         return cls(colour, seconds, most, frozenset(sets["avoid"]), allowed, vocabulary)
 
+    def tokens(self) -> set[int]:
+        """Points and PASS that are not to be left out, legal or not."""
+        tokens = set(range(self.vocabulary.num_points + 1)) - self.avoided
+        return tokens if self.allowed is None else tokens & self.allowed
+
     def line(self, outlook: Outlook, is_kata: bool) -> str:
         """The line that is told, with its end; empty if all moves are left out."""
-        tokens = set(range(self.vocabulary.num_points + 1)) - self.avoided
-        if self.allowed is not None:
-            tokens &= self.allowed
+        tokens = self.tokens()
         told = analysis(outlook, self.vocabulary, is_kata, tokens, self.most)
         return f"{told}\n" if told else ""

@@ -256,6 +256,6 @@ class Gtp:
         request = AnalysisRequest.of(words, self.session.turn, self.session.vocabulary)
         line = request.line(self.game.outlook_of(request.colour), is_kata)
         if plays:
-            move = self.game.move_of_model(request.colour)
+            move = self.game.move_of_model(request.colour, request.tokens())
             return Answer(f"={number}\n{line}play {move}\n\n")
         return Answer(f"={number}\n{line}", line, request.interval_s)

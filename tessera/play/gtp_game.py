@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,21 +116,32 @@ class GtpGame:
         self.session.go_back(before)
         return outlook
 
-    def move_of_model(self, colour: int) -> str:
-        """Let the model play for a colour: the vertex, or ``resign``, where nothing is played."""
+    def move_of_model(self, colour: int, among: Collection[int] | None = None) -> str:
+        """Let the model play for a colour: the vertex, or ``resign``, where nothing is played.
+
+        Args:
+            colour: whose move it is.
+            among: the tokens that it may play, and pass if none of them is legal; None for all.
+        """
         before = self.session.mark()
         plies = self._let_move(colour)
         outlook, limit = self.session.outlook(), self.resign_below
         if limit is not None and outlook.win is not None and outlook.win < limit:
             self.session.go_back(before)
             return "resign"
-        token = self._drawn(outlook)
+        token = self._drawn(outlook, among)
         self.session.play(token)
         self._plies.append(plies + 1)
         return self.session.vocabulary.vertex(token)
 
-    def _drawn(self, outlook: Outlook) -> int:
+    def _drawn(self, outlook: Outlook, among: Collection[int] | None) -> int:
         chances = outlook.probabilities.double()
+        if among is not None:
+            chosen = torch.zeros_like(chances)
+            chosen[list(among)] = chances[list(among)]
+            if not chosen.any():
+                return self.session.vocabulary.pass_token
+            chances = chosen
         if self.temperature == 0:
             return int(chances.argmax())
         scores = chances.log()

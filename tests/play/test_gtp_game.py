@@ -67,6 +67,16 @@ def test_it_resigns_only_if_told_to(new_gtp: NewGtp) -> None:
     assert new_gtp("moves", resign_below=1.0).ask("genmove b") != "resign"
 
 
+def test_a_move_is_none_of_those_to_be_avoided(new_gtp: NewGtp) -> None:
+    table = new_gtp(board_size=5)
+    likeliest = table.ask("reg_genmove b")
+    said = table.say(f"lz-genmove_analyze b 10 avoid b {likeliest} 1")
+    assert not said.endswith(f"play {likeliest}")
+    table.ask("undo")
+    assert table.say("kata-genmove_analyze b 10 allow b C3 1").endswith("\nplay C3")
+    assert table.say("kata-genmove_analyze w 10 allow w C3 1").endswith("\nplay pass")  # taken
+
+
 def test_a_game_goes_on_after_two_passes(new_gtp: NewGtp) -> None:
     table = new_gtp()
     for line in ("play b E5", "play w pass", "play b pass", "play w D5", "play b D6"):
