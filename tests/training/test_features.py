@@ -112,7 +112,7 @@ def test_an_outcome_is_measured_and_logged(capsys: pytest.CaptureFixture) -> Non
     assert 0 < found["test/win_brier"] < 0.5 and 0 <= found["test/win_ece"] <= 1
     assert 0 < found["test/win_brier_base"] <= 0.25 and found["test/score_rmse_base"] > 0
     rows = capsys.readouterr().out
-    asked = ("--config", "small.yaml", "--ckpt_path", "last", "--json", "val.json")
+    asked = ("--config", "small.yaml", "--ckpt_path", "last", "--json", "val.json", *WHOLE)
     assert tessera("validate", *asked) == 0
     # Of the second of two validations: nothing is left of the first.
     brier = json.loads(Path("val.json").read_text())["val/win_brier"]
