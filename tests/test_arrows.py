@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "signals": set(),
     # What a program of the user's begins with.
-    "companion": {"data", "go", "model", "play", "training", "vocabulary"},
+    "companion": {"data", "go", "model", "play", "setting_errors", "training", "vocabulary"},
     "": {"companion"},
     "__main__": {"cli"},
 }

@@ -138,6 +138,9 @@ def test_commands_of_a_page_run(
     (tmp_path / "games.txt").write_text("E5 C3 G3\n")
     (tmp_path / "game.sgf").write_text("(;SZ[9];B[ee];W[cg];B[gg];W[gf])")
     monkeypatch.setattr(check, "scale_for", lambda device: TINY)
+    if page == README:  # whose own training is run by the checks before landing
+        quickstart = ("fit", "--config", "quickstart", "--trainer.max_steps", "2")
+        assert tessera(*quickstart, *SHORT["fit"].split()) == 0
     for steps, line in enumerate(lines(page, "sh"), 3):
         program, *arguments = shlex.split(line.replace("max_steps 1000", f"max_steps {steps}"))
         assert program == "tessera", line
