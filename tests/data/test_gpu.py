@@ -58,7 +58,7 @@ def test_games_are_generated_and_trained_on_without_waiting_for_the_gpu(
 
 
 @pytest.mark.slow  # by itself: others on the same GPU would be measured with it
-def test_playing_games_adds_a_few_per_cent_to_a_step() -> None:
+def test_playing_games_adds_less_than_two_per_cent_to_a_step() -> None:
     device = torch.device("cuda")
     tokens = torch.randint(361, (512, 65), device=device)
     step = training_step(MambaModel().to(device), device, is_graphed=True)
@@ -78,8 +78,7 @@ def test_playing_games_adds_a_few_per_cent_to_a_step() -> None:
     alone_s = seconds()
     fed_s = statistics.median(seconds_with_games(step, 19, 512, 64, device) for _ in range(3))
     print(f"{1e3 * alone_s:.3f} ms, fed with games {1e3 * fed_s:.3f} ms")
-    # Plies that are played are work, beside a step of one block that takes 1.5 ms on an H200.
-    assert fed_s < alone_s / 0.97
+    assert fed_s < alone_s / 0.98
 
 
 @pytest.mark.parametrize("context", [16, None])
