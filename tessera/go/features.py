@@ -31,7 +31,8 @@ def board_rows(engine: GPUGoEngine) -> Tensor:
     own, opponent: the stones of the player to move and of the other.
     atari: those of both whose chain has one liberty.
     taken: where the newest ``play_batch`` took stones of the player to move off the board.
-    forbidden: the empty points that are illegal by ko or superko alone; none once a game is over.
+    forbidden: the empty points where a stone is illegal only for what has been: ko, superko, or the
+        end of the game.
     """
     if engine.backend == "triton":
         return _by_kernel(engine, len(BOARD_SETS), as_landmarks=False)
@@ -68,10 +69,10 @@ def taken_rows(engine: GPUGoEngine) -> Tensor:
 
 
 def forbidden_rows(engine: GPUGoEngine) -> Tensor:
-    """The empty points that ko or superko alone forbids, (n, B); none once a game is over."""
+    """The empty points where only ko, superko or the end of the game forbids a stone, (n, B)."""
     position, rules = engine.position, engine.rules
     otherwise = position.empty if rules.suicide else no_suicide(position, rules.capture)
-    return otherwise & ~engine.legal_rows() * ~engine.is_game_over()
+    return otherwise & ~(engine.legal_rows() * ~engine.is_game_over())
 
 
 def large_atari_rows(engine: GPUGoEngine) -> Tensor:

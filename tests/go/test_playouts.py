@@ -226,8 +226,8 @@ def test_no_playout_repeats_a_position(rules: Rules, monkeypatch: pytest.MonkeyP
     seen: list[set[bytes]] = [set() for _ in history]
     forbidden, at = 0, BOARD_SETS.index("forbidden")
     for ply in range(history.shape[1] + 1):
-        forbidden += int(board_rows(again)[:, at].count_nonzero())
         boards, turns, over = again.boards, again.turn.tolist(), again.is_game_over()
+        forbidden += int(board_rows(again)[~over, at].count_nonzero())
         for game in (~over).nonzero().flatten().tolist():
             state = boards[game].numpy().tobytes()
             if rules.ko == "situational":
