@@ -35,7 +35,7 @@ from tessera.commands.bench.rivals import RivalModel, mamba_ssm
 from tessera.commands.machine import machine_name
 from tessera.commands.table import Cell, table
 from tessera.data import GameStream, StreamSettings
-from tessera.data.chunk_size import whole_batches
+from tessera.data.chunk_size import games_that_fit, whole_batches
 from tessera.model import GameModel, MambaModel
 from tessera.training.optimizer import GraphedAdamW
 from tessera.vocabulary import Vocabulary
@@ -55,6 +55,7 @@ _COLUMNS = {
 _WARM_UP_STEPS = 5  # the third captures what the second left
 _STEPS_AT_ONCE = 4
 _FED_STEPS = 200  # at least on a GPU, in whole chunks of games
+_GAMES_ON_A_CPU = 64  # at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,9 +349,11 @@ def seconds_with_games(
 ) -> float:
     """Seconds of a step that is fed with windows of rule-based games, over whole chunks of them."""
     settings = StreamSettings(board_size=board_size, batch_size=1, context=length)
-    most = 4096 if device.type == "cuda" else 64
-    games = whole_batches(max(most, math.ceil(sequences / settings.num_windows)), sequences, 1)
-    settings = replace(settings, batch_size=sequences, games_per_chunk=games)
+    settings = replace(settings, batch_size=sequences, games_per_chunk=sequences)
+    games = whole_batches(_GAMES_ON_A_CPU, sequences, settings.num_windows)
+    if device.type == "cuda":
+        games = games_that_fit(settings, device)
+    settings = replace(settings, games_per_chunk=games)
     stream = GameStream(settings, device=device)
     batches = stream.settings.batches_per_chunk
 
