@@ -33,6 +33,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"key_dim": 4, "value_dim": 8, "negative": False, "writes": 3},
         {"d_conv": 1},
     ],
+    "rotating_mamba": [{"d_state": 4}, {"d_state": 6, "d_conv": 2, "expand": 3}, {"d_conv": 1}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
     "kinds": [{}],

@@ -11,7 +11,7 @@ keys' space, permutations among them, which no product of decays is.
 
 Shape suffixes: B games, L positions, K heads, N width of a key, P width of a value, S chunks, Q
 positions of a chunk.
-Source: Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv:2412.06464), section 3.3, the WY
+Source: Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv:2412.06464), section 3, the WY
 form of Yang et al., "Parallelizing linear transformers with the delta rule" (arXiv:2406.06484); β
 up to 2 by Grazzi et al., "Unlocking state-tracking in linear RNNs through negative eigenvalues"
 (arXiv:2411.12537).
