@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 NAMES = ("q", "k", "v", "fade", "beta", "state")
 
@@ -23,7 +22,7 @@ def arguments(
     fade, beta = -0.1 * draw(games, length, heads).exp(), 2 * draw(games, length, heads).sigmoid()
     if length > 20:
         fade[0, length // 2], beta[-1, length // 3], fade[-1, length // 3] = -50.0, 0.0, 0.0
-    q, k = (F.normalize(draw(games, length, heads, key), dim=-1) for _ in range(2))
+    q, k = draw(2, games, length, heads, key).unbind()
     found = [q, k, draw(games, length, heads, value), fade, beta]
     return [*found, draw(games, heads, value, key)] if with_state else found
 

@@ -46,6 +46,7 @@ def test_the_size_of_a_chunk_changes_nothing(chunk: int, with_state: bool) -> No
 def test_the_recurrence_is_a_product_of_scaled_householder_matrices() -> None:
     q, k, v, fade, beta, state = arguments(9, with_state=True, games=1, heads=1)
     o, last = delta_rule(q, k, v, fade, beta, state)
+    q, k = (x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt() for x in (q, k))
     now = state[0, 0]
     for t in range(9):
         key, identity = k[0, t, 0], torch.eye(6, dtype=torch.float64)
@@ -126,5 +127,5 @@ def test_reflections_permute_three_things_however_often_they_are_swapped(rule) -
 
 
 def test_what_asks_for_a_kernel_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="scan must be auto, torch, got 'mamba_ssm'"):
+    with pytest.raises(ValueError, match="scan must be auto, triton, torch, got 'mamba_ssm'"):
         DeltaScan("mamba_ssm")

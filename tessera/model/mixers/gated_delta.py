@@ -23,11 +23,10 @@ from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, i
 from tessera.model.parts import PartSettings
 from tessera.model.scans.delta import DeltaScan, delta_step_in_place
 
-DeltaScanName = Literal["auto", "torch"]
+DeltaScanName = Literal["auto", "triton", "torch"]
 
 # Decay rates at the start are uniform in this range, as in Mamba-2.
 _A_MIN, _A_MAX = 1.0, 16.0
-_EPS = 1e-6  # added to the square of a key's length
 _NORM_EPS = 1e-5
 
 
@@ -47,7 +46,7 @@ class GatedDeltaMixer(StateSpaceMixer):
         negative: whether a transition may have an eigenvalue down to -1, and so undo; if not, down
             to 0.
         writes: keys that a position writes one after another; each more makes the sequence longer.
-        scan: ``auto`` or ``torch``, see ``DeltaScan``.
+        scan: ``auto``, ``triton`` or ``torch``, see ``DeltaScan``.
 
     Raises:
         SettingError: if a size is not a whole number of at least 1; if ``scan`` is unknown.
@@ -138,11 +137,11 @@ class GatedDeltaMixer(StateSpaceMixer):
         return z, x, gates
 
     def _split(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (…, K, N), keys (…, R K, N) and values (…, R K, P); the former of length 1."""
+        """Queries (…, K, N), keys (…, R K, N) and values (…, R K, P)."""
         keys = self.num_heads * self.d_state
         sizes = [keys, self.writes * keys, self.writes * self.d_inner]
         q, k, v = convolved.split(sizes, dim=-1)
-        q, k = (_of_length_1(x.unflatten(-1, (-1, self.d_state))) for x in (q, k))
+        q, k = (x.unflatten(-1, (-1, self.d_state)) for x in (q, k))
         return q, k, v.unflatten(-1, (-1, self.value_dim))
 
     def _fade_and_beta(self, gates: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,12 +168,6 @@ class GatedDeltaMixer(StateSpaceMixer):
         return causal_convolution(*arguments)
 
 
-def _of_length_1(vectors: Tensor) -> Tensor:
-    """The vectors divided by their length, at least float32."""
-    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-    return vectors * torch.rsqrt(vectors.square().sum(-1, keepdim=True) + _EPS)
-
-
 def _usual_heads(d_model: int) -> int:
     return max(1, d_model // 64)
 
@@ -190,7 +183,7 @@ class GatedDeltaSettings(PartSettings):
         d_conv: positions the short convolution sees, its own included.
         negative: whether transitions have eigenvalues from -1 to 1, and not from 0 to 1.
         writes: keys that a position writes, one after another.
-        scan: auto or torch.
+        scan: auto, triton or torch.
     """
 
     num_heads: int | None = None

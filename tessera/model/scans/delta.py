@@ -5,7 +5,7 @@ The recurrence, for every game and head::
     state[t] = α[t] state[t-1] (I - β[t] k[t] k[t]ᵀ) + β[t] v[t] k[t]ᵀ
     o[t]     = state[t] q[t]
 
-With keys of length 1 the transition's eigenvalues are α, and α (1 - β) along the key: β = 1 forgets
+where k and q are what is given, divided by its length. So the transition's eigenvalues are α, and α (1 - β) along the key: β = 1 forgets
 what was stored under the key, β = 2 turns its sign. So products of them are any rotation of the
 keys' space, permutations among them, which no product of decays is.
 
@@ -20,15 +20,28 @@ up to 2 by Grazzi et al., "Unlocking state-tracking in linear RNNs through negat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from importlib.util import find_spec
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tessera.model.backend import Code, Scan, ScanName, runs_anywhere
+from tessera.model.backend import Code, Scan, ScanName, needs_triton, runs_anywhere
 
+EPS = 1e-6  # added to the square of a length
 _CHUNK = 32
+
+
+class DeltaInputs(NamedTuple):
+    """The arguments of ``delta_rule``."""
+
+    q_BLKN: Tensor
+    k_BLKN: Tensor
+    v_BLKP: Tensor
+    fade_BLK: Tensor
+    beta_BLK: Tensor
+    state_BKPN: Tensor | None = None
 
 
 def delta_rule(
@@ -45,8 +58,8 @@ def delta_rule(
     not, with gradients to every argument.
 
     Args:
-        q_BLKN: what is asked of the memory, (B, L, K, N), L at least 1.
-        k_BLKN: under what something is stored, of length at most 1, (B, L, K, N).
+        q_BLKN: what is asked of the memory, (B, L, K, N), L at least 1; only its direction counts.
+        k_BLKN: under what something is stored, (B, L, K, N); only its direction counts.
         v_BLKP: what is stored, (B, L, K, P).
         fade_BLK: logarithms of α, at most 0, (B, L, K).
         beta_BLK: how much of it is written, 0 to 2, (B, L, K). 0, with an α of 1, leaves the state
@@ -60,8 +73,8 @@ def delta_rule(
     with torch.autocast(v_BLKP.device.type, enabled=False):
         state = _state_of(k_BLKN, v_BLKP, state_BKPN, dtype)
         steps = zip(
-            q_BLKN.to(dtype).unsqueeze(4).unbind(1),
-            k_BLKN.to(dtype).unsqueeze(4).unbind(1),
+            of_length_1(q_BLKN.to(dtype)).unsqueeze(4).unbind(1),
+            of_length_1(k_BLKN.to(dtype)).unsqueeze(4).unbind(1),
             v_BLKP.to(dtype).unsqueeze(4).unbind(1),
             fade_BLK.to(dtype).exp()[..., None, None].unbind(1),
             beta_BLK.to(dtype)[..., None, None].unbind(1),
@@ -103,7 +116,8 @@ def chunked_delta_rule(
 
     # Autocast would run the products in bfloat16.
     with torch.autocast(v_BLKP.device.type, enabled=False):
-        q, k, v, fade, beta = (cut(x) for x in (q_BLKN, k_BLKN, v_BLKP, fade_BLK, beta_BLK))
+        q, k = (of_length_1(cut(x)) for x in (q_BLKN, k_BLKN))
+        v, fade, beta = (cut(x) for x in (v_BLKP, fade_BLK, beta_BLK))
         state = _state_of(k_BLKN, v_BLKP, state_BKPN, dtype)
         total = fade.cumsum(3)
         since_begin = total.exp().unsqueeze(4)
@@ -126,6 +140,21 @@ def chunked_delta_rule(
         o = o + (since_begin * q) @ torch.stack(before, 1).mT
         o_BLKP = o.transpose(2, 3).flatten(1, 2)[:, :length]
         return o_BLKP.to(v_BLKP.dtype), state
+
+
+def triton_delta_rule(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
+    """The same as ``chunked_delta_rule``, computed by the Triton kernels in ``model.kernels``.
+
+    On purpose different: of narrow inputs, what is read and all gradients are products rounded to
+    TF32. float64 is left to the plain form.
+    """
+    inputs = DeltaInputs(*arguments, **named)
+    if inputs.v_BLKP.dtype == torch.float64:
+        return chunked_delta_rule(*inputs)
+    from tessera.model.kernels.delta_launch import DELTA
+
+    o_BLKP, last_BKPN, _ = DELTA.forward(*inputs)
+    return o_BLKP, last_BKPN
 
 
 @torch.no_grad()
@@ -154,7 +183,7 @@ def delta_step_in_place(
         state_BKPN.masked_fill_(is_new_B[:, None, None, None], 0.0).mul_(kept[..., None, None])
         flat = state_BKPN.flatten(0, 1)
         for k_BKN, v_BKP, beta_BK in zip(
-            k_BRKN.to(dtype).unbind(1),
+            of_length_1(k_BRKN.to(dtype)).unbind(1),
             v_BRKP.to(dtype).unbind(1),
             beta_BRK.to(dtype).unbind(1),
             strict=True,
@@ -162,7 +191,12 @@ def delta_step_in_place(
             held_BKP = (state_BKPN @ k_BKN.unsqueeze(3)).squeeze(3)
             u_BKP = beta_BK.unsqueeze(2) * (v_BKP - held_BKP)
             flat.baddbmm_(u_BKP.flatten(0, 1).unsqueeze(2), k_BKN.flatten(0, 1).unsqueeze(1))
-        return (state_BKPN @ q_BKN.to(dtype).unsqueeze(3)).squeeze(3)
+        return (state_BKPN @ of_length_1(q_BKN.to(dtype)).unsqueeze(3)).squeeze(3)
+
+
+def of_length_1(vectors: Tensor) -> Tensor:
+    """The vectors divided by their length, zero where they are zero."""
+    return vectors * torch.rsqrt(vectors.square().sum(-1, keepdim=True) + EPS)
 
 
 def unit_triangular_inverse(strict: Tensor) -> Tensor:
@@ -218,6 +252,12 @@ class DeltaScan(Scan):
     """The gated delta rule's scan, see ``Scan``; a single position is one plain step."""
 
     codes: ClassVar[Mapping[ScanName, Code]] = {
+        "triton": Code(
+            triton_delta_rule,
+            needs_triton,
+            "made for short games in large batches, the same bits each time",
+            lambda: "" if find_spec("triton") else "pip install triton",
+        ),
         "torch": Code(chunked_delta_rule, runs_anywhere, "plain torch"),
     }
 
