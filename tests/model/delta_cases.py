@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,3 +40,36 @@ def results(scan: Callable[..., tuple[Tensor, Tensor]], given: list[Tensor]) -> 
     grads = torch.autograd.grad(total, leaves)
     found = {"o": o, "last": last} | dict(zip(NAMES, grads, strict=False))
     return {name: tensor.detach().double().cpu() for name, tensor in found.items()}
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Sizes of a gated delta rule, for a kernel to compute."""
+
+    length: int
+    with_state: bool = True
+    games: int = 1
+    heads: int = 2
+    key: int = 5
+    value: int = 4
+    dtype: torch.dtype = torch.float32
+
+    def inputs(self, device: str = "cpu") -> list[Tensor]:
+        """Arguments of ``delta_rule``, the vectors parts of a wider tensor, as in the mixer."""
+        sizes = (self.games, self.heads, self.key, self.value)
+        q, k, v, *others = arguments(self.length, self.with_state, *sizes)
+        wide = torch.cat([x.flatten(2) for x in (q, k, v)], 2).to(device, self.dtype)
+        keys = self.heads * self.key
+        parts = wide.split([keys, keys, self.heads * self.value], 2)
+        vectors = [x.unflatten(2, (self.heads, -1)) for x in parts]
+        return vectors + [x.to(device, torch.float32) for x in others]
+
+
+# Lengths around the chunks of 16; values that fill their block and that take two.
+CASES = {
+    "one position": Delta(1),
+    "one chunk": Delta(16, with_state=False),
+    "three chunks": Delta(33, heads=1),
+    "two blocks of values": Delta(18, key=17, value=20, heads=1),
+    "bfloat16": Delta(18, dtype=torch.bfloat16),
+}

@@ -22,6 +22,7 @@ from tessera.model.scans.delta import DeltaInputs
 LEVELS = 4  # chunks of 2 ** 4 positions, the least that tensor cores multiply
 _SMALLEST = 16  # side of a matrix that they do
 VALUES = 32  # of a program, at most: with 64 keys a thread has 32 elements of the state
+_EXACT_VALUES = 16  # where products take three times the registers
 # Two warps: with four, Triton below 3.7.1 makes of some of these products on Hopper's GPUs
 # instructions that give wrong numbers (fla-org/flash-linear-attention, issues 640 and 984).
 OPTIONS = {"num_warps": 2, "num_stages": 1, "enable_fp_fusion": True}
@@ -115,12 +116,14 @@ def _room(inputs: DeltaInputs) -> tuple[Tensor, Tensor, Tensor]:
 def _shape_options(inputs: DeltaInputs) -> dict[str, Any]:
     """What both kernels' code depends on in shapes and dtypes."""
     key_dim, value_dim = inputs.k_BLKN.shape[3], inputs.v_BLKP.shape[3]
+    is_exact = inputs.v_BLKP.dtype == torch.float32
+    most = _EXACT_VALUES if is_exact else VALUES
     return {
         "KEYS": max(_SMALLEST, triton.next_power_of_2(key_dim)),
-        "VALUES": min(VALUES, max(_SMALLEST, triton.next_power_of_2(value_dim))),
+        "VALUES": min(most, max(_SMALLEST, triton.next_power_of_2(value_dim))),
         "STEPS": 2**LEVELS,
         "LEVELS": LEVELS,
-        "PRECISION": "tf32x3" if inputs.v_BLKP.dtype == torch.float32 else "tf32",
+        "PRECISION": "tf32x3" if is_exact else "tf32",
     }
 
 

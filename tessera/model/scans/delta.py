@@ -5,9 +5,9 @@ The recurrence, for every game and head::
     state[t] = α[t] state[t-1] (I - β[t] k[t] k[t]ᵀ) + β[t] v[t] k[t]ᵀ
     o[t]     = state[t] q[t]
 
-where k and q are what is given, divided by its length. So the transition's eigenvalues are α, and α (1 - β) along the key: β = 1 forgets
-what was stored under the key, β = 2 turns its sign. So products of them are any rotation of the
-keys' space, permutations among them, which no product of decays is.
+where k and q are what is given, divided by its length. So the transition's eigenvalues are α, and
+α (1 - β) along the key: β = 1 forgets what was stored under the key, β = 2 turns its sign. Products
+of the latter are any rotation of the keys' space, permutations among them; those of decays are not.
 
 Shape suffixes: B games, L positions, K heads, N width of a key, P width of a value, S chunks, Q
 positions of a chunk.
@@ -31,6 +31,7 @@ from tessera.model.backend import Code, Scan, ScanName, needs_triton, runs_anywh
 
 EPS = 1e-6  # added to the square of a length
 _CHUNK = 32
+_MOST_KEYS = 128  # a column of the state that the kernels hold in registers
 
 
 class DeltaInputs(NamedTuple):
@@ -146,10 +147,10 @@ def triton_delta_rule(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
     """The same as ``chunked_delta_rule``, computed by the Triton kernels in ``model.kernels``.
 
     On purpose different: of narrow inputs, what is read and all gradients are products rounded to
-    TF32. float64 is left to the plain form.
+    TF32. float64, and keys too wide for registers, are left to the plain form.
     """
     inputs = DeltaInputs(*arguments, **named)
-    if inputs.v_BLKP.dtype == torch.float64:
+    if inputs.v_BLKP.dtype == torch.float64 or inputs.k_BLKN.shape[3] > _MOST_KEYS:
         return chunked_delta_rule(*inputs)
     from tessera.model.kernels.delta_launch import DELTA
 
