@@ -120,14 +120,8 @@ class GatedDeltaMixer(StateSpaceMixer):
         q_BKN, k, v = self._split(x_BE)
         fade_BK, beta = self._fade_and_beta(gates)
         state = own.ssm.view(len(own.ssm), self.num_heads, self.value_dim, self.d_state)
-        o_BKP = delta_step_in_place(
-            q_BKN,
-            *(x.unflatten(1, (self.writes, -1)) for x in (k, v)),
-            fade_BK,
-            beta.unflatten(1, (self.writes, -1)),
-            state,
-            is_new_B,
-        )
+        k, v, beta = (x.unflatten(1, (self.writes, -1)) for x in (k, v, beta))
+        o_BKP = delta_step_in_place(q_BKN, k, v, fade_BK, beta, state, is_new_B)
         return self.out_proj(self._gated(o_BKP.to(z_BD.dtype), z_BD))
 
     def _project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
