@@ -69,7 +69,7 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
 def compile_delta(architecture: int) -> Iterator[tuple[str, int, int]]:
     """As ``compile_all``, of the gated delta rule's kernels."""
     levels = delta_launch.LEVELS
-    constants = {"KEYS": 64, "VALUES": delta_launch.VALUES, "STEPS": 2**levels, "LEVELS": levels}
+    constants = {"KEYS": 64, "VALUES": 32, "STEPS": 2**levels, "LEVELS": levels}
     constants |= {"PRECISION": "tf32", "HAS_STATE": False}
     warps = delta_launch.OPTIONS["num_warps"]
     yield _compile(delta_forward_kernel, architecture, warps, **constants)

@@ -21,8 +21,9 @@ from tessera.model.scans.delta import DeltaInputs
 
 LEVELS = 4  # chunks of 2 ** 4 positions, the least that tensor cores multiply
 _SMALLEST = 16  # side of a matrix that they do
-VALUES = 32  # of a program, at most: with 64 keys a thread has 32 elements of the state
-_EXACT_VALUES = 16  # where products take three times the registers
+_MOST_VALUES = 64
+_ELEMENTS = 2048  # of the state, of a program: 32 in a thread
+_EXACT_ELEMENTS = 1024  # where products take three times the registers
 # Two warps: with four, Triton below 3.7.1 makes of some of these products on Hopper's GPUs
 # instructions that give wrong numbers (fla-org/flash-linear-attention, issues 640 and 984).
 OPTIONS = {"num_warps": 2, "num_stages": 1, "enable_fp_fusion": True}
@@ -117,9 +118,11 @@ def _shape_options(inputs: DeltaInputs) -> dict[str, Any]:
     """What both kernels' code depends on in shapes and dtypes."""
     key_dim, value_dim = inputs.k_BLKN.shape[3], inputs.v_BLKP.shape[3]
     is_exact = inputs.v_BLKP.dtype == torch.float32
-    most = _EXACT_VALUES if is_exact else VALUES
+    keys = max(_SMALLEST, triton.next_power_of_2(key_dim))
+    elements = _EXACT_ELEMENTS if is_exact else _ELEMENTS
+    most = min(_MOST_VALUES, max(_SMALLEST, elements // keys))
     return {
-        "KEYS": max(_SMALLEST, triton.next_power_of_2(key_dim)),
+        "KEYS": keys,
         "VALUES": min(most, max(_SMALLEST, triton.next_power_of_2(value_dim))),
         "STEPS": 2**LEVELS,
         "LEVELS": LEVELS,
