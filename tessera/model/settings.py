@@ -21,8 +21,10 @@ from tessera.model.heads import Head, LinearSettings
 from tessera.model.kind_embedding import KindSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
+from tessera.model.mixers.gated_delta import GatedDeltaSettings
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
+from tessera.model.mixers.rotating_mamba import RotatingMambaSettings
 from tessera.model.outcome import OutcomeHead, OutcomeSettings
 from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import PartSettings
@@ -55,8 +57,8 @@ class ModelSettings:
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         features: what is read beside the moves: none, board or landmarks.
         embedding: table, or kinds, which leaves it to the features where a move was.
-        mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
-            repeats over the layers and is no longer.
+        mixer: mamba, mamba2, attention, gated_delta, rotating_mamba or the path of a class of
+            yours, or a list of them that repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear, or points, which needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
@@ -68,6 +70,8 @@ class ModelSettings:
         mamba: of the mixer mamba.
         mamba2: of the mixer mamba2.
         attention: of the mixer attention.
+        gated_delta: of the mixer gated_delta.
+        rotating_mamba: of the mixer rotating_mamba.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
         kinds: of the embedding kinds.
@@ -93,6 +97,8 @@ class ModelSettings:
     mamba: MambaSettings = MambaSettings()
     mamba2: Mamba2Settings = Mamba2Settings()
     attention: AttentionSettings = AttentionSettings()
+    gated_delta: GatedDeltaSettings = GatedDeltaSettings()
+    rotating_mamba: RotatingMambaSettings = RotatingMambaSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
     kinds: KindSettings = KindSettings()

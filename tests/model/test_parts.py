@@ -28,6 +28,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "mamba": [{"d_state": 4}, {"d_state": 3, "d_conv": 2, "expand": 3}, {"d_conv": 1}],
     "mamba2": [{"d_state": 4}, {"d_state": 6, "headdim": 8}, {"d_conv": 1, "expand": 3}],
     "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
+    "gated_delta": [
+        {"key_dim": 6, "value_dim": 5, "num_heads": 3},
+        {"key_dim": 4, "value_dim": 8, "negative": False, "writes": 3},
+        {"d_conv": 1},
+    ],
+    "rotating_mamba": [{"d_state": 4}, {"d_state": 6, "d_conv": 2, "expand": 3}, {"d_conv": 1}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
     "kinds": [{}],
