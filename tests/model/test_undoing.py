@@ -149,24 +149,23 @@ def test_pairs_of_states_are_even_in_number() -> None:
         RotatingMambaMixer(8, d_state=3)
 
 
+SMALL = {"num_heads": 3, "key_dim": 32, "value_dim": 32}
+
+
 @pytest.mark.parametrize(
-    ("settings", "count"),
+    ("d_model", "settings", "count"),
     [
-        (
-            {
-                "mixer": "gated_delta",
-                "gated_delta": {"num_heads": 3, "key_dim": 32, "value_dim": 32},
-            },
-            32_582,
-        ),
-        ({"mixer": "gated_delta", "gated_delta": {"num_heads": 1, "writes": 2}}, 30_530),
-        ({"mixer": "rotating_mamba"}, 32_640),
-        ({"mixer": "mamba"}, 32_640),
+        (64, {"mixer": "gated_delta", "gated_delta": SMALL}, 32_582),
+        (64, {"mixer": "gated_delta", "gated_delta": {"num_heads": 1, "writes": 2}}, 30_530),
+        (64, {"mixer": "rotating_mamba"}, 32_640),
+        (64, {"mixer": "mamba"}, 32_640),
+        (256, {"mixer": "gated_delta"}, 333_640),
+        (256, {"mixer": "rotating_mamba"}, 437_760),
     ],
     ids=str,
 )
-def test_their_parameters_can_be_as_many_as_mambas(settings, count: int) -> None:
-    model = GameModel(ModelSettings(28, 64, **settings))
+def test_they_have_as_many_parameters_as_their_page_says(d_model, settings, count: int) -> None:
+    model = GameModel(ModelSettings(28, d_model, **settings))
     assert sum(p.numel() for p in model.blocks.parameters()) == count
 
 
