@@ -19,6 +19,7 @@ from tessera.model.features.landmarks import LandmarkSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
 from tessera.model.kind_embedding import KindSettings
+from tessera.model.mixers.adaptive_rank import AdaptiveRankSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
@@ -55,8 +56,8 @@ class ModelSettings:
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         features: what is read beside the moves: none, board or landmarks.
         embedding: table, or kinds, which leaves it to the features where a move was.
-        mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
-            repeats over the layers and is no longer.
+        mixer: mamba, mamba2, attention, adaptive_rank or the path of a class of yours, or a list of
+            them that repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear, or points, which needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
@@ -68,6 +69,7 @@ class ModelSettings:
         mamba: of the mixer mamba.
         mamba2: of the mixer mamba2.
         attention: of the mixer attention.
+        adaptive_rank: of the mixer adaptive_rank.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
         kinds: of the embedding kinds.
@@ -93,6 +95,7 @@ class ModelSettings:
     mamba: MambaSettings = MambaSettings()
     mamba2: Mamba2Settings = Mamba2Settings()
     attention: AttentionSettings = AttentionSettings()
+    adaptive_rank: AdaptiveRankSettings = AdaptiveRankSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
     kinds: KindSettings = KindSettings()
