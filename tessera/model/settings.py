@@ -22,6 +22,7 @@ from tessera.model.kind_embedding import KindSettings
 from tessera.model.mixers.adaptive_rank import AdaptiveRankSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
+from tessera.model.mixers.bk_core import BKCoreSettings
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
 from tessera.model.outcome import OutcomeHead, OutcomeSettings
@@ -56,8 +57,8 @@ class ModelSettings:
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         features: what is read beside the moves: none, board or landmarks.
         embedding: table, or kinds, which leaves it to the features where a move was.
-        mixer: mamba, mamba2, attention, adaptive_rank or the path of a class of yours, or a list of
-            them that repeats over the layers and is no longer.
+        mixer: mamba, mamba2, attention, adaptive_rank, bk_core or the path of a class of yours, or
+            a list of them that repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear, or points, which needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
@@ -70,6 +71,7 @@ class ModelSettings:
         mamba2: of the mixer mamba2.
         attention: of the mixer attention.
         adaptive_rank: of the mixer adaptive_rank.
+        bk_core: of the mixer bk_core.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
         kinds: of the embedding kinds.
@@ -96,6 +98,7 @@ class ModelSettings:
     mamba2: Mamba2Settings = Mamba2Settings()
     attention: AttentionSettings = AttentionSettings()
     adaptive_rank: AdaptiveRankSettings = AdaptiveRankSettings()
+    bk_core: BKCoreSettings = BKCoreSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
     kinds: KindSettings = KindSettings()

@@ -33,6 +33,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"max_rank": 5, "min_rank": 2, "gate": "straight_through", "average": False},
         {"max_rank": 3, "min_rank": 1, "gate": "gumbel", "temperature": 0.5},
     ],
+    "bk_core": [{}, {"num_chains": 5}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
     "kinds": [{}],
