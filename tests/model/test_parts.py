@@ -34,6 +34,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"max_rank": 3, "min_rank": 1, "gate": "gumbel", "temperature": 0.5},
     ],
     "bk_core": [{}, {"num_chains": 5}],
+    "tangent_attention": [
+        {"num_heads": 4},
+        {"mode": "exact", "num_heads": 2, "curvature": 0.7, "window": 20},
+        {"mode": "hybrid", "num_heads": 2, "curvature": 0.6, "window": 4},
+    ],
+    "poincare_attention": [{"window": 3}, {"num_heads": 4, "window": 20}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
     "kinds": [{}],
