@@ -94,8 +94,8 @@ class PoincareAttentionMixer(Mixer):
         """See ``Mixer.step_in_place``."""
         assert isinstance(state, WindowState)
         place_B1 = state.length.masked_fill(is_new_B, 0)[:, None]
-        projected = (each[:, 0] for each in self._project(hidden_BH[:, None], place_B1))
-        mixed_BH = attend_in_place(self._attend, *projected, state, is_new_B)
+        q_BH, k_BH, v_BH = (each[:, 0] for each in self._project(hidden_BH[:, None], place_B1))
+        mixed_BH = attend_in_place(self._attend, q_BH, k_BH, v_BH, state, is_new_B)
         return self._leave(mixed_BH, None)
 
     def init_state(

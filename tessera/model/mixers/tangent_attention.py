@@ -143,8 +143,8 @@ class TangentAttentionMixer(Mixer):
         linear = exact = None
         if self.mode != "exact":
             state.sums.masked_fill_(is_new_B[:, None, None, None], 0)
-            one = (x[:, None] for x in (q_BH, k_BH, v_BH))
-            found, sums = self._linear(*one, None, state.sums)
+            q_BLH, k_BLH, v_BLH = (x[:, None] for x in (q_BH, k_BH, v_BH))
+            found, sums = self._linear(q_BLH, k_BLH, v_BLH, None, state.sums)
             state.sums.copy_(sums)
             linear = found[:, 0]
         if self.mode != "linear":

@@ -161,7 +161,7 @@ def _sees(query: Tensor, key: Tensor, is_key: Tensor, window: int) -> Tensor:
 
 
 def _held(length_B1: Tensor, window: int) -> Tensor:
-    """The ply (B, W) of the move at each place after so many moves; negative where there is none."""
+    """The ply (B, W) of the move at each place after so many moves; negative where none is."""
     last = length_B1 - 1
     places = torch.arange(window, device=length_B1.device)
     return last - (last - places) % window
