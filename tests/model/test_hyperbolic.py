@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tessera.model.mixers.hyperbolic import MOST, distances, exp_0, lifted, log_0
+from tessera.model.hyperbolic import MOST, distances, exp_0, lifted, log_0
 from tessera.model.mixers.poincare_attention import PoincareAttentionMixer
 from tessera.model.mixers.rotary import rotated
 from tessera.model.mixers.tangent_attention import TangentAttentionMixer

@@ -40,6 +40,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"mode": "hybrid", "num_heads": 2, "curvature": 0.6, "window": 4},
     ],
     "poincare_attention": [{"window": 3}, {"num_heads": 4, "window": 20}],
+    "hyperbolic_ssm": [{}, {"d_state": 7}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
     "kinds": [{}],

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
+from tessera.model.hyperbolic import distances, lifted
 from tessera.model.mixers.attention import usual_heads
 from tessera.model.mixers.base import Mixer
-from tessera.model.mixers.hyperbolic import distances, lifted
 from tessera.model.mixers.rotary import rotated
 from tessera.model.mixers.window import (
     WindowState,

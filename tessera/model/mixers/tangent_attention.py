@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
+from tessera.model.hyperbolic import norms
 from tessera.model.mixers.attention import usual_heads
 from tessera.model.mixers.base import Mixer
-from tessera.model.mixers.hyperbolic import norms
 from tessera.model.mixers.poincare_attention import attend_by_distance
 from tessera.model.mixers.window import (
     WindowState,
