@@ -26,6 +26,7 @@ from tessera.model.mixers.bk_core import BKCoreSettings
 from tessera.model.mixers.hyperbolic_ssm import HyperbolicSSMSettings
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
+from tessera.model.mixers.phase7_hybrid import Phase7HybridSettings
 from tessera.model.mixers.poincare_attention import PoincareAttentionSettings
 from tessera.model.mixers.tangent_attention import TangentAttentionSettings
 from tessera.model.outcome import OutcomeHead, OutcomeSettings
@@ -61,8 +62,8 @@ class ModelSettings:
         features: what is read beside the moves: none, board or landmarks.
         embedding: table, or kinds, which leaves it to the features where a move was.
         mixer: mamba, mamba2, attention, adaptive_rank, bk_core, tangent_attention,
-            poincare_attention, hyperbolic_ssm or the path of a class of yours, or a list of them
-            that repeats over the layers and is no longer.
+            poincare_attention, hyperbolic_ssm, phase7_hybrid or the path of a class of yours, or a
+            list of them that repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear, or points, which needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
@@ -79,6 +80,7 @@ class ModelSettings:
         tangent_attention: of the mixer tangent_attention.
         poincare_attention: of the mixer poincare_attention.
         hyperbolic_ssm: of the mixer hyperbolic_ssm.
+        phase7_hybrid: of the mixer phase7_hybrid.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
         kinds: of the embedding kinds.
@@ -109,6 +111,7 @@ class ModelSettings:
     tangent_attention: TangentAttentionSettings = TangentAttentionSettings()
     poincare_attention: PoincareAttentionSettings = PoincareAttentionSettings()
     hyperbolic_ssm: HyperbolicSSMSettings = HyperbolicSSMSettings()
+    phase7_hybrid: Phase7HybridSettings = Phase7HybridSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
     kinds: KindSettings = KindSettings()

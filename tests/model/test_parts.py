@@ -41,6 +41,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "poincare_attention": [{"window": 3}, {"num_heads": 4, "window": 20}],
     "hyperbolic_ssm": [{}, {"d_state": 7}],
+    "phase7_hybrid": [{"max_rank": 6, "min_rank": 5, "num_heads": 2, "window": 4}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
     "kinds": [{}],
@@ -85,6 +86,11 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
+    "sibling designs": {
+        "n_layers": 2,
+        "mixer": ["phase7_hybrid", "bk_core"],
+        "checkpoint_activations": True,
+    },
     "hybrid that keeps little": {
         "n_layers": 2,
         "mixer": ["attention", "mamba"],
