@@ -22,6 +22,7 @@ from tessera.model.convolution import last_inputs
 from tessera.model.mixers.base import Mixer, Penalties, Penalty
 from tessera.model.mixers.noise import logistic_noise
 from tessera.model.parts import PartSettings
+from tessera.model.scans.sums import running_sums
 from tessera.model.state import LayerState
 from tessera.setting_errors import Problem, SettingError, number, one_of, problems_of, whole
 
@@ -208,7 +209,7 @@ class AdaptiveRankMixer(Mixer):
         gates_BLR = self.gates(hidden_BLH, noise)
         u_BLR = gates_BLR * self.u_proj(hidden_BLH)  # zero at PAD, so is the sum's growth
         v_BLR = gates_BLR * self.v_proj(hidden_BLH)
-        sums_BLR = u_BLR.cumsum(1)
+        sums_BLR = running_sums(u_BLR)
         if is_pad_BL is None:
             count_BL = torch.arange(1, length + 1, device=hidden_BLH.device)[None]
         else:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tessera.model.scans.sums import running_sums
+
 _CHUNK = 64  # positions that see each other at once
 
 
@@ -34,7 +36,7 @@ def linear_attention(
 
     q, k, v = map(chunked, (q_BLKP, k_BLKP, v_BLKV))
     own = k.transpose(-1, -2) @ v
-    through = own.cumsum(2) + before_BKPV[:, :, None]
+    through = running_sums(own, 2) + before_BKPV[:, :, None]
     before = torch.cat([before_BKPV[:, :, None], through[:, :, :-1]], 2)
     within = (q @ k.transpose(-1, -2)).tril() @ v
     found = (q @ before + within).permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length]
