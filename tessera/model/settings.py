@@ -19,12 +19,18 @@ from tessera.model.features.landmarks import LandmarkSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
 from tessera.model.kind_embedding import KindSettings
+from tessera.model.mixers.adaptive_rank import AdaptiveRankSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
+from tessera.model.mixers.bk_core import BKCoreSettings
 from tessera.model.mixers.gated_delta import GatedDeltaSettings
+from tessera.model.mixers.hyperbolic_ssm import HyperbolicSSMSettings
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
+from tessera.model.mixers.phase7_hybrid import Phase7HybridSettings
+from tessera.model.mixers.poincare_attention import PoincareAttentionSettings
 from tessera.model.mixers.rotating_mamba import RotatingMambaSettings
+from tessera.model.mixers.tangent_attention import TangentAttentionSettings
 from tessera.model.outcome import OutcomeHead, OutcomeSettings
 from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import PartSettings
@@ -57,8 +63,9 @@ class ModelSettings:
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         features: what is read beside the moves: none, board or landmarks.
         embedding: table, or kinds, which leaves it to the features where a move was.
-        mixer: mamba, mamba2, attention, gated_delta, rotating_mamba or the path of a class of
-            yours, or a list of them that repeats over the layers and is no longer.
+        mixer: mamba, mamba2, attention, gated_delta, rotating_mamba, adaptive_rank, bk_core,
+            tangent_attention, poincare_attention, hyperbolic_ssm, phase7_hybrid or the path of a
+            class of yours, or a list of them that repeats over the layers and is no longer.
         feed_forward: none or dense.
         head: linear, or points, which needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
@@ -72,6 +79,12 @@ class ModelSettings:
         attention: of the mixer attention.
         gated_delta: of the mixer gated_delta.
         rotating_mamba: of the mixer rotating_mamba.
+        adaptive_rank: of the mixer adaptive_rank.
+        bk_core: of the mixer bk_core.
+        tangent_attention: of the mixer tangent_attention.
+        poincare_attention: of the mixer poincare_attention.
+        hyperbolic_ssm: of the mixer hyperbolic_ssm.
+        phase7_hybrid: of the mixer phase7_hybrid.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
         kinds: of the embedding kinds.
@@ -99,6 +112,12 @@ class ModelSettings:
     attention: AttentionSettings = AttentionSettings()
     gated_delta: GatedDeltaSettings = GatedDeltaSettings()
     rotating_mamba: RotatingMambaSettings = RotatingMambaSettings()
+    adaptive_rank: AdaptiveRankSettings = AdaptiveRankSettings()
+    bk_core: BKCoreSettings = BKCoreSettings()
+    tangent_attention: TangentAttentionSettings = TangentAttentionSettings()
+    poincare_attention: PoincareAttentionSettings = PoincareAttentionSettings()
+    hyperbolic_ssm: HyperbolicSSMSettings = HyperbolicSSMSettings()
+    phase7_hybrid: Phase7HybridSettings = Phase7HybridSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
     kinds: KindSettings = KindSettings()
