@@ -19,6 +19,8 @@ from tessera.model.features.landmarks import LandmarkSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
 from tessera.model.kind_embedding import KindSettings
+from tessera.model.low_rank_head import LowRankLinearSettings
+from tessera.model.low_rank_table import LowRankTableSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
@@ -27,6 +29,8 @@ from tessera.model.outcome import OutcomeHead, OutcomeSettings
 from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import PartSettings
 from tessera.model.point_head import PointSettings
+from tessera.model.tensor_train import TensorTrainSettings
+from tessera.model.tied_head import TiedSettings
 from tessera.setting_errors import Problem, SettingError, problems_of, under
 from tessera.vocabulary import board_size_of, num_tokens
 
@@ -54,11 +58,13 @@ class ModelSettings:
         d_model: width of a position's vector.
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         features: what is read beside the moves: none, board or landmarks.
-        embedding: table, or kinds, which leaves it to the features where a move was.
+        embedding: table, tensor_train or low_rank_table, which have fewer parameters, or kinds,
+            which leaves it to the features where a move was.
         mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
             repeats over the layers and is no longer.
         feed_forward: none or dense.
-        head: linear, or points, which needs features with a map, as board and landmarks make one.
+        head: linear, low_rank_linear, tied, which is the embedding once more, or points, which
+            needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
             and compute the rest again: less memory, more time.
@@ -70,8 +76,12 @@ class ModelSettings:
         attention: of the mixer attention.
         dense: of the feed-forward layer dense.
         table: of the embedding table.
+        tensor_train: of the embedding tensor_train.
+        low_rank_table: of the embedding low_rank_table.
         kinds: of the embedding kinds.
         linear: of the head linear.
+        low_rank_linear: of the head low_rank_linear.
+        tied: of the head tied.
         points: of the head points.
         win_and_score: of the outcome win_and_score.
     """
@@ -95,8 +105,12 @@ class ModelSettings:
     attention: AttentionSettings = AttentionSettings()
     dense: DenseSettings = DenseSettings()
     table: TableSettings = TableSettings()
+    tensor_train: TensorTrainSettings = TensorTrainSettings()
+    low_rank_table: LowRankTableSettings = LowRankTableSettings()
     kinds: KindSettings = KindSettings()
     linear: LinearSettings = LinearSettings()
+    low_rank_linear: LowRankLinearSettings = LowRankLinearSettings()
+    tied: TiedSettings = TiedSettings()
     points: PointSettings = PointSettings()
     win_and_score: OutcomeSettings = OutcomeSettings()
 
@@ -179,11 +193,13 @@ class ModelSettings:
         return [name for _, name in self._chosen() if is_class_path(name)]
 
     def build(self, kind: str, name: str, *sizes: int) -> Any:
-        """A part, see ``PartSettings.build``.
+        """A part, see ``PartSettings.build``; None for the name none.
 
         Raises:
             SettingError: with a problem for every setting that is out of range.
         """
+        if name == "none":
+            return None
         part = self.part(kind, name)
         with nullcontext() if isinstance(part, OwnPart) else under(name):
             return part.build(*sizes)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tessera.model import ModelSettings
+from tessera.model.embeddings import TokenEmbedding
 from tessera.model.settings import part_names
 from tessera.model.testing import (
     check_embedding,
@@ -20,6 +21,7 @@ from tessera.model.testing import (
     check_model,
     check_outcome,
 )
+from tessera.model.tied_head import TiedHead
 
 D_MODEL, VOCAB_SIZE = 16, 12
 
@@ -30,8 +32,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
     "dense": [{}, {"expand": 3}],
     "table": [{}],
+    "tensor_train": [{"rank": 3}, {"rank": 2, "factors": "square", "phase": True}],
+    "low_rank_table": [{}, {"rank": 3}],
     "kinds": [{}],
-    "linear": [{}],
+    "linear": [{}, {"bias": False}],
+    "low_rank_linear": [{"rank": 3}, {}],
+    "tied": [{}, {"bias": False}],
     "board": [
         {"channels": 5, "depth": 2, "squeeze": 3},
         {"channels": 4, "depth": 1, "squeeze": 1, "summary": "pooled"},
@@ -72,6 +78,10 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
+    "tied": {"n_layers": 2, "head": "tied"},
+    "tied tensor train": {"embedding": "tensor_train", "head": "tied"},
+    "tied low rank": {"embedding": "low_rank_table", "head": "tied"},
+    "low rank": {"embedding": "low_rank_table", "head": "low_rank_linear", "n_layers": 2},
     "hybrid that keeps little": {
         "n_layers": 2,
         "mixer": ["attention", "mamba"],
@@ -93,12 +103,21 @@ def trained(part: nn.Module) -> nn.Module:
     return part
 
 
+def whole(part: nn.Module) -> nn.Module:
+    """The part with all that it reads: a tied head is asked with the embedding in it."""
+    if isinstance(part, TiedHead):
+        embedding = TokenEmbedding(VOCAB_SIZE, D_MODEL, VOCAB_SIZE - 2)
+        part.add_module("embedding", embedding)
+        part.tie(embedding, "table")
+    return part
+
+
 def check(kind: str, name: str, row: dict[str, Any], device: str, tolerance: float) -> None:
     """Hold a part against its contract."""
     settings = ModelSettings(**{name: row}).part(kind, name)
-    build: Callable[..., Any] = lambda *sizes: trained(settings.build(*sizes))  # noqa: E731
+    build: Callable[..., Any] = lambda *sizes: trained(whole(settings.build(*sizes)))  # noqa: E731
     sizes = OTHER_SIZES.get(name) or SIZES.get(kind, (D_MODEL,))
-    stated = settings.num_parameters(*sizes)
+    stated = settings.num_parameters(*sizes) + (name == "tied") * VOCAB_SIZE * D_MODEL
     check: Any = CHECKS[kind]
     check(build, D_MODEL, stated, device, tolerance=tolerance, **MORE.get(name, {}))
 
