@@ -72,7 +72,7 @@ class GameModel(nn.Module):
             [build("feed_forward", feed_forward, d_model) for _ in range(settings.n_layers)]
             if feed_forward != "none"
             else (),
-            settings.checkpoint_activations,
+            *(settings.checkpoint_activations, settings.norm, settings.shares_norm),
         )
         head = build("head", settings.head, *settings.end_sizes("head", self.features))
         self.head: Head = tied(head, self.embedding, settings.embedding)

@@ -19,19 +19,21 @@ from tessera.model.features.landmarks import LandmarkSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
 from tessera.model.kind_embedding import KindSettings
+from tessera.model.low_rank_feed_forward import LowRankSettings
 from tessera.model.low_rank_head import LowRankLinearSettings
 from tessera.model.low_rank_table import LowRankTableSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
+from tessera.model.norm import NORMS
 from tessera.model.outcome import OutcomeHead, OutcomeSettings
 from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import PartSettings
 from tessera.model.point_head import PointSettings
 from tessera.model.tensor_train import TensorTrainSettings
 from tessera.model.tied_head import TiedSettings
-from tessera.setting_errors import Problem, SettingError, problems_of, under
+from tessera.setting_errors import Problem, SettingError, one_of, problems_of, under
 from tessera.vocabulary import board_size_of, num_tokens
 
 # Each choice, and the class of which every part of its kind has to be, a user's own too.
@@ -44,7 +46,7 @@ _KINDS: dict[str, type[nn.Module]] = {
     "outcome": OutcomeHead,
 }
 _OPTIONAL = ("features", "feed_forward", "outcome")
-_ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size}
+_ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size, "norm": one_of(*NORMS)}
 # Beside those of a part that are free: what a run that goes on may change.
 _FREE = ("vocab_size", "checkpoint_activations")
 
@@ -62,10 +64,12 @@ class ModelSettings:
             which leaves it to the features where a move was.
         mixer: mamba, mamba2, attention or the path of a class of yours, or a list of them that
             repeats over the layers and is no longer.
-        feed_forward: none or dense.
+        feed_forward: none, dense or low_rank.
         head: linear, low_rank_linear, tied, which is the embedding once more, or points, which
             needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
+        norm: rms, or layer, which takes the mean off too and has a bias.
+        shares_norm: let a block's mixer and its feed-forward layer have one norm together.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
             and compute the rest again: less memory, more time.
         own: arguments of your own classes, by their paths.
@@ -75,6 +79,7 @@ class ModelSettings:
         mamba2: of the mixer mamba2.
         attention: of the mixer attention.
         dense: of the feed-forward layer dense.
+        low_rank: of the feed-forward layer low_rank.
         table: of the embedding table.
         tensor_train: of the embedding tensor_train.
         low_rank_table: of the embedding low_rank_table.
@@ -95,6 +100,8 @@ class ModelSettings:
     feed_forward: str = "none"
     head: str = "linear"
     outcome: str = "none"
+    norm: str = "rms"
+    shares_norm: bool = False
     checkpoint_activations: bool = False
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     # The registry: a part's name, and its settings.
@@ -104,6 +111,7 @@ class ModelSettings:
     mamba2: Mamba2Settings = Mamba2Settings()
     attention: AttentionSettings = AttentionSettings()
     dense: DenseSettings = DenseSettings()
+    low_rank: LowRankSettings = LowRankSettings()
     table: TableSettings = TableSettings()
     tensor_train: TensorTrainSettings = TensorTrainSettings()
     low_rank_table: LowRankTableSettings = LowRankTableSettings()
@@ -229,8 +237,8 @@ class ModelSettings:
         num_norms = 0 if n == 1 and self.feed_forward == "none" else n + 1
         if self.feed_forward != "none":
             total += n * self._count("feed_forward", self.feed_forward)
-            num_norms += n
-        return total + num_norms * self.d_model
+            num_norms += 0 if self.shares_norm else n
+        return total + num_norms * NORMS[self.norm][1] * self.d_model
 
     def is_of_any_board(self) -> bool:
         """Whether no weight depends on the size of the board, as far as its settings say."""

@@ -31,6 +31,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "mamba2": [{"d_state": 4}, {"d_state": 6, "headdim": 8}, {"d_conv": 1, "expand": 3}],
     "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
     "dense": [{}, {"expand": 3}],
+    "low_rank": [
+        {"rank": 3},
+        {"kind": "standard", "rank": 5},
+        {"kind": "factored", "bias": False},
+    ],
     "table": [{}],
     "tensor_train": [{"rank": 3}, {"rank": 2, "factors": "square", "phase": True}],
     "low_rank_table": [{}, {"rank": 3}],
@@ -78,6 +83,11 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
+    "layer norms": {"n_layers": 2, "norm": "layer", "feed_forward": "low_rank"},
+    "shared norms": {
+        **{"n_layers": 2, "norm": "layer", "shares_norm": True, "feed_forward": "low_rank"},
+    },
+    "one block with a shared norm": {"feed_forward": "dense", "shares_norm": True},
     "tied": {"n_layers": 2, "head": "tied"},
     "tied tensor train": {"embedding": "tensor_train", "head": "tied"},
     "tied low rank": {"embedding": "low_rank_table", "head": "tied"},
