@@ -9,7 +9,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 READMES = [README, *sorted((ROOT / "tessera").rglob("README.md"))]
-PAGES = [*READMES, CONTRIBUTING]
+# What a room's README leads to.
+INNER_PAGES = sorted(set((ROOT / "tessera").rglob("*.md")) - set(READMES))
+PAGES = [*READMES, *INNER_PAGES, CONTRIBUTING]
 
 
 def name_of(page: Path) -> str:
