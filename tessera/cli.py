@@ -21,6 +21,7 @@ _COMMANDS = {
     "map": ("map.command", "show what a model expects next in a position, every legal move of it"),
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
+    "compare": ("compare.command", "count what models are made of, beside each other"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
     "bench": ("bench.command", "measure the speed of the engine, of self-play and of training"),
 }

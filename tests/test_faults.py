@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tessera.commands import doctor
-from tessera.commands.fit.named_configs import config_names
+from tessera.commands.fit.named_configs import names_in_words
 from tessera.monitor import Alert, Sinks
 from tessera.training import AtomicCheckpointIO, TesseraModule
 from tessera.training.tensorboard import GroupedLogger, SaveSettings
@@ -86,7 +86,7 @@ def test_a_training_that_runs_out_of_memory_says_what_to_lower(
         ("/dev/null", "config /dev/null must be a file, got a pipe or a device."),
         ("small.yaml/x", "config small.yaml/x cannot be read: Not a directory."),
         ("loop", "config loop cannot be read: Too many levels of symbolic links."),
-        ("dangling", f"config must be a file or one of {', '.join(config_names())}, got dangling."),
+        ("dangling", f"config must be a file or one of {names_in_words()}, got dangling."),
         ("x" * 300, f"config {'x' * 300} cannot be read: File name too long."),
     ],
 )

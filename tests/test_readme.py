@@ -118,6 +118,7 @@ SHORT = {
     "gtp": "",
     "map": "--device cpu",
     "check": "--device cpu",
+    "compare": "--model.n_layers 4 --count 1",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
 }
@@ -125,7 +126,7 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "doctor", "bench"}
+    assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "compare", "doctor", "bench"}
 
 
 @pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)

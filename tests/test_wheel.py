@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tessera.commands.fit.named_configs import config_names, model_names
+
 
 @pytest.fixture(scope="module")
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -58,10 +60,10 @@ def test_the_wheel_holds_the_program_and_the_configurations_only(
     program = {path.relative_to(repository) for path in (repository / "tessera").rglob("*.py")}
     configurations = {
         Path("tessera") / path.relative_to(repository)
-        for path in (repository / "configs").glob("*.yaml")
+        for path in (repository / "configs").rglob("*.yaml")
     }
     assert held - description == program | configurations
-    assert len(configurations) == 9
+    assert len(configurations) == len(config_names()) + len(model_names())
 
 
 def test_the_installed_program_trains_and_predicts_from_an_empty_folder(

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tessera.model.feed_forward import FeedForward
 from tessera.model.mixers.base import Mixer, Penalties, Penalty
-from tessera.model.norm import ResidualNorm
+from tessera.model.norm import NORMS
 from tessera.model.state import LayerState
 
 _Rest = TypeVar("_Rest")
@@ -32,6 +32,8 @@ class Blocks(nn.Module):
         feed_forwards: one for every layer, or none at all.
         checkpoint_activations: whether training keeps a block's input only and computes the rest
             again in the backward pass.
+        norm: ``rms`` or ``layer``.
+        shares_norm: whether a block's mixer and its feed-forward layer have one norm together.
 
     Attributes:
         is_bare: whether there is nothing but one mixer, without norm and residual.
@@ -43,18 +45,22 @@ class Blocks(nn.Module):
         mixers: Sequence[Mixer],
         feed_forwards: Sequence[FeedForward] = (),
         checkpoint_activations: bool = False,
+        norm: str = "rms",
+        shares_norm: bool = False,
     ) -> None:
         super().__init__()
+        new_norm, _ = NORMS[norm]
         self.is_bare = len(mixers) == 1 and not feed_forwards
         self.checkpoint_activations = checkpoint_activations and not self.is_bare
         # Side by side, not block by block: the order of parameters is that of all checkpoints.
         self.mixers = nn.ModuleList(mixers)
         if self.is_bare:
             return
-        self.norms = nn.ModuleList(ResidualNorm(d_model) for _ in mixers)
+        self.norms = nn.ModuleList(new_norm(d_model) for _ in mixers)
         self.feed_forwards = nn.ModuleList(feed_forwards)
-        self.feed_forward_norms = nn.ModuleList(ResidualNorm(d_model) for _ in feed_forwards)
-        self.final_norm = ResidualNorm(d_model)
+        own_norms = () if shares_norm else feed_forwards
+        self.feed_forward_norms = nn.ModuleList(new_norm(d_model) for _ in own_norms)
+        self.final_norm = new_norm(d_model)
 
     def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
         """The vectors alone, see ``mix``."""
@@ -193,7 +199,8 @@ class Blocks(nn.Module):
         hidden, normed = self.norms[index](hidden, added)
         added, rest = mix(normed, *others)
         if self.feed_forwards:
-            hidden, normed = self.feed_forward_norms[index](hidden, added)
+            norms = self.feed_forward_norms or self.norms
+            hidden, normed = norms[index](hidden, added)
             added = self.feed_forwards[index](normed)
         return hidden, added, rest
 

@@ -21,9 +21,11 @@ class Embedding(nn.Module, ABC):
 
     Attributes:
         no_weight_decay: see ``Mixer``.
+        can_be_tied: whether there is ``products``, which the head ``tied`` is made of.
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ()
+    can_be_tied: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -33,6 +35,14 @@ class Embedding(nn.Module, ABC):
             tokens: int64 or int32.
             dtype: of the vectors, and so of their gradient; None means the weights'.
         """
+
+    def products(self, hidden: Tensor) -> Tensor:
+        """The products (…, V) of vectors (…, H) with the vector of each token.
+
+        Raises:
+            TypeError: if it cannot be tied.
+        """
+        raise TypeError(f"{type(self).__name__} has no products.")
 
 
 class TokenEmbedding(nn.Embedding, Embedding):
@@ -44,16 +54,38 @@ class TokenEmbedding(nn.Embedding, Embedding):
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("weight",)
+    can_be_tied: ClassVar[bool] = True
 
     def forward(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """See ``Embedding.forward``."""
-        dtype = dtype or self.weight.dtype
-        if not tokens.is_cuda:
-            return super().forward(tokens).to(dtype)
-        product_dtype = dtype
-        if torch.is_autocast_enabled("cuda") and dtype != torch.float64:
-            product_dtype = torch.get_autocast_dtype("cuda")
-        return _Lookup.apply(tokens, self.weight, self.padding_idx, dtype, product_dtype)
+        return look_up(tokens, self.weight, self.padding_idx, dtype)
+
+    def products(self, hidden: Tensor) -> Tensor:
+        """See ``Embedding.products``."""
+        return F.linear(hidden, self.weight)
+
+
+def look_up(
+    tokens: Tensor,
+    weight_VH: Tensor,
+    padding_idx: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The rows (…, H) of a table at tokens (…), whose gradient is the same bits each time.
+
+    Args:
+        tokens: int64 or int32.
+        weight_VH: the table.
+        padding_idx: the row that gets no gradient.
+        dtype: of the rows, and so of their gradient; None means the table's.
+    """
+    dtype = dtype or weight_VH.dtype
+    if not tokens.is_cuda:
+        return F.embedding(tokens, weight_VH, padding_idx).to(dtype)
+    product_dtype = dtype
+    if torch.is_autocast_enabled("cuda") and dtype != torch.float64:
+        product_dtype = torch.get_autocast_dtype("cuda")
+    return _Lookup.apply(tokens, weight_VH, padding_idx, dtype, product_dtype)
 
 
 class _Lookup(torch.autograd.Function):

@@ -54,12 +54,14 @@ class LinearHead(nn.Linear, Head):
     Args:
         d_model: width of a position's vector.
         vocab_size: tokens.
+        bias: whether every token has a bias.
     """
 
-    def __init__(self, d_model: int, vocab_size: int) -> None:
-        super().__init__(d_model, vocab_size)
+    def __init__(self, d_model: int, vocab_size: int, bias: bool = True) -> None:
+        super().__init__(d_model, vocab_size, bias)
         nn.init.normal_(self.weight, std=_SCALE * d_model**-0.5)
-        nn.init.zeros_(self.bias)
+        if bias:
+            nn.init.zeros_(self.bias)
 
     def losses(self, hidden_TH: Tensor, targets_T: Tensor, pad_token: int, *maps: Tensor) -> Tensor:
         """See ``Head.losses``.
@@ -71,7 +73,8 @@ class LinearHead(nn.Linear, Head):
             logits_TV = F.linear(hidden_TH, self.weight, self.bias)
             return plain_losses(logits_TV, targets_T, pad_token)
         more = -self.out_features % _ALIGNMENT
-        weight_UH, bias_U = F.pad(self.weight, (0, 0, 0, more)), F.pad(self.bias, (0, more))
+        weight_UH = F.pad(self.weight, (0, 0, 0, more))
+        bias_U = None if self.bias is None else F.pad(self.bias, (0, more))
         logits_TU = F.linear(hidden_TH, weight_UH, bias_U)
         return _kernel_losses(logits_TU, targets_T, self.out_features, pad_token)
 
@@ -109,10 +112,16 @@ def plain_losses(logits_TV: Tensor, targets_T: Tensor, pad_token: int) -> Tensor
 
 @dataclass(frozen=True)
 class LinearSettings(PartSettings):
-    """``LinearHead`` has no settings."""
+    """Settings of ``LinearHead``.
+
+    Args:
+        bias: whether every token has a bias of its own.
+    """
+
+    bias: bool = True
 
     part = LinearHead
 
     def num_parameters(self, d_model: int, vocab_size: int) -> int:
         """Of the head."""
-        return (d_model + 1) * vocab_size
+        return (d_model + self.bias) * vocab_size

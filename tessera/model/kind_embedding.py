@@ -25,6 +25,8 @@ class KindEmbedding(TokenEmbedding):
         pad_token: the token whose vector is zero; as in ``Vocabulary``.
     """
 
+    can_be_tied: ClassVar[bool] = False  # points have one vector, and so would have one logit
+
     def __init__(self, vocab_size: int, d_model: int, pad_token: int) -> None:
         super().__init__(_KINDS, d_model, padding_idx=_PAD)
         self.num_points = pad_token - 1

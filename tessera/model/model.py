@@ -28,6 +28,7 @@ from tessera.model.mixers.base import Penalties
 from tessera.model.outcome import Outcome, OutcomeHead
 from tessera.model.settings import ModelSettings
 from tessera.model.state import LayerState, ModelState, StateTemplate, Watched, emptied
+from tessera.model.tied_head import tied
 from tessera.setting_errors import Problem, SettingError
 from tessera.vocabulary import MAX_CONTEXT
 
@@ -63,9 +64,7 @@ class GameModel(nn.Module):
         self.settings = settings
         self.vocab_size, self.d_model, self.pad_token = vocab_size, d_model, pad
         build = settings.build
-        self.features: Features | None = None
-        if settings.features != "none":
-            self.features = build("features", settings.features, d_model, vocab_size)
+        self.features: Features | None = build("features", settings.features, d_model, vocab_size)
         self.embedding: Embedding = build("embedding", settings.embedding, vocab_size, d_model, pad)
         feed_forward = settings.feed_forward
         self.blocks = Blocks(
@@ -74,14 +73,12 @@ class GameModel(nn.Module):
             [build("feed_forward", feed_forward, d_model) for _ in range(settings.n_layers)]
             if feed_forward != "none"
             else (),
-            settings.checkpoint_activations,
+            *(settings.checkpoint_activations, settings.norm, settings.shares_norm),
         )
-        end_sizes = settings.end_sizes
-        self.head: Head = build("head", settings.head, *end_sizes("head", self.features))
-        self.outcome: OutcomeHead | None = None
-        if settings.outcome != "none":
-            sizes = end_sizes("outcome", self.features)
-            self.outcome = build("outcome", settings.outcome, *sizes)
+        head = build("head", settings.head, *settings.end_sizes("head", self.features))
+        self.head: Head = tied(head, self.embedding, settings.embedding)
+        sizes = settings.end_sizes("outcome", self.features)
+        self.outcome: OutcomeHead | None = build("outcome", settings.outcome, *sizes)
         self._template = StateTemplate(self._new_layers)
         seen = self.blocks.watched(self._template.layers[: settings.n_layers])
         self.watched = Watched(sum(len(states) for states in seen))

@@ -44,6 +44,34 @@ class ResidualNorm(nn.Module):
         return triton_add_and_normalize(hidden, added, self.weight, self.eps, dtype)
 
 
+class ResidualLayerNorm(nn.Module):
+    """The same with a layer norm: the mean is taken off, and there is a bias; zero stays zero.
+
+    Args:
+        d_model: width of a position's vector.
+        eps: added to the variance.
+    """
+
+    def __init__(self, d_model: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, hidden: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See ``ResidualNorm.forward``; everywhere in torch's own kernels."""
+        total = hidden if added is None else hidden + added
+        normed = F.layer_norm(total, self.weight.shape, self.weight, self.bias, self.eps)
+        return total, normed.masked_fill(~total.any(-1, keepdim=True), 0.0)
+
+
+# Each kind of norm, and the parameters it has for each number of a vector.
+NORMS: dict[str, tuple[type[nn.Module], int]] = {
+    "rms": (ResidualNorm, 1),
+    "layer": (ResidualLayerNorm, 2),
+}
+
+
 def add_and_normalize(
     hidden: Tensor,
     added: Tensor | None,

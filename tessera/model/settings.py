@@ -19,6 +19,9 @@ from tessera.model.features.landmarks import LandmarkSettings
 from tessera.model.feed_forward import DenseSettings, FeedForward
 from tessera.model.heads import Head, LinearSettings
 from tessera.model.kind_embedding import KindSettings
+from tessera.model.low_rank_feed_forward import LowRankSettings
+from tessera.model.low_rank_head import LowRankLinearSettings
+from tessera.model.low_rank_table import LowRankTableSettings
 from tessera.model.mixers.adaptive_rank import AdaptiveRankSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
@@ -31,11 +34,14 @@ from tessera.model.mixers.phase7_hybrid import Phase7HybridSettings
 from tessera.model.mixers.poincare_attention import PoincareAttentionSettings
 from tessera.model.mixers.rotating_mamba import RotatingMambaSettings
 from tessera.model.mixers.tangent_attention import TangentAttentionSettings
+from tessera.model.norm import NORMS
 from tessera.model.outcome import OutcomeHead, OutcomeSettings
 from tessera.model.own import OwnPart, is_class_path
 from tessera.model.parts import PartSettings
 from tessera.model.point_head import PointSettings
-from tessera.setting_errors import Problem, SettingError, problems_of, under
+from tessera.model.tensor_train import TensorTrainSettings
+from tessera.model.tied_head import TiedSettings
+from tessera.setting_errors import Problem, SettingError, one_of, problems_of, under
 from tessera.vocabulary import board_size_of, num_tokens
 
 # Each choice, and the class of which every part of its kind has to be, a user's own too.
@@ -48,7 +54,7 @@ _KINDS: dict[str, type[nn.Module]] = {
     "outcome": OutcomeHead,
 }
 _OPTIONAL = ("features", "feed_forward", "outcome")
-_ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size}
+_ALLOWED = {"vocab_size": size, "d_model": size, "n_layers": size, "norm": one_of(*NORMS)}
 # Beside those of a part that are free: what a run that goes on may change.
 _FREE = ("vocab_size", "checkpoint_activations")
 
@@ -62,13 +68,17 @@ class ModelSettings:
         d_model: width of a position's vector.
         n_layers: 1 without feed_forward is a bare mixer; otherwise pre-norm residual blocks.
         features: what is read beside the moves: none, board or landmarks.
-        embedding: table, or kinds, which leaves it to the features where a move was.
+        embedding: table, tensor_train or low_rank_table, which have fewer parameters, or kinds,
+            which leaves it to the features where a move was.
         mixer: mamba, mamba2, attention, gated_delta, rotating_mamba, adaptive_rank, bk_core,
             tangent_attention, poincare_attention, hyperbolic_ssm, phase7_hybrid or the path of a
             class of yours, or a list of them that repeats over the layers and is no longer.
-        feed_forward: none or dense.
-        head: linear, or points, which needs features with a map, as board and landmarks make one.
+        feed_forward: none, dense or low_rank.
+        head: linear, low_rank_linear, tied, which is the embedding once more, or points, which
+            needs features with a map, as board and landmarks make one.
         outcome: what is learned of a game's end beside its moves: none, or win_and_score.
+        norm: rms, or layer, which takes the mean off too and has a bias.
+        shares_norm: let a block's mixer and its feed-forward layer have one norm together.
         checkpoint_activations: keep only the input of each of several blocks for the backward pass
             and compute the rest again: less memory, more time.
         own: arguments of your own classes, by their paths.
@@ -86,9 +96,14 @@ class ModelSettings:
         hyperbolic_ssm: of the mixer hyperbolic_ssm.
         phase7_hybrid: of the mixer phase7_hybrid.
         dense: of the feed-forward layer dense.
+        low_rank: of the feed-forward layer low_rank.
         table: of the embedding table.
+        tensor_train: of the embedding tensor_train.
+        low_rank_table: of the embedding low_rank_table.
         kinds: of the embedding kinds.
         linear: of the head linear.
+        low_rank_linear: of the head low_rank_linear.
+        tied: of the head tied.
         points: of the head points.
         win_and_score: of the outcome win_and_score.
     """
@@ -102,6 +117,8 @@ class ModelSettings:
     feed_forward: str = "none"
     head: str = "linear"
     outcome: str = "none"
+    norm: str = "rms"
+    shares_norm: bool = False
     checkpoint_activations: bool = False
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     # The registry: a part's name, and its settings.
@@ -119,9 +136,14 @@ class ModelSettings:
     hyperbolic_ssm: HyperbolicSSMSettings = HyperbolicSSMSettings()
     phase7_hybrid: Phase7HybridSettings = Phase7HybridSettings()
     dense: DenseSettings = DenseSettings()
+    low_rank: LowRankSettings = LowRankSettings()
     table: TableSettings = TableSettings()
+    tensor_train: TensorTrainSettings = TensorTrainSettings()
+    low_rank_table: LowRankTableSettings = LowRankTableSettings()
     kinds: KindSettings = KindSettings()
     linear: LinearSettings = LinearSettings()
+    low_rank_linear: LowRankLinearSettings = LowRankLinearSettings()
+    tied: TiedSettings = TiedSettings()
     points: PointSettings = PointSettings()
     win_and_score: OutcomeSettings = OutcomeSettings()
 
@@ -204,11 +226,13 @@ class ModelSettings:
         return [name for _, name in self._chosen() if is_class_path(name)]
 
     def build(self, kind: str, name: str, *sizes: int) -> Any:
-        """A part, see ``PartSettings.build``.
+        """A part, see ``PartSettings.build``; None for the name none.
 
         Raises:
             SettingError: with a problem for every setting that is out of range.
         """
+        if name == "none":
+            return None
         part = self.part(kind, name)
         with nullcontext() if isinstance(part, OwnPart) else under(name):
             return part.build(*sizes)
@@ -238,8 +262,8 @@ class ModelSettings:
         num_norms = 0 if n == 1 and self.feed_forward == "none" else n + 1
         if self.feed_forward != "none":
             total += n * self._count("feed_forward", self.feed_forward)
-            num_norms += n
-        return total + num_norms * self.d_model
+            num_norms += 0 if self.shares_norm else n
+        return total + num_norms * NORMS[self.norm][1] * self.d_model
 
     def is_of_any_board(self) -> bool:
         """Whether no weight depends on the size of the board, as far as its settings say."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tessera.model import ModelSettings
+from tessera.model.embeddings import TokenEmbedding
 from tessera.model.settings import part_names
 from tessera.model.testing import (
     check_embedding,
@@ -20,6 +21,7 @@ from tessera.model.testing import (
     check_model,
     check_outcome,
 )
+from tessera.model.tied_head import TiedHead
 
 D_MODEL, VOCAB_SIZE = 16, 12
 
@@ -49,9 +51,18 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "hyperbolic_ssm": [{}, {"d_state": 7}],
     "phase7_hybrid": [{"max_rank": 6, "min_rank": 5, "num_heads": 2, "window": 4}],
     "dense": [{}, {"expand": 3}],
+    "low_rank": [
+        {"rank": 3},
+        {"kind": "standard", "rank": 5},
+        {"kind": "factored", "bias": False},
+    ],
     "table": [{}],
+    "tensor_train": [{"rank": 3}, {"rank": 2, "factors": "square", "phase": True}],
+    "low_rank_table": [{}, {"rank": 3}],
     "kinds": [{}],
-    "linear": [{}],
+    "linear": [{}, {"bias": False}],
+    "low_rank_linear": [{"rank": 3}, {}],
+    "tied": [{}, {"bias": False}],
     "board": [
         {"channels": 5, "depth": 2, "squeeze": 3},
         {"channels": 4, "depth": 1, "squeeze": 1, "summary": "pooled"},
@@ -97,6 +108,15 @@ MODELS: dict[str, dict[str, Any]] = {
         "mixer": ["phase7_hybrid", "bk_core"],
         "checkpoint_activations": True,
     },
+    "layer norms": {"n_layers": 2, "norm": "layer", "feed_forward": "low_rank"},
+    "shared norms": {
+        **{"n_layers": 2, "norm": "layer", "shares_norm": True, "feed_forward": "low_rank"},
+    },
+    "one block with a shared norm": {"feed_forward": "dense", "shares_norm": True},
+    "tied": {"n_layers": 2, "head": "tied"},
+    "tied tensor train": {"embedding": "tensor_train", "head": "tied"},
+    "tied low rank": {"embedding": "low_rank_table", "head": "tied"},
+    "low rank": {"embedding": "low_rank_table", "head": "low_rank_linear", "n_layers": 2},
     "hybrid that keeps little": {
         "n_layers": 2,
         "mixer": ["attention", "mamba"],
@@ -118,12 +138,21 @@ def trained(part: nn.Module) -> nn.Module:
     return part
 
 
+def whole(part: nn.Module) -> nn.Module:
+    """The part with all that it reads: a tied head is asked with the embedding in it."""
+    if isinstance(part, TiedHead):
+        embedding = TokenEmbedding(VOCAB_SIZE, D_MODEL, VOCAB_SIZE - 2)
+        part.add_module("embedding", embedding)
+        part.tie(embedding, "table")
+    return part
+
+
 def check(kind: str, name: str, row: dict[str, Any], device: str, tolerance: float) -> None:
     """Hold a part against its contract."""
     settings = ModelSettings(**{name: row}).part(kind, name)
-    build: Callable[..., Any] = lambda *sizes: trained(settings.build(*sizes))  # noqa: E731
+    build: Callable[..., Any] = lambda *sizes: trained(whole(settings.build(*sizes)))  # noqa: E731
     sizes = OTHER_SIZES.get(name) or SIZES.get(kind, (D_MODEL,))
-    stated = settings.num_parameters(*sizes)
+    stated = settings.num_parameters(*sizes) + (name == "tied") * VOCAB_SIZE * D_MODEL
     check: Any = CHECKS[kind]
     check(build, D_MODEL, stated, device, tolerance=tolerance, **MORE.get(name, {}))
 

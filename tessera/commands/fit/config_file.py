@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tessera.commands.fit.named_configs import config_file, config_names
+from tessera.commands.fit.named_configs import config_file, names_in_words
 from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, check_settings_text
 from tessera.commands.one_line import one_line
 
@@ -74,7 +74,7 @@ def _reading_problem(path: str) -> str | None:
             return f"{path} must have at most {_MAX_SIZE:,} bytes, got {size:,}."
         file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return f"must be a file or one of {', '.join(config_names())}, got {path}."
+        return f"must be a file or one of {names_in_words()}, got {path}."
     except UnicodeDecodeError:
         return f"{path} must be UTF-8 text."
     except OSError as error:

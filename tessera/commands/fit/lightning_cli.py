@@ -23,7 +23,7 @@ from tessera.commands.ending import is_first_process
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
 from tessera.commands.fit.measurement import Measurement, json_problems, tell
-from tessera.commands.fit.named_configs import config_names
+from tessera.commands.fit.named_configs import names_in_words
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
@@ -120,7 +120,7 @@ class TesseraCLI(LightningCLI):
         """Lightning's parser; what it says of ``--config`` names the configurations there are."""
         parser = super().init_parser(**kwargs)
         (config,) = (action for action in parser._actions if action.dest == "config")
-        config.help = f"A YAML file of settings, or one of {', '.join(config_names())}."
+        config.help = f"A YAML file of settings, or one of {names_in_words()}."
         return parser
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -367,8 +367,8 @@ def _root(settings: Namespace) -> Path:
 
 
 def _run_name(settings: Namespace) -> str:
-    """The run's name: given, or that of the last configuration file."""
+    """The run's name: given, or that of the first configuration file."""
     if settings.run_name is not None:
         return settings.run_name
     files = settings.config or []
-    return Path(str(files[-1])).stem if files else "tessera"
+    return Path(str(files[0])).stem if files else "tessera"

@@ -11,18 +11,35 @@ import tessera
 
 # In the repository a link to the folder configs/; an installed package holds the files themselves.
 _FOLDER = Path(tessera.__file__).parent / "configs"
+_MODELS = "models"
 
 
 def config_names() -> list[str]:
-    """What ``--config`` takes beside files, in alphabetical order."""
-    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
+    """The configurations of whole runs, in alphabetical order."""
+    return _names(_FOLDER)
+
+
+def model_names() -> list[str]:
+    """Those of a model alone, for in front of another configuration, in alphabetical order."""
+    return _names(_FOLDER / _MODELS)
+
+
+def names_in_words() -> str:
+    """What ``--config`` takes beside files."""
+    return f"{', '.join(config_names())}, or a model that tessera compare lists"
 
 
 def config_file(value: str) -> str:
     """The file that a value of ``--config`` means; the value itself unless it is only a name."""
-    if os.path.isfile(value) or value not in config_names():
+    if os.path.isfile(value):
         return value
-    return str(_FOLDER / f"{value}.yaml")
+    if value in config_names():
+        return str(_FOLDER / f"{value}.yaml")
+    return str(_FOLDER / _MODELS / f"{value}.yaml") if value in model_names() else value
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
 def with_config_files(argv: Sequence[str]) -> list[str]:

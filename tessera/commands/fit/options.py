@@ -18,7 +18,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Runs of one name lie side by side in checkpoints/NAME and lightning_logs/NAME. "
-        "Without it the name of the configuration.",
+        "Without it the name of the first configuration.",
     )
     parser.add_argument(
         "--checkpoint_every_n_steps",

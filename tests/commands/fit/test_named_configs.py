@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tessera.commands.fit.named_configs import config_names, with_config_files
+from tessera.commands.fit.named_configs import config_names, model_names, with_config_files
 from tests.runs import tessera
 
 NAMES = [
@@ -19,6 +19,9 @@ NAMES = [
 def test_the_names_are_those_of_the_folder(repository: Path) -> None:
     assert config_names() == NAMES
     assert sorted(path.stem for path in (repository / "configs").glob("*.yaml")) == NAMES
+    models = sorted(path.stem for path in (repository / "configs" / "models").iterdir())
+    assert model_names() == models and {"transformer", "hybrid"} <= set(models)
+    assert not set(models) & set(NAMES)
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
@@ -59,27 +62,44 @@ def test_an_unknown_name_is_a_line_with_the_names_there_are(
     folder: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     assert tessera(command, "--config", "quickstart", "--config", "foo") == 2
-    said = f"tessera: config must be a file or one of {', '.join(NAMES)}, got foo.\n"
+    names = f"{', '.join(NAMES)}, or a model that tessera compare lists"
+    said = f"tessera: config must be a file or one of {names}, got foo.\n"
     assert capsys.readouterr() == ("", said)
     assert [path.name for path in folder.iterdir()] == ["small.yaml"]
 
 
-def test_a_run_has_the_configuration_s_name_and_resumes_as_it_was_typed(
+def test_a_run_has_the_first_configuration_s_name_and_resumes_as_it_was_typed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--config", "small.yaml", "--config", "quickstart", "--data.games_per_chunk", "16"]
+    small = ["--config", "transformer", "--config", "small.yaml", "--data.games_per_chunk", "16"]
     assert tessera("fit", *small, "--trainer.max_steps", 1) == 0
-    checkpoint = "checkpoints/quickstart/version_0/last.ckpt"
+    checkpoint = "checkpoints/transformer/version_0/last.ckpt"
     resume = f"tessera fit {' '.join(small)} --trainer.max_steps 2 --ckpt_path {checkpoint}"
     assert f"resume:     {resume}" in capsys.readouterr().out.splitlines()
     assert tessera(*resume.split()[1:]) == 0
-    assert [path.name for path in Path("checkpoints").iterdir()] == ["quickstart"]
+    assert [path.name for path in Path("checkpoints").iterdir()] == ["transformer"]
+
+
+def test_a_model_in_front_of_a_configuration_leaves_it_the_games_and_the_sizes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for names in (["hybrid", "board_9x9"], ["hybrid"], ["board_9x9"]):
+        configs = [argument for name in names for argument in ("--config", name)]
+        assert tessera("fit", *configs, "--print_config") == 0
+        shown.append(yaml.safe_load(capsys.readouterr().out))
+    both, model, games = shown
+    assert both["model"]["mixer"] == model["model"]["mixer"] == [*["mamba"] * 3, "attention"]
+    for section in ("trainer", "data"):
+        assert both[section] == games[section]
+    assert both["model"]["head"] == "points" and both["model"]["lr"] == games["model"]["lr"]
 
 
 def test_help_names_the_configurations(capsys: pytest.CaptureFixture[str]) -> None:
     assert tessera("fit", "--help") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"A YAML file of settings, or one of {', '.join(NAMES)}." in shown
+    names = f"{', '.join(NAMES)}, or a model that tessera compare lists"
+    assert f"A YAML file of settings, or one of {names}." in shown
 
 
 def test_only_the_value_of_config_is_a_name() -> None:
