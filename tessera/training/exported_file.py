@@ -22,7 +22,7 @@ from tessera.training.precision import SCALE, restored
 
 FORMAT = 1
 _LENGTH_BYTES = 8  # of the header's length, little-endian, before the header
-_MOST_HEADER = 2**24  # bytes; a thousand layers have two million
+_MOST_HEADER = 2**22  # bytes; a thousand layers have two million
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,

@@ -378,8 +378,8 @@ def test_the_description_takes_no_memory(int8: bytes) -> None:
 
 def test_a_header_has_a_limit(whole: bytes) -> None:
     header, tensors = parted(whole)
-    told = refusal(joined(json.dumps(header).encode() + b" " * 2**24, tensors))
-    assert told is not None and "its header must be at most 16,777,216 bytes" in told
+    told = refusal(joined(json.dumps(header).encode() + b" " * 2**22, tensors))
+    assert told is not None and "its header must be at most 4,194,304 bytes" in told
 
 
 def test_what_a_digest_covers_cannot_be_exchanged(whole: bytes) -> None:

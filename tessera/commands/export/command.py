@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--int8", action="store_true", help=what)
     what = f"round them to {', '.join(_FLOATS)} instead (default: as they are)"
     how.add_argument("--dtype", choices=_FLOATS, metavar="TYPE", help=what)
-    what = "of the test, to measure what the rounding does to the model (default: 16)"
-    add("--games", type=int, default=16, metavar="N", help=what)
+    what = "of the test, to measure what the rounding does to the model (default: 8)"
+    add("--games", type=int, default=8, metavar="N", help=what)
     add_own_option(parser)
     add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
