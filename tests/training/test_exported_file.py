@@ -19,7 +19,7 @@ from safetensors.torch import load, load_file, save
 from tessera.data import GameDataModule
 from tessera.training import CheckpointError, TesseraModule
 from tessera.training.checkpoint_content import read_checked
-from tessera.training.checkpoint_file import describe_exported
+from tessera.training.checkpoint_file import describe_exported, read_checkpoint
 from tessera.training.export import exported, weights_of
 from tessera.training.precision import SCALE
 
@@ -356,6 +356,9 @@ def test_whole_numbers_and_their_scales_have_to_fit(
 ) -> None:
     told = refusal(change(int8))
     assert told is not None and says in told, told
+    if says == NO_SCALE:
+        with pytest.raises(CheckpointError, match="must have a float32 scale"):
+            read_checkpoint(FILE)
 
 
 def test_what_does_not_fit_the_model_is_refused_before_it_is_read(whole: bytes) -> None:

@@ -75,7 +75,7 @@ def measure_effect(
         )
         targets = batch.targets[counted][:, None]
         losses = [-each.gather(-1, targets).sum() for each in (log_p, log_q)]
-        kl = _divergence(log_p, log_q)
+        kl = divergence(log_p, log_q)
         sums += torch.stack([counted.sum().double(), *losses, kl.sum()]).cpu()
         largest = max(largest, kl.max().item())
     count, before_sum, after_sum, kl_sum = sums.tolist()
@@ -83,8 +83,13 @@ def measure_effect(
     return Effect(num_games, int(count), *means, largest)
 
 
-def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """The sum over V of p·(log p - log q), which is 0 where p is; at least 0."""
+def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence of q from p in nats, at least 0.
+
+    Args:
+        log_p: (…, V), minus infinity where p is 0.
+        log_q: the same of q.
+    """
     parts = torch.where(log_p > -math.inf, log_p.exp() * (log_p - log_q), 0.0)
     return parts.sum(-1).clamp(min=0)
 

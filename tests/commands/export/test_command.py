@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 import tessera as program
 from tessera.commands import gtp
-from tessera.commands.export.effect import measure_effect
+from tessera.commands.export.effect import divergence, measure_effect
 from tessera.commands.gtp import Lines
 from tessera.data import GameDataModule, GameStream
 from tessera.data.stream import TEST_NUMBERS
@@ -150,6 +151,13 @@ def test_the_divergence_is_that_of_the_two_models(kind: str) -> None:
     assert told.kl == pytest.approx(kl.mean().item(), rel=0.01) and told.kl > 0
     assert told.largest_kl == pytest.approx(kl.max().item(), rel=0.01)
     assert told.is_finite() and measure_effect(before, before, 4, torch.device("cpu")).kl == 0
+
+
+def test_a_divergence_by_hand() -> None:
+    p, q = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]).log()
+    wanted = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert divergence(p, q).item() == pytest.approx(wanted)
+    assert divergence(p, p).item() == 0
 
 
 def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
