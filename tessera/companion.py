@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,7 @@ from tessera.go import Rules
 from tessera.model import GameModel, ModelSettings
 from tessera.play.session import Session
 from tessera.setting_errors import Problem, SettingError
-from tessera.training.checkpoint_content import check_content, on_any_machine
-from tessera.training.checkpoint_file import read_checkpoint
+from tessera.training.checkpoint_content import on_any_machine, read_checked
 from tessera.vocabulary import Vocabulary, board_size_of, check_board_size, num_tokens
 
 _MODEL = "model."  # what the names of the model's weights begin with in a checkpoint
@@ -113,8 +113,20 @@ def load(
         SettingError: if the model is of one board, and ``board_size`` is another.
         MemoryError: if there is no memory for it.
     """
-    checkpoint = read_checkpoint(path)
-    check_content(Path(path), checkpoint, is_fit=False, named=own)
+    return of_checkpoint(read_checked(path, is_fit=False, named=own), device, board_size)
+
+
+def of_checkpoint(
+    checkpoint: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+    board_size: int | None = None,
+) -> Companion:
+    """The model of a checkpoint's content, which ``read_checked`` has read; as ``load``.
+
+    Raises:
+        SettingError: if the model is of one board, and ``board_size`` is another.
+        MemoryError: if there is no memory for it.
+    """
     parameters = ModelSettings.of(on_any_machine(checkpoint["hyper_parameters"]))
     # Of a module that was trained on other data than this program's the board is what it knows.
     trained = board_size_of(parameters.vocab_size)

@@ -165,6 +165,52 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"map {_LAST} --moves A1 --device cuda", "torch finds no CUDA device here"),
     (f"map {_LAST} --moves A1 surplus surplus", "surplus"),
     ("map --ckpt_path none.ckpt --moves A1", "none.ckpt is no checkpoint"),
+    # A model alone.
+    ("export", "--ckpt_path, --output"),
+    (f"export {_LAST}", "--output"),
+    ("export --output x.safetensors", "--ckpt_path"),
+    ("export --ckpt_path= --output x.safetensors", "--ckpt_path must name the model"),
+    *(
+        (f"export --ckpt_path={path} --output x.safetensors", says)
+        for path, says in (
+            *((path, "checkpoint") for path in ("none.ckpt", ".", "small.yaml", "[a]")),
+            ("n" * 300, "File name too long"),
+        )
+    ),
+    ("export --ckpt_path last --run_name never --output x.safetensors", "no checkpoints/never"),
+    ("export --ckpt_path last --run_name a/b --output x.safetensors", "run_name must be letters"),
+    *(
+        (f"export {_LAST} --output {output}", says)
+        for output, says in (
+            ("''", "--output must end in .safetensors, got none."),
+            (".", "--output must end in .safetensors, got .."),
+            ("x.ckpt", "--output must end in .safetensors, got x.ckpt."),
+            ("checkpoints/small/version_0/last.ckpt", "--output must end in .safetensors"),
+            ("none/x.safetensors", "--output: there is no folder none."),
+            ("small.yaml/x.safetensors", "--output: there is no folder small.yaml."),
+            (f"{'n' * 300}.safetensors", "--output"),
+        )
+    ),
+    *(
+        (f"export {_LAST} --output x.safetensors {option}", says)
+        for option, says in (
+            ("--int8 --dtype bfloat16", "--dtype"),
+            ("--dtype int8", "--dtype"),
+            ("--dtype", "--dtype"),
+            ("--games 0", "--games must be 1 to 100,000, got 0."),
+            ("--games=-1", "--games must be 1 to 100,000, got -1."),
+            (f"--games {10**12}", "--games must be 1 to 100,000"),
+            ("--games many", "--games"),
+            ("--json none/x.json", "--json: there is no folder none."),
+            ("--json .", "--json: . cannot be written."),
+            ("--json ''", "--json must name a file, got none."),
+            ("--json x.safetensors", "--json must be another file than --output"),
+            ("--device abacus", "--device must be auto, cpu or cuda"),
+            ("--device cuda", "torch finds no CUDA device here"),
+            ("--force", "--force"),
+            ("surplus", "surplus"),
+        )
+    ),
     # The others.
     ("check --device abacus", "--device must be auto, cpu or cuda, got abacus."),
     ("check --device cuda", "torch finds no CUDA device here"),
@@ -278,6 +324,9 @@ _LOCKED = (
     (f"map {_LAST} game.txt", "game.txt", "game.txt", 0),
     (f"map {_LAST} --moves A1 --sgf game.txt", "--sgf", "game.txt", 0o444),
     (f"map {_LAST} --moves A1 --output map.png", "--output", ".", 0o555),
+    (f"export {_LAST} --output x.safetensors", "--output", ".", 0o555),
+    (f"export {_LAST} --output x.safetensors", "last.ckpt", "checkpoints/small", 0),
+    (f"export {_LAST} --output x.safetensors --json game.txt", "--json", "game.txt", 0o444),
     ("doctor --json game.txt", "--json", "game.txt", 0o444),
     ("doctor --json doctor.json", "--json", ".", 0o555),
     (f"validate {_LAST} --json game.txt", "--json", "game.txt", 0o444),
@@ -298,6 +347,7 @@ _MACHINE = (
     (f"{_FIT} --trainer.logger false", "last.ckpt", partial(_full_disk, 2000)),
     (f"validate {_LAST} --json found.json", "found.json", partial(_full_disk, 500)),
     (f"map {_LAST} --moves A1 --output map.png", "map.png", partial(_full_disk, 500)),
+    (f"export {_LAST} --output x.safetensors", "x.safetensors", partial(_full_disk, 500)),
     *(
         (arguments, "", _full_output)
         for arguments in (
@@ -311,6 +361,7 @@ _MACHINE = (
             f"predict {_LAST} --games game.txt",
             f"map {_LAST} --moves A1",
             f"map {_LAST} --moves A1 --json -",
+            f"export {_LAST} --output x.safetensors --int8 --games 1",
         )
     ),
 )
@@ -332,6 +383,7 @@ def machine_faults() -> Iterator[Case]:
 
 def good_commands() -> Iterator[Case]:
     """Commands that can be run: none may pass for a bad one."""
-    more = (f"validate {_LAST}", f"map {_LAST} --moves A1", f"{_FIT} --print_config")
+    export = f"export {_LAST} --output x.safetensors"
+    more = (export, f"validate {_LAST}", f"map {_LAST} --moves A1", f"{_FIT} --print_config")
     for arguments in ("doctor", "--version", _FIT, *more):
         yield Case(arguments)

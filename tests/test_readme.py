@@ -117,6 +117,7 @@ SHORT = {
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
     "map": "--device cpu",
+    "export": "--device cpu --games 1",
     "check": "--device cpu",
     "compare": "--model.n_layers 4 --count 1",
     "doctor": "",
@@ -126,7 +127,8 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "compare", "doctor", "bench"}
+    commands = ("fit", "test", "predict", "map", "gtp", "export", "check", "compare", "doctor", "bench")
+    assert shown >= set(commands)
 
 
 @pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)

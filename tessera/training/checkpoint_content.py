@@ -15,7 +15,7 @@ import torch
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
 from tessera.setting_errors import Problem, SettingError, under
-from tessera.training.checkpoint_file import CheckpointError
+from tessera.training.checkpoint_file import CheckpointError, describe_exported, read_checkpoint
 from tessera.training.checkpoint_parts import ContentError, check_dense, check_weights, named, shown
 from tessera.training.checkpoint_progress import check_progress
 from tessera.training.module import TesseraModule
@@ -28,6 +28,29 @@ _WORDS = {
     str: "text",
     dict: "settings by name",
 }
+
+
+def read_checked(path: str | Path, is_fit: bool, named: Collection[str] = ()) -> dict[str, Any]:
+    """A file's content, see ``read_checkpoint`` and ``check_content``.
+
+    Of an exported model the settings are looked at, and the weights' names, shapes and types,
+    before memory is taken for it.
+
+    Args:
+        path: the file.
+        is_fit: whether training goes on.
+        named: class paths that the user named.
+
+    Raises:
+        CheckpointError: one line, the first thing that is wrong.
+        MemoryError: if there is no memory for it.
+    """
+    path = Path(path)
+    if (told := describe_exported(path)) is not None:
+        check_content(path, told, is_fit, named)
+    checkpoint = read_checkpoint(path)
+    check_content(path, checkpoint, is_fit, named)
+    return checkpoint
 
 
 def check_content(

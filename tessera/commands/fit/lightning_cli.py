@@ -41,8 +41,8 @@ from tessera.play.game_picture import GamePicture
 from tessera.play.games import read_games
 from tessera.setting_errors import Problem, SettingError
 from tessera.signals import Stopped
-from tessera.training.checkpoint_content import check_content
-from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
+from tessera.training.checkpoint_content import read_checked
+from tessera.training.checkpoint_file import CheckpointError, SaveError
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import keep_signals
 from tessera.training.kernels import KernelsTogether
@@ -154,9 +154,8 @@ class TesseraCLI(LightningCLI):
             if not str(settings.ckpt_path).isprintable():
                 raise SettingError(one_line(f"ckpt_path must be a file, got {settings.ckpt_path}."))
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
-            checkpoint = read_checkpoint(path)
             named = ModelSettings.of(settings.model.as_dict()).own_parts()
-            check_content(path, checkpoint, command == "fit", named)
+            checkpoint = read_checked(path, command == "fit", named)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
             config = parser.parse_args(self._options)
