@@ -24,7 +24,7 @@ _FOUND: Colour = (0, 92, 190)  # blue and grey are told apart by every kind of e
 
 _MOVE_TICKS = (0.00001, 0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
 _TOP_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_LEAST, _MOST = 0.000003, 0.9995  # where the axis of the log-odds begins and ends
+_LEAST, _MOST = 0.000003, 0.9999  # where the axis of the log-odds begins and ends
 
 
 def _log_odds(chance: float) -> float:
