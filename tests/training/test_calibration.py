@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +21,10 @@ from tessera.training.calibration import (
     Calibration,
     CalibrationMetrics,
 )
+from tests.runs import fit, python_path
 from tests.training.test_metrics import WORDS, players_own_logits, whole_games
+
+ROOT = Path(__file__).parents[2]
 
 # Of a 2×2 board: four points, pass, PAD and EOS.
 PASS, PAD, EOS, TOKENS = 4, 5, 6, 7
@@ -235,3 +243,23 @@ def test_intervals_are_those_of_wilson() -> None:
     eight, none = (Bin(0.5, 0.7, 10, 6.0, played, 2.4) for played in (8, 0))
     assert eight.interval == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert none.interval == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_real_processes_measure_the_games_of_one(folder: Path) -> None:
+    assert fit("--trainer.max_steps", 2) == 0
+    found = []
+    for processes, sequences in ((1, 8), (2, 4)):
+        command = [sys.executable, "-m", "tessera", "validate", "--ckpt_path", "last"]
+        command += ["--run_name", "small", "--json", "found.json", "--data.batch_size", sequences]
+        command += ["--trainer.accelerator", "cpu", "--trainer.devices", processes]
+        environment = {**os.environ, "PYTHONPATH": python_path(ROOT)}
+        done = subprocess.run(list(map(str, command)), env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(Path("found.json").read_text()))
+    one, two = ({name: x[f"val/{name}"] for name in module.CALIBRATION_METRICS} for x in found)
+    assert two == pytest.approx(one, rel=1e-5)
+    one, two = (x["val/calibration"] for x in found)
+    for name in ("moves", "tops"):
+        counts = [[(y["forecasts"], y["played"]) for y in x[name]] for x in (one, two)]
+        assert counts[0] == counts[1]
