@@ -15,7 +15,7 @@ import yaml
 
 from tessera.commands.check import command as check
 from tessera.commands.fit.config_file import SECTIONS
-from tessera.commands.fit.named_configs import config_names
+from tessera.commands.named_configs import config_names
 from tests.commands.check.test_command import TINY
 from tests.pages import (
     CONTRIBUTING,

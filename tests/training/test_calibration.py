@@ -178,6 +178,13 @@ def test_confidence_that_is_wrong_by_a_known_amount_is_found(said: float, true: 
     assert found["move_ece_noise"] < 0.003
 
 
+def test_a_probability_between_two_bins_is_of_the_higher_one() -> None:
+    even = torch.tensor([[0.5, 0.5, 0, 0, 0]])
+    found = forecast(even, torch.tensor([[1]]))
+    assert [(x.low, x.forecasts, x.played) for x in found.moves] == [(0.0, 3, 0), (0.5, 2, 1)]
+    assert [(x.low, x.high) for x in found.tops] == [(7 / 15, 8 / 15)]
+
+
 def test_knowing_nothing_is_calibrated_and_being_sure_of_it_is_not() -> None:
     even = torch.full((5_000, 5), 0.2)
     targets = drawn(even, 0)

@@ -23,7 +23,6 @@ from tessera.commands.ending import is_first_process
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
 from tessera.commands.fit.measurement import Measurement, file_problems_of, tell
-from tessera.commands.fit.named_configs import config_names
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
@@ -33,6 +32,7 @@ from tessera.commands.fit.trainer_settings import (
     has_several_processes,
     spent_limits,
 )
+from tessera.commands.named_configs import config_names
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings

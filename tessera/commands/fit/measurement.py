@@ -61,13 +61,14 @@ class Measurement:
 
     def as_json(self) -> dict[str, object]:
         """Every metric by its name, the bins, and which checkpoint it is of."""
-        bins = {}
+        found: dict[str, object] = {"ckpt_path": self.ckpt_path, "step": self.step, **self.metrics}
         if self.calibration is not None:
-            for name in ("moves", "tops"):
-                found = getattr(self.calibration, name)
-                bins[name] = [{**asdict(each), "interval": each.interval} for each in found]
-            bins = {f"{self.games}/calibration": bins}
-        return {"ckpt_path": self.ckpt_path, "step": self.step, **self.metrics, **bins}
+            sets = {"moves": self.calibration.moves, "tops": self.calibration.tops}
+            found[f"{self.games}/calibration"] = {
+                name: [{**asdict(each), "interval": each.interval} for each in bins]
+                for name, bins in sets.items()
+            }
+        return found
 
 
 def _bin_lines(title: str, bins: Iterable[Bin]) -> list[str]:
