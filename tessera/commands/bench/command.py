@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check = map_command.checked if arguments.kind == "map" else _checked
     device = check(parser, arguments)
     # Without a number torch gets one thread, as ``play_games`` takes it, and rivals what they like.
+    before = torch.get_num_threads()
     torch.set_num_threads(arguments.threads or 1)
     if arguments.threads is not None and hasattr(os, "sched_setaffinity"):
         # The rivals' threads start later.
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: out of memory on {device}{advice}.", file=sys.stderr)
         return 1
     except (CheckpointError, SettingError) as error:
+        torch.set_num_threads(before)  # nothing has begun
         return say(one_line(" ".join(str(error).splitlines())), 2)
     print("\n".join(report.lines()))
     write_json(arguments.json, report.as_json())

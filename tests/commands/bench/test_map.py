@@ -163,7 +163,9 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(
 def test_a_checkpoint_that_cannot_be_used_is_one_line_and_exit_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    threads = torch.get_num_threads()
     assert command.main(["map", "--device", "cpu", *arguments]) == 2
+    assert torch.get_num_threads() == threads
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
