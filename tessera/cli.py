@@ -22,7 +22,10 @@ _COMMANDS = {
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
-    "bench": ("bench.command", "measure the speed of the engine, of self-play, of training and of maps"),
+    "bench": (
+        "bench.command",
+        "measure the speed of the engine, of self-play, of training and of maps",
+    ),
 }
 _ANSWERED = {"-h", "--help", "--print_config"}  # options that ask for no run
 _LIGHTNING = "fit.command"  # of several commands, so it is given the command's name as well

@@ -86,11 +86,7 @@ class GtpProcess:
         assert self._process.stderr is not None
         lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
         self._process.wait()
-        reason = (
-            lines[-1].removeprefix("tessera: ")
-            if lines
-            else f"exit code {self._process.returncode}"
-        )
+        reason = lines[-1] if lines else f"exit code {self._process.returncode}"
         return NotMeasuredError(f"tessera gtp ended: {reason}")
 
     def _end(self) -> None:

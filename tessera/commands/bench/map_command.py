@@ -10,7 +10,7 @@ from tessera.commands.arguments import add_model_options, find_device
 from tessera.commands.bench import map_speed
 from tessera.commands.named_configs import config_names
 from tessera.setting_errors import Problem, noted, or_none, problems_of, whole
-from tessera.training.run_folder import RunFolder, find_checkpoint
+from tessera.training.run_folder import find_checkpoint
 from tessera.vocabulary import check_board_size
 
 _CONFIGS = ("tessera", "board_19x19")
@@ -62,7 +62,6 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> map_speed.Ma
     if arguments.ckpt_path is None:
         subjects = map_speed.of_configs(arguments.config or _CONFIGS, size, device)
     else:
-        RunFolder(arguments.run_name, 0)  # refuses a name that is none
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         subjects = map_speed.of_checkpoint(path, size, arguments.own, device)
     return map_speed.measure(subjects, arguments.moves, arguments.threads or 1)

@@ -109,6 +109,8 @@ def test_a_configurations_model_reads_what_it_says() -> None:
 def test_shares_are_of_times_that_were_measured() -> None:
     waits = Waits("x", 9, "move to map", tuple(ms / 1000 for ms in range(200, 0, -1)))
     assert [round(waits.ms(share)) for share in (0.5, 0.9, 0.99, 1)] == [100, 180, 198, 200]
+    few = Waits("x", 9, "move to map", (0.3, 0.1, 0.2))
+    assert [round(few.ms(share)) for share in (0.5, 0.9, 0.99)] == [200, 300, 300]
     once = Waits("x", 9, "start to first answer, GTP", (2.5,))
     assert once.ms(0.5) == once.ms(0.99) == 2500
     *_, row = MapReport("a machine", (waits, once), {}).lines()
@@ -164,8 +166,12 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line_and_exit_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads = torch.get_num_threads()
-    assert command.main(["map", "--device", "cpu", *arguments]) == 2
-    assert torch.get_num_threads() == threads
+    torch.set_num_threads(2)
+    try:
+        assert command.main(["map", "--device", "cpu", *arguments]) == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
