@@ -27,7 +27,10 @@ _COMMANDS = {
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "compare": ("compare.command", "count what models are made of, beside each other"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
-    "bench": ("bench.command", "measure the speed of the engine, of self-play and of training"),
+    "bench": (
+        "bench.command",
+        "measure the speed of the engine, of self-play, of training and of maps",
+    ),
 }
 _ANSWERED = {"-h", "--help", "--print_config"}  # options that ask for no run
 _LIGHTNING = "fit.command"  # of several commands, so it is given the command's name as well

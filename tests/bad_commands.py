@@ -118,6 +118,11 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"validate {_LAST} --trainer.strategy ddp_spawn", "ddp_spawn"),
     (f"validate {_LAST} --data.backend triton", "data.backend"),
     (f"validate {_LAST} --model.scan triton", "model.mamba.scan"),
+    (f"validate {_LAST} --reliability found.pdf", "--reliability must end in .png or .svg"),
+    (f"test {_LAST} --reliability none/found.png", "--reliability: there is no folder none"),
+    (f"test {_LAST} --reliability=", "--reliability must name a file, got none."),
+    (f"test {_LAST} --reliability a.svg --json ./a.svg", "--reliability must be another file"),
+    (f"predict {_LAST} --games game.txt --reliability a.png", "reliability is no setting"),
     (f"validate {_LAST} --model.d_model 16", "model.d_model must be 8"),
     (f"validate {_LAST} --cpu_threads {10**9}", "cpu_threads"),
     (f"validate {_LAST} --seed_everything=-1", "seed_everything"),
@@ -245,7 +250,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor --json", "--json"),
     ("doctor --device cpu", "--device"),
     ("doctor surplus", "surplus"),
-    ("bench", "{engine,selfplay,train}"),
+    ("bench", "{engine,selfplay,train,map}"),
     ("bench engines", "engines"),
     ("bench engine --board_size", "--board_size"),
     *(
@@ -277,6 +282,30 @@ COMMANDS: tuple[tuple[str, str], ...] = (
             "--surplus",
         )
     ),
+    *(
+        (f"bench map {option}", option.partition("=")[0].split()[0])
+        for option in (
+            "--board_size=1",
+            "--board_size=nine",
+            "--moves=0",
+            "--moves=-1",
+            "--moves=many",
+            f"--moves={10**21}",
+            "--threads=0",
+            f"--threads={10**9}",
+            "--device=abacus",
+            "--config=none",
+            "--config small.yaml",
+            "--config",
+            "--ckpt_path=",
+            "--json=none/bench.json",
+            "--seconds=1",
+        )
+    ),
+    (f"bench map {_LAST} --config tessera", "--config must be left out"),
+    (f"bench map {_LAST} --board_size 5", "board_size must be 3, the model's"),
+    ("bench map --ckpt_path none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
+    ("bench map --ckpt_path last --run_name a/b", "run_name must be letters"),
     *(
         (f"bench {kind} --board_size=3 --batch_size={games}", "--batch_size")
         for kind in ("engine", "selfplay")
@@ -332,6 +361,7 @@ _LOCKED = (
     (f"validate {_LAST} --json game.txt", "--json", "game.txt", 0o444),
     (f"test {_LAST} --json new.json", "--json", ".", 0o555),
     (f"test {_LAST} --json game.txt", "--json", ".", 0o555),
+    (f"test {_LAST} --reliability found.svg", "--reliability", ".", 0o555),
     ("bench engine --json game.txt", "--json", "game.txt", 0o444),
     ("check --json game.txt", "--json", "game.txt", 0o444),
     (_FIT, "checkpoints", ".", 0o555),
@@ -348,6 +378,7 @@ _MACHINE = (
     (f"validate {_LAST} --json found.json", "found.json", partial(_full_disk, 500)),
     (f"map {_LAST} --moves A1 --output map.png", "map.png", partial(_full_disk, 500)),
     (f"export {_LAST} --output x.safetensors", "x.safetensors", partial(_full_disk, 500)),
+    (f"validate {_LAST} --reliability a.svg", "a.svg", partial(_full_disk, 500)),
     *(
         (arguments, "", _full_output)
         for arguments in (

@@ -15,7 +15,7 @@ import yaml
 
 from tessera.commands.check import command as check
 from tessera.commands.fit.config_file import SECTIONS
-from tessera.commands.fit.named_configs import config_names
+from tessera.commands.named_configs import config_names
 from tests.commands.check.test_command import TINY
 from tests.pages import (
     CONTRIBUTING,
@@ -122,12 +122,24 @@ SHORT = {
     "compare": "--model.n_layers 4 --count 1",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+    "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
 
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    commands = ("fit", "test", "predict", "map", "gtp", "export", "check", "compare", "doctor", "bench")
+    commands = (
+        "fit",
+        "test",
+        "predict",
+        "map",
+        "gtp",
+        "export",
+        "check",
+        "compare",
+        "doctor",
+        "bench",
+    )
     assert shown >= set(commands)
 
 
@@ -149,7 +161,8 @@ def test_commands_of_a_page_run(
         assert program == "tessera", line
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
             arguments += ["--trainer.max_steps", str(steps)]
-        assert tessera(*arguments, *SHORT[arguments[0]].split()) == 0, line
+        short = SHORT.get(" ".join(arguments[:2])) or SHORT[arguments[0]]
+        assert tessera(*arguments, *short.split()) == 0, line
 
 
 # A command in the middle of a sentence may take hours: it is only parsed.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tessera.commands.fit.named_configs import config_names, model_names
+from tessera.commands.named_configs import config_names, model_names
 
 
 @pytest.fixture(scope="module")

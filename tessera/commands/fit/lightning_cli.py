@@ -22,8 +22,7 @@ from tessera.commands.console import go_on_without_console, waiting_for
 from tessera.commands.ending import is_first_process
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
-from tessera.commands.fit.measurement import Measurement, json_problems, tell
-from tessera.commands.fit.named_configs import names_in_words
+from tessera.commands.fit.measurement import Measurement, file_problems_of, tell
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
@@ -33,6 +32,7 @@ from tessera.commands.fit.trainer_settings import (
     has_several_processes,
     spent_limits,
 )
+from tessera.commands.named_configs import names_in_words
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
@@ -41,6 +41,7 @@ from tessera.play.game_picture import GamePicture
 from tessera.play.games import read_games
 from tessera.setting_errors import Problem, SettingError
 from tessera.signals import Stopped
+from tessera.training.calibration_picture import CalibrationPicture
 from tessera.training.checkpoint_content import read_checked
 from tessera.training.checkpoint_file import CheckpointError, SaveError
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
@@ -166,7 +167,8 @@ class TesseraCLI(LightningCLI):
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
         problems = run_problems(settings, defaults, command)
-        if problems := [*problems, *json_problems(settings.get("json"))]:
+        files = file_problems_of(settings.get("json"), settings.get("reliability"))
+        if problems := [*problems, *files]:
             raise SettingError(*problems)
         self.config = config
 
@@ -221,7 +223,8 @@ class TesseraCLI(LightningCLI):
             self.run_folder = self._open_run()
         # The others wait for the GPU where they log; what the monitor does before is hidden by it.
         callbacks = [KernelsTogether(), *self._monitor(), *callbacks, Throughput()]
-        callbacks.append(GamePicture(self._setting("picture_every_n_validations")))
+        every = self._setting("picture_every_n_validations")
+        callbacks += [GamePicture(every), CalibrationPicture(every)]
         config["logger"] = self._logger(settings)
         if self.run_folder is None:
             # Unless it is told not to, the trainer brings a checkpoint callback of its own.
@@ -347,8 +350,9 @@ class TesseraCLI(LightningCLI):
         # Of the one data loader; nothing if there were no batches.
         metrics = next(iter(run(verbose=False, **kwargs)), {})
         if self.trainer.is_global_zero:
-            measurement = Measurement(self._setting("ckpt_path"), self._step, games, metrics)
-            tell(measurement, has_table, self._setting("json"))
+            found, path = self.model.calibration, self._setting("ckpt_path")
+            measurement = Measurement(path, self._step, games, metrics, found)
+            tell(measurement, has_table, self._setting("json"), self._setting("reliability"))
 
     def predict(self, model: TesseraModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.console import waiting_for
@@ -19,11 +16,8 @@ from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.map.request import Request
 from tessera.commands.one_line import one_line
 from tessera.commands.output_file import file_problems, write_file
+from tessera.commands.picture_file import picture_file, picture_problems
 
-if TYPE_CHECKING:
-    from tessera.play.map import PositionMap
-
-_PICTURES = (".png", ".svg")
 _MOST_PLAYOUTS = 1_000_000  # some ten minutes on a CPU, on 9×9
 
 
@@ -43,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tessera.commands.quiet import quieten
     from tessera.companion import load
     from tessera.play.map import position_map
+    from tessera.play.map_drawing import map_drawing
     from tessera.setting_errors import SettingError
     from tessera.training.checkpoint_file import CheckpointError
     from tessera.training.run_folder import RunFolder, find_checkpoint
@@ -68,25 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json not in (None, "-"):
         write_file(arguments.json, json_text(position.as_json()).encode())
     if arguments.output is not None:
-        write_file(arguments.output, _picture(position, arguments.output))
+        write_file(arguments.output, picture_file(map_drawing(position), arguments.output))
     if arguments.sgf is not None:
         from tessera.play.sgf_map import write_sgf_map
 
         write_file(arguments.sgf, write_sgf_map(position, session.rules))
     return 0
-
-
-def _picture(position: PositionMap, name: str) -> bytes:
-    from tessera.play.map_drawing import map_drawing
-    from tessera.play.picture import drawn
-    from tessera.play.svg import svg
-
-    drawing = map_drawing(position)
-    if _extension(name) == ".svg":
-        return svg(drawing)
-    file = io.BytesIO()
-    drawn(drawing).save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,11 +113,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
 
 def _file_problems(arguments: argparse.Namespace) -> list[str]:
     """What is wrong with the names of the files that are to be written, but for --json."""
-    problems = []
-    if arguments.output and _extension(arguments.output) not in _PICTURES:
-        problems.append(f"--output must end in .png or .svg, got {arguments.output}.")
-    else:
-        problems += file_problems(arguments.output, "--output")
+    problems = picture_problems(arguments.output, "--output")
     problems += file_problems(arguments.sgf, "--sgf")
     written: dict[str, str] = {}
     if arguments.file not in (None, "", "-"):
@@ -147,7 +125,3 @@ def _file_problems(arguments: argparse.Namespace) -> list[str]:
             if other != f"--{option}":
                 problems.append(f"--{option} must be another file than {other}, got {name}.")
     return problems
-
-
-def _extension(name: str) -> str:
-    return Path(name).suffix.lower()

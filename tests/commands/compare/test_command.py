@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tessera.commands.compare.count import PARTS, _counted, _flops, count
-from tessera.commands.fit.named_configs import model_names
+from tessera.commands.named_configs import model_names
 from tessera.model import GameModel, ModelSettings
 from tests.runs import tessera
 
