@@ -74,7 +74,7 @@ ALLOWED["commands"].add("companion")
 ALLOWED["cli"] = ALLOWED["commands"] | {"commands"}
 
 # Rooms inside a room: none reads another one, and what lies beside them reads none of them.
-INNER: dict[str, set[str]] = {"commands": {"fit", "check", "bench", "map"}}
+INNER: dict[str, set[str]] = {"commands": {"fit", "check", "bench", "board", "map"}}
 
 # Packages outside the house that a room never touches.
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric", "jsonargparse"}
