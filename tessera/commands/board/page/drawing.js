@@ -146,10 +146,11 @@ export class Picture {
     this.add("path", { class: "illegal", d, "stroke-width": Math.max(1.5, 0.4 * arm) });
   }
 
-  /** A square that is as large as the playouts agree, in the owner's colour. */
+  /** A square that is as large as the playouts agree, in the owner's colour; not on its own stones. */
   owner(point, x, y) {
     const share = Math.abs(point.owner ?? 0);
-    if (share < 0.05) return;
+    const isOwn = point.stone && point.stone === (point.owner > 0 ? "black" : "white");
+    if (share < 0.05 || isOwn) return;
     this.square(`mark ${point.owner > 0 ? "black" : "white"}`, x, y, (0.08 + 0.42 * share) * this.cell);
   }
 
