@@ -38,6 +38,8 @@ class Site:
         self.port, self.path = parts.port, parts.path
 
     def close(self) -> None:
+        if self.bound.fileno() < 0:
+            return
         self.server.close()
         self.bound.close()
 

@@ -77,7 +77,9 @@ export class Grid {
 
   choose(cell) {
     for (const each of this.cells) each.classList.toggle("chosen", each === cell);
-    if (cell) cell.focus({ preventScroll: true });
+    if (!cell) return;
+    cell.focus({ preventScroll: true });
+    this.look(this.points[this.at]);
   }
 
   get chosen() {
