@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +122,7 @@ SHORT = {
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
     "map": "--device cpu",
+    "board": "--device cpu --no-open",
     "check": "--device cpu",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
@@ -125,7 +131,29 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "doctor", "bench"}
+    assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "check", "doctor", "bench"}
+
+
+def until_it_serves(*arguments: str) -> int:
+    """Run a command that serves until Ctrl-C, which follows as soon as it serves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    has_ended = threading.Event()
+
+    def interrupt() -> None:
+        while not has_ended.wait(0.05):
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    code = tessera(*arguments, "--port", port)
+    has_ended.set()
+    waiting.join()
+    return code - (128 + signal.SIGINT)
 
 
 @pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)
@@ -146,7 +174,9 @@ def test_commands_of_a_page_run(
         assert program == "tessera", line
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
             arguments += ["--trainer.max_steps", str(steps)]
-        assert tessera(*arguments, *SHORT[arguments[0]].split()) == 0, line
+        arguments += SHORT[arguments[0]].split()
+        run = until_it_serves if arguments[0] == "board" else tessera
+        assert run(*arguments) == 0, line
 
 
 # A command in the middle of a sentence may take hours: it is only parsed.
