@@ -14,7 +14,6 @@ from typing import Any
 from tessera.commands.one_line import one_line
 from tessera.companion import Companion
 from tessera.go import NotWanted
-from tessera.play import ending
 from tessera.play.gtp_game import GtpGame
 from tessera.play.lines import Lines
 from tessera.play.map import played_out, position_map
@@ -79,12 +78,15 @@ class Answers:
         }
 
     def map(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The position after ``moves`` and its map, see ``PositionMap``."""
+        """The position after ``moves`` and its map, see ``PositionMap``.
+
+        After two passes ``result`` is black's lead in points, with all stones as they stand.
+        """
         moves = self._moves(question)
         with self._asked(self._asking, self._is_still_open):
             session = self._lines.session_at(moves)
             found = position_map(session).as_json()
-            score = ending.score(session, self._rules.komi) if session.is_over else None
+            score = float(session.engine.score()) if session.is_over else None
         return {**found, "is_over": session.is_over, "result": score}
 
     def move(self, question: dict[str, Any]) -> dict[str, Any]:

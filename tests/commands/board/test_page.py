@@ -103,7 +103,9 @@ def test_the_keyboard_alone_does_it(tab: Tab) -> None:
     tab.wait_for("A4 B3 pass")
     tab.press("u")
     tab.wait_for("A4 B3")
-    tab.press("f")
+    tab.press("r")
+    tab.wait_for("A4 B3 pass")
+    tab.press("b", "v", "f", "v")
     tab.wait_for("A4 B3 E3")
     tab.press("m")
     tab.wait(lambda: len(tab.line) == 4)
@@ -175,9 +177,12 @@ def test_another_line_keeps_the_one_before(tab: Tab) -> None:
     tab.click("#new")
     tab.wait_for("")
     assert len(tab.all("#moves button")) == 1
+    tab.play("E5")
     tab.click("#put-back")
     tab.wait_for("C3 B2 D4")
     assert len(tab.all("#moves button")) == 5
+    tab.click("#put-back")  # the two games change places
+    tab.wait_for("E5")
 
 
 def test_the_model_plays_the_colours_it_is_given(tab: Tab, site: Site) -> None:
@@ -205,7 +210,7 @@ def test_a_game_ends_with_two_passes_and_can_go_on(tab: Tab) -> None:
         before = len(tab.line)
         tab.click("#pass")
         tab.wait(lambda before=before: len(tab.line) > before)  # type: ignore[misc]
-    assert tab.text("#title") == "The game is over: B+17.5"
+    assert tab.text("#title") == "The game is over: B+17.5 with all stones as they stand"
     tab.play("B2")
     assert tab.text("#title") == "Black to play after 4 moves"
 

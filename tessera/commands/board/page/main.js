@@ -34,16 +34,19 @@ function later(task) {
   return work;
 }
 
-function say(text, back = null) {
-  putBack = back;
+function say(text) {
   find("message-text").textContent = sentence(text);
   find("message").hidden = false;
-  find("put-back").hidden = !back;
 }
 
 function beQuiet() {
-  putBack = null;
   find("message").hidden = true;
+}
+
+/** Let something be put back that is no longer there. */
+function keep(back) {
+  putBack = back;
+  find("put-back").disabled = !back;
 }
 
 // Moving about.
@@ -91,20 +94,29 @@ async function takeBack() {
   const restore = tree.cut();
   show();
   const more = at.size ? ` and ${count(at.size)} after it` : "";
-  say(`Move ${at.ply}, ${at.move}${more} taken back`, () => later(() => goTo(restore())));
+  say(`Move ${at.ply}, ${at.move}${more} taken back`);
+  keep(() => goTo(restore()));
 }
 
-async function begin(next, text) {
-  const before = tree;
-  const { at } = before;
-  await useTree(next, next.end);
-  if (before.root.children.length) say(text, () => later(() => useTree(before, at)));
-}
-
-async function useTree(next, place) {
+/** Take another game in the place of this one, which can be put back. */
+async function begin(next, place) {
+  const [before, at] = [tree, tree.at];
   place.answer ??= await server.map(place.line());
   tree = next;
   await goTo(place);
+  if (before.root.children.length) keep(() => begin(before, at));
+}
+
+async function beginAnew() {
+  const fresh = new Tree();
+  await begin(fresh, fresh.root);
+  answerIfAsked();
+}
+
+async function bringBack() {
+  const back = putBack;
+  keep(null);
+  await back?.();
 }
 
 // The model as a player.
@@ -222,9 +234,9 @@ async function save() {
 
 async function load(file) {
   const found = await server.load(file);
-  const games = found.games > 1 ? `The first of its ${found.games} games. ` : "";
-  await begin(Tree.of(found.tree), `${games}The game before is kept`);
-  if (found.games > 1 && find("message").hidden) say(games.trim());
+  const loaded = Tree.of(found.tree);
+  await begin(loaded, loaded.end);
+  if (found.games > 1) say(`This is the first of ${found.games} games in the file`);
 }
 
 // What can be pressed.
@@ -237,18 +249,18 @@ const actions = {
   pass: () => later(() => play("pass")),
   undo: () => later(takeBack),
   answer: () => later(() => letModelPlay()),
-  new: () => later(() => begin(new Tree(), "A new game").then(answerIfAsked)),
+  new: () => later(beginAnew),
   save: () => later(save),
   load: () => find("file").click(),
   "play-out": playOut,
   "play-here": () => later(() => play(grid.chosen.name)),
-  "put-back": () => putBack?.(),
+  "put-back": () => later(bringBack),
   "close-message": beQuiet,
 };
 for (const [id, action] of Object.entries(actions)) find(id).addEventListener("click", action);
 
 const keys = {
-  p: actions.pass, b: actions.back, f: actions.forward, u: actions.undo, m: actions.answer, o: playOut, n: actions.new,
+  p: actions.pass, b: actions.back, f: actions.forward, u: actions.undo, r: actions["put-back"], m: actions.answer, o: playOut, n: actions.new,
   v: () => later(goToVariation), PageUp: actions.first, PageDown: actions.last,
 };
 find("grid").addEventListener("keydown", (event) => {

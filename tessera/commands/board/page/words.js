@@ -44,7 +44,7 @@ export function pointSays(name, point, lastMove) {
 
 export function title(answer) {
   const number = answer.moves.length;
-  if (answer.is_over) return `The game is over: ${answer.result === "0" ? "a draw" : answer.result}`;
+  if (answer.is_over) return `The game is over: ${answer.result ? result(answer.result) : "a draw"} with all stones as they stand`;
   if (!number) return "Black to play, empty board";
   return `${capital(answer.to_play)} to play after ${number} ${number > 1 ? "moves" : "move"}`;
 }
