@@ -220,7 +220,7 @@ def test_whatever_is_asked_the_program_has_no_fault(site: Site) -> None:
             return [anything(depth + 1) for _ in range(dice.randrange(4))]
         return {str(dice.choice(words)): anything(depth + 1) for _ in range(2)}
 
-    for _ in range(300):
+    for _ in range(150):
         names = ("moves", "temperature", "num_games", "tree")
         question = {name: anything() for name in names if dice.random() < 0.8}
         if dice.random() < 0.3:
