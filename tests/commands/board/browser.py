@@ -118,6 +118,7 @@ class Tab:
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = message["params"]["request"]["url"]
-                if not url.startswith((self.address, f"blob:{self.address.rsplit('/', 2)[0]}/")):
+                own = (self.address, f"blob:{self.address.rsplit('/', 2)[0]}/", "chrome://")
+                if not url.startswith(own):
                     found.append(url)
         return found
