@@ -24,6 +24,7 @@ _COMMANDS = {
         "export.command",
         "write a model alone, to pass it on: one file of safetensors",
     ),
+    "board": ("board.command", "show a model's map in the browser, on a board to play on"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "compare": ("compare.command", "count what models are made of, beside each other"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),

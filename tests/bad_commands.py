@@ -243,6 +243,15 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"gtp {_LAST} --temperature hot", "--temperature"),
     (f"gtp {_LAST} --resign_below 0.1", "--resign_below needs a model with an outcome"),
     (f"gtp {_LAST} surplus", "surplus"),
+    ("board", "--ckpt_path"),
+    ("board --ckpt_path=", "--ckpt_path must name the model"),
+    *(
+        (f"board --no-open --ckpt_path={path}", "checkpoint")
+        for path in ("none.ckpt", "small.yaml")
+    ),
+    (f"board {_LAST} --port 70000", "--port must be at most 65535, got 70000."),
+    (f"board {_LAST} --host 0.0.0.0", "--host"),
+    (f"board {_LAST} surplus", "surplus"),
     ("doctor --json none/doctor.json", "there is no folder none"),
     ("doctor --json .", "--json"),
     ("doctor --json ''", "--json must name a file, got none."),

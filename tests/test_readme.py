@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +123,7 @@ SHORT = {
     "gtp": "",
     "map": "--device cpu",
     "export": "--device cpu --games 1",
+    "board": "--device cpu --no-open",
     "check": "--device cpu",
     "compare": "--model.n_layers 4 --count 1",
     "doctor": "",
@@ -128,19 +134,30 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    commands = (
-        "fit",
-        "test",
-        "predict",
-        "map",
-        "gtp",
-        "export",
-        "check",
-        "compare",
-        "doctor",
-        "bench",
-    )
-    assert shown >= set(commands)
+    assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "export"}
+    assert shown >= {"check", "compare", "doctor", "bench"}
+
+
+def until_it_serves(*arguments: str) -> int:
+    """Run a command that serves until Ctrl-C, which follows as soon as it serves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    has_ended = threading.Event()
+
+    def interrupt() -> None:
+        while not has_ended.wait(0.05):
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    code = tessera(*arguments, "--port", port)
+    has_ended.set()
+    waiting.join()
+    return code - (128 + signal.SIGINT)
 
 
 @pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)
@@ -162,7 +179,8 @@ def test_commands_of_a_page_run(
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
             arguments += ["--trainer.max_steps", str(steps)]
         short = SHORT.get(" ".join(arguments[:2])) or SHORT[arguments[0]]
-        assert tessera(*arguments, *short.split()) == 0, line
+        run = until_it_serves if arguments[0] == "board" else tessera
+        assert run(*arguments, *short.split()) == 0, line
 
 
 # A command in the middle of a sentence may take hours: it is only parsed.

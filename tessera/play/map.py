@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,17 @@ class PlayedOut:
     score: float
     score_error: float
     ownership: Tensor
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything by name."""
+        return {
+            "num_games": self.num_games,
+            "win": _decimal(self.win),
+            "win_interval": [_decimal(end) for end in self.win_interval],
+            "score": _decimal(self.score),
+            "score_error": _decimal(self.score_error),
+            "ownership": [[_decimal(owner) for owner in row] for row in self.ownership.tolist()],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +183,7 @@ class PositionMap:
             "settled": settled,
             "win": None if self.win is None else _decimal(self.win),
             "score": None if self.score is None else _decimal(self.score),
-            "playouts": None if self.played_out is None else _as_json(self.played_out),
+            "playouts": None if self.played_out is None else self.played_out.as_json(),
         }
 
 
@@ -179,25 +191,22 @@ def _decimal(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _as_json(played: PlayedOut) -> dict[str, Any]:
-    return {
-        "num_games": played.num_games,
-        "win": _decimal(played.win),
-        "win_interval": [_decimal(end) for end in played.win_interval],
-        "score": _decimal(played.score),
-        "score_error": _decimal(played.score_error),
-        "ownership": [[_decimal(owner) for owner in row] for row in played.ownership.tolist()],
-    }
-
-
-def played_out(session: Session, num_games: int) -> PlayedOut:
+def played_out(
+    session: Session, num_games: int, is_wanted: Callable[[], bool] | None = None
+) -> PlayedOut:
     """So many games from the session's position to their ends; the same each time.
 
+    Args:
+        session: the position.
+        num_games: at least 2.
+        is_wanted: see ``play_out``.
+
     Raises:
+        NotWanted: if ``is_wanted`` said no.
         SettingError: if ``num_games`` is not at least 2, of which an error can be told.
     """
     whole_number("playouts", num_games, 2)
-    found = play_out(session.engine, num_games)
+    found = play_out(session.engine, num_games, is_wanted=is_wanted)
     counted = torch.stack([found.win_rates[0], found.scores[0], found.score_errors[0]])
     win, score, error = to_host(counted, "session").tolist()
     if session.turn == 1:  # counted for black
