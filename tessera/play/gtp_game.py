@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from tessera.go import IllegalMoveError
+from tessera.go import GPUGoEngine, IllegalMoveError
+from tessera.play.ending import PLAYOUTS, Ending, ending_of
 from tessera.play.handicap import fixed_points, most_stones
 from tessera.play.session import Mark, Outlook, Session
 from tessera.play.sgf import read_sgf
@@ -42,6 +43,8 @@ class GtpGame:
             takes the likeliest one.
         resign_below: the win probability below which the model resigns; None for never.
         seed: of what is drawn; None for another one every time.
+        num_playouts: games that are played out to say how a game ends, 0 for none; None for as many
+            as ``ending_of`` plays.
 
     Attributes:
         komi: by which the game is scored; the model is not told.
@@ -53,11 +56,14 @@ class GtpGame:
         temperature: float = 0.0,
         resign_below: float | None = None,
         seed: int | None = None,
+        num_playouts: int | None = None,
     ) -> None:
         self.session, self.temperature, self.resign_below = session, temperature, resign_below
         self.komi = session.rules.komi
         # The plies of each move: two, if the other colour was made to pass before it.
         self._plies: list[int] = []
+        self._num_playouts = PLAYOUTS if num_playouts is None else num_playouts
+        self._ending: tuple[GPUGoEngine, Ending] | None = None
         self._random = torch.Generator()
         if seed is None:
             self._random.seed()
@@ -188,7 +194,14 @@ class GtpGame:
         if self.session.moves:
             raise GtpError("board not empty")
 
-    # A file.
+    # The end, and a file.
+
+    def ending(self) -> Ending:
+        """How the game stands if it ended now; asked again in a position, the same record."""
+        engine = self.session.engine
+        if self._ending is None or self._ending[0] is not engine:
+            self._ending = engine, ending_of(self.session, self._num_playouts)
+        return self._ending[1]
 
     def load(self, name: str, plies: int | None) -> None:
         """Begin the first game of an SGF file.
