@@ -17,7 +17,7 @@ from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
 from tessera.commands.packages import version_of
 from tessera.commands.quiet import quieten
-from tessera.setting_errors import SettingError, number, or_none, problems_of, whole
+from tessera.setting_errors import SettingError, fits, number, or_none, problems_of, whole
 
 if TYPE_CHECKING:
     from tessera.companion import Companion
@@ -28,7 +28,7 @@ _ALLOWED = {
     "resign_below": or_none(number("0 to 1", lambda x: 0 <= x <= 1)),
     "threads": whole(1, 1024),
     "seed": or_none(whole(0, 2**63 - 1)),
-    "playouts": or_none(whole(0, 1_000_000)),
+    "playouts": or_none(fits("0, or 2 to 1000000", lambda x: x == 0 or 2 <= x <= 1_000_000)),
 }
 _BLOCK = 2**16  # bytes read at once
 

@@ -247,15 +247,17 @@ class Gtp:
     # The map.
 
     def _map(self, lines_of: Callable[[Outlook, Vocabulary], list[str]]) -> str:
-        return "\n".join(lines_of(self.session.outlook(), self.session.vocabulary))
+        return "\n".join(lines_of(self.game.told().outlook, self.session.vocabulary))
 
     def _raw_network(self, words: list[str]) -> str:
-        outlook, is_white = self.session.outlook(), self.session.turn == WHITE
-        return "\n".join(map_text.raw_network(outlook, self.session.vocabulary, is_white))
+        told, is_white = self.game.told(), self.session.turn == WHITE
+        of_board = (self.session.vocabulary, is_white, told.ownership)
+        return "\n".join(map_text.raw_network(told.outlook, *of_board))
 
     def _analyse(self, number: str, words: list[str], is_kata: bool, plays: bool) -> Answer:
         request = AnalysisRequest.of(words, self.session.turn, self.session.vocabulary)
-        line = request.line(self.game.outlook_of(request.colour), is_kata)
+        told = self.game.told(request.colour)
+        line = request.line(told.outlook, is_kata, told.ownership)
         if plays:
             move = self.game.move_of_model(request.colour, request.tokens())
             return Answer(f"={number}\n{line}play {move}\n\n")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -190,14 +191,23 @@ def _as_json(played: PlayedOut) -> dict[str, Any]:
     }
 
 
-def played_out(session: Session, num_games: int) -> PlayedOut:
+def played_out(session: Session, num_games: int, komi: float | None = None) -> PlayedOut:
     """So many games from the session's position to their ends; the same each time.
+
+    Args:
+        session: the position, and the rules.
+        num_games: at least 2.
+        komi: by which they are scored; None for that of the session's rules.
 
     Raises:
         SettingError: if ``num_games`` is not at least 2, of which an error can be told.
     """
     whole_number("playouts", num_games, 2)
-    found = play_out(session.engine, num_games)
+    engine = session.engine
+    if komi is not None:
+        engine = copy(engine)  # of which the rest is shared and nothing changed
+        engine.rules = replace(engine.rules, komi=komi)
+    found = play_out(engine, num_games)
     counted = torch.stack([found.win_rates[0], found.scores[0], found.score_errors[0]])
     win, score, error = to_host(counted, "session").tolist()
     if session.turn == 1:  # counted for black
