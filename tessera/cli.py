@@ -20,11 +20,8 @@ _COMMANDS = {
     "predict": ("fit.command", "write a model's distribution for every ply of given games"),
     "map": ("map.command", "show what a model expects next in a position, every legal move of it"),
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
-    "export": (
-        "export.command",
-        "write a model alone, to pass it on: one file of safetensors",
-    ),
     "board": ("board.command", "show a model's map in the browser, on a board to play on"),
+    "export": ("export.command", "write a model alone, to pass it on: one file of safetensors"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "compare": ("compare.command", "count what models are made of, beside each other"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),

@@ -241,6 +241,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ),
     ("gtp --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
     (f"gtp {_LAST} --temperature hot", "--temperature"),
+    (f"gtp {_LAST} --playouts few", "--playouts"),
+    (f"gtp {_LAST} --playouts=-1", "--playouts must be 0, or 2 to 1000000, got -1."),
     (f"gtp {_LAST} --resign_below 0.1", "--resign_below needs a model with an outcome"),
     (f"gtp {_LAST} surplus", "surplus"),
     ("board", "--ckpt_path"),

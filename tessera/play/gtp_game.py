@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from tessera.go import IllegalMoveError
+from tessera.go import GPUGoEngine, IllegalMoveError
+from tessera.play.ending import PLAYOUTS, Ending, ending_of
 from tessera.play.handicap import fixed_points, most_stones
+from tessera.play.map import PlayedOut, played_out
 from tessera.play.session import Mark, Outlook, Session
 from tessera.play.sgf import read_sgf
 
@@ -30,6 +33,20 @@ class GameMark:
     plies: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told of a position, seen from the player to move.
+
+    Attributes:
+        outlook: the model's; win and score are those of playouts if the model has no outcome.
+        ownership: (n, n), 1 where a point is the player's to move in all playouts, -1 the other's;
+            None if no games are played out.
+    """
+
+    outlook: Outlook
+    ownership: Tensor | None = None
+
+
 class GtpGame:
     """A session as the protocol has games.
 
@@ -42,6 +59,8 @@ class GtpGame:
             takes the likeliest one.
         resign_below: the win probability below which the model resigns; None for never.
         seed: of what is drawn; None for another one every time.
+        num_playouts: games that are played out to say how a game ends, and what analyses tell of
+            that; 0 for none; None for as many as ``ending_of`` plays, and none for analyses.
 
     Attributes:
         komi: by which the game is scored; the model is not told.
@@ -53,11 +72,16 @@ class GtpGame:
         temperature: float = 0.0,
         resign_below: float | None = None,
         seed: int | None = None,
+        num_playouts: int | None = None,
     ) -> None:
         self.session, self.temperature, self.resign_below = session, temperature, resign_below
         self.komi = session.rules.komi
         # The plies of each move: two, if the other colour was made to pass before it.
         self._plies: list[int] = []
+        self._num_playouts = PLAYOUTS if num_playouts is None else num_playouts
+        self._num_told = num_playouts or 0
+        self._ending: tuple[GPUGoEngine, Ending] | None = None
+        self._played: tuple[GPUGoEngine, float, PlayedOut] | None = None
         self._random = torch.Generator()
         if seed is None:
             self._random.seed()
@@ -115,6 +139,30 @@ class GtpGame:
         outlook = self.session.outlook()
         self.session.go_back(before)
         return outlook
+
+    def told(self, colour: int | None = None) -> Told:
+        """What is told of a colour, whoever's turn it is, None for his who is to move."""
+        before = self.session.mark()
+        if colour is not None:
+            self._let_move(colour)
+        found = Told(self.session.outlook())
+        if self._num_told:
+            played = self._played_out()
+            if found.outlook.win is None:
+                outlook = replace(found.outlook, win=played.win, score=played.score)
+                found = replace(found, outlook=outlook)
+            sign = -1 if self.session.turn == WHITE else 1
+            found = replace(found, ownership=sign * played.ownership)
+        self.session.go_back(before)
+        return found
+
+    def _played_out(self) -> PlayedOut:
+        """Games from the session's position to their ends; the last ones are remembered."""
+        engine = self.session.engine
+        if self._played is None or self._played[:2] != (engine, self.komi):
+            played = played_out(self.session, self._num_told, self.komi)
+            self._played = engine, self.komi, played
+        return self._played[2]
 
     def move_of_model(self, colour: int, among: Collection[int] | None = None) -> str:
         """Let the model play for a colour: the vertex, or ``resign``, where nothing is played.
@@ -188,7 +236,14 @@ class GtpGame:
         if self.session.moves:
             raise GtpError("board not empty")
 
-    # A file.
+    # The end, and a file.
+
+    def ending(self) -> Ending:
+        """How the game stands if it ended now; asked again in a position, the same record."""
+        engine = self.session.engine
+        if self._ending is None or self._ending[0] is not engine:
+            self._ending = engine, ending_of(self.session, self._num_playouts)
+        return self._ending[1]
 
     def load(self, name: str, plies: int | None) -> None:
         """Begin the first game of an SGF file.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -191,14 +192,29 @@ def _decimal(value: float) -> float:
     return float(f"{value:.9g}")
 
 
+def _as_json(played: PlayedOut) -> dict[str, Any]:
+    return {
+        "num_games": played.num_games,
+        "win": _decimal(played.win),
+        "win_interval": [_decimal(end) for end in played.win_interval],
+        "score": _decimal(played.score),
+        "score_error": _decimal(played.score_error),
+        "ownership": [[_decimal(owner) for owner in row] for row in played.ownership.tolist()],
+    }
+
+
 def played_out(
-    session: Session, num_games: int, is_wanted: Callable[[], bool] | None = None
+    session: Session,
+    num_games: int,
+    komi: float | None = None,
+    is_wanted: Callable[[], bool] | None = None,
 ) -> PlayedOut:
     """So many games from the session's position to their ends; the same each time.
 
     Args:
-        session: the position.
+        session: the position, and the rules.
         num_games: at least 2.
+        komi: by which they are scored; None for that of the session's rules.
         is_wanted: see ``play_out``.
 
     Raises:
@@ -206,7 +222,11 @@ def played_out(
         SettingError: if ``num_games`` is not at least 2, of which an error can be told.
     """
     whole_number("playouts", num_games, 2)
-    found = play_out(session.engine, num_games, is_wanted=is_wanted)
+    engine = session.engine
+    if komi is not None:
+        engine = copy(engine)  # of which the rest is shared and nothing changed
+        engine.rules = replace(engine.rules, komi=komi)
+    found = play_out(engine, num_games, is_wanted=is_wanted)
     counted = torch.stack([found.win_rates[0], found.scores[0], found.score_errors[0]])
     win, score, error = to_host(counted, "session").tolist()
     if session.turn == 1:  # counted for black

@@ -230,7 +230,7 @@ def test_free_handicap_begins_with_the_fixed_points(new_gtp: NewGtp) -> None:
 
 
 def test_settled_points_count_before_area(new_gtp: NewGtp) -> None:
-    table = new_gtp("moves", board_size=5)
+    table = new_gtp("moves", board_size=5, num_playouts=0)
     # Black lives with the eyes A1, C1 and E1; what white has left is open to both.
     table.play("A2 B2 C2 D2 E2 B1 D1", colours="b")
     table.ask("play w C4")
