@@ -124,7 +124,7 @@ class Answers:
             with self._asked(self._asking, is_wanted_here):
                 session = self._lines.session_at(moves)
             with self._asked(self._playing, is_wanted_here):
-                return played_out(session, num_games, is_wanted_here).as_json()
+                return played_out(session, num_games, is_wanted=is_wanted_here).as_json()
         finally:
             self._waiting.release()
 
