@@ -8,6 +8,7 @@ import math
 import os
 import random
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,27 @@ def test_what_does_not_fit_the_model_is_refused_before_it_is_read(whole: bytes) 
     os.truncate(FILE, FILE.stat().st_size + end + 2**40)  # a terabyte that no disk has to hold
     with pytest.raises(CheckpointError, match=r"state_dict has model\.more, which the model"):
         read_checked(FILE, is_fit=False)
+
+
+def test_layers_are_counted_before_they_are_built(whole: bytes) -> None:
+    header, tensors = parted(whole)
+    settings = json.loads(header["__metadata__"]["tessera"])
+    settings["model"] |= {"n_layers": 10_000, "mixer": ["mamba", "attention"]}
+    header["__metadata__"]["tessera"] = json.dumps(settings)
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [len(tensors)] * 2}
+    header |= {f"{number}": empty for number in range(10_000)}
+    began = time.process_time()
+    told = refusal(joined(header, tensors))
+    assert told is not None and "model.n_layers is 10000, too much for the weights" in told
+    assert time.process_time() - began < 5  # it would take minutes to build them
+
+
+def test_many_layers_can_be_read() -> None:
+    torch.manual_seed(0)
+    module = TesseraModule(vocab_size=12, d_model=4, n_layers=65, mixer="attention")
+    given = {**checkpoint(), "hyper_parameters": dict(module.hparams)}
+    FILE.write_bytes(exported({**given, "state_dict": module.state_dict()}, None, "1"))
+    assert read_checked(FILE, is_fit=False)["state_dict"].keys() == module.state_dict().keys()
 
 
 def test_the_description_takes_no_memory(int8: bytes) -> None:
