@@ -86,6 +86,7 @@ def test_the_keyboard_alone_does_it(tab: Tab) -> None:
     assert tab.text("#point").startswith("A4, empty, ")
     tab.press(enter)
     tab.wait_for("A4")
+    assert tab.text("#point") == "A4, black, last move"
     tab.press(right, down, " ")
     tab.wait_for("A4 B3")
     tab.press("p")
@@ -307,6 +308,7 @@ def test_a_finger_chooses_a_small_point_before_it_plays(driver: Any, new_site: N
         tab.wait(lambda: tab.text("#play-here") == "Play Q16")
         tab.click("#play-here")
         tab.wait_for("D4 Q16")
+        assert not tab.one("#play-here").is_displayed()
         assert tab.complaints() == []
     finally:
         tab.resize(1200, 900)

@@ -71,7 +71,6 @@ export class Grid {
       this.choose(cell);
       return;
     }
-    this.choose(null);
     this.play(point.name);
   }
 

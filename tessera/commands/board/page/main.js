@@ -12,6 +12,7 @@ const PAUSE_MS = 500; // between two moves of the model, so that they can be fol
 const find = (id) => document.getElementById(id);
 let tree = new Tree();
 let putBack = null;
+let lookedAt = null; // the name of the point that the pointer or the focus is on
 let playing = null; // what stops the playouts that are being waited for
 let work = Promise.resolve(); // one thing after the other, in the order of the clicks
 
@@ -203,10 +204,12 @@ function draw() {
   picture.draw(points, { size: answer.board_size, width, view, lastMove, highest, vertex });
   grid.show(points, lastMove, answer.to_play);
   showLegend(find("legend"), view, answer, heat);
+  look(points.find((point) => point.name === lookedAt) ?? null);
 }
 
-/** Say in a line what is known of a point. */
+/** Say in a line what is known of a point, now and after the next moves. */
 function look(point) {
+  lookedAt = point?.name ?? null;
   const shown = point ?? grid.chosen;
   find("point").textContent = shown ? pointSays(shown.name, shown, tree.at.answer?.moves.at(-1)) : "\u00a0";
   find("play-here").hidden = !grid.chosen;
