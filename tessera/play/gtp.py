@@ -23,6 +23,7 @@ from tessera.vocabulary import Vocabulary
 # Control characters are left out, but for the tab, which is a blank.
 _CLEANED = {**dict.fromkeys([*range(32), 127]), 9: " "}
 _MOST_KOMI = 1e6
+SET_UP = "a position that was set up: the model is not told what was played before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,7 @@ class Gtp:
         who = "White (O)" if session.turn == WHITE else "Black (X)"
         taken = f"captured by black {black}, by white {white}"
         about = f"{who} to move, komi {self.game.komi:g}, {taken}"
+        about += "" if session.has_history else f"; {SET_UP}"
         return "\n" + "\n".join([*board_text(session), about])
 
     def _final_status_list(self, words: list[str]) -> str:
@@ -242,7 +244,8 @@ class Gtp:
         # The position before that move, the first of which is 1.
         plies = max(1, int(words.pop())) - 1 if has_number else None
         self.game.load(" ".join(words), plies)
-        return "white" if self.session.turn == WHITE else "black"
+        colour = "white" if self.session.turn == WHITE else "black"
+        return colour if self.session.has_history else f"{colour}, {SET_UP}"
 
     # The map.
 

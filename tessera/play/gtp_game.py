@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tessera.go import GPUGoEngine, IllegalMoveError
+from tessera.go import GPUGoEngine
 from tessera.play.ending import PLAYOUTS, Ending, ending_of
 from tessera.play.handicap import fixed_points, most_stones
 from tessera.play.map import PlayedOut, played_out
 from tessera.play.session import Mark, Outlook, Session
 from tessera.play.sgf import read_sgf
+from tessera.play.sgf_session import lead_to
 
 BLACK, WHITE = 0, 1
 _MOST_MIB = 64  # of an SGF file
@@ -160,7 +161,7 @@ class GtpGame:
         """Games from the session's position to their ends; the last ones are remembered."""
         engine = self.session.engine
         if self._played is None or self._played[:2] != (engine, self.komi):
-            played = played_out(self.session, self._num_told, self.komi)
+            played = played_out(self.session, self._num_told, komi=self.komi)
             self._played = engine, self.komi, played
         return self._played[2]
 
@@ -246,7 +247,7 @@ class GtpGame:
         return self._ending[1]
 
     def load(self, name: str, plies: int | None) -> None:
-        """Begin the first game of an SGF file.
+        """Begin the first game of an SGF file, with its komi if it has one.
 
         Args:
             name: of the file.
@@ -264,14 +265,14 @@ class GtpGame:
             raise GtpError("cannot load file: there is none of that name") from None
         if len(content) > _MOST_MIB << 20:
             raise GtpError(f"cannot load file: it must have at most {_MOST_MIB} MiB")
-        game = read_sgf(content)[0]
+        game = read_sgf(content, allows_set_up=True)[0]
         if isinstance(game, ValueError):
             raise GtpError(f"cannot load file: {game}")
         if game.board_size != self.session.board_size:
             raise GtpError(f"cannot load file: its board has {game.board_size} lines")
-        self.clear()
-        for ply, token in enumerate(game.moves[:plies]):
-            try:
-                self.play(ply % 2, token)
-            except IllegalMoveError as error:
-                raise GtpError(f"cannot load file: move {ply + 1}: {error}") from None
+        try:
+            self._plies = [1] * lead_to(self.session, game, plies)
+        except ValueError as error:
+            raise GtpError(f"cannot load file: {error}") from None
+        if game.komi is not None:
+            self.komi = game.komi

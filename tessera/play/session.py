@@ -130,6 +130,11 @@ class Session:
         return int(self.engine.turn)
 
     @property
+    def sees_board(self) -> bool:
+        """Whether the model is told where stones stand, so that it can say something of set-ups."""
+        return self.model.features is not None and self.model.features.table == "board"
+
+    @property
     def is_over(self) -> bool:
         """Whether the last two moves were passes."""
         return bool(self.engine.passes >= 2)

@@ -53,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         options = (arguments.device, arguments.board_size, arguments.own)
         session = load(path, *options).session()
-        lead_to(session, request)
+        komi = lead_to(session, request)
     except (SettingError, CheckpointError) as error:
         return say(one_line(" ".join(str(error).splitlines())), 2)
     try:
-        position = position_map(session, arguments.playouts)
+        position = position_map(session, arguments.playouts, komi)
     except ValueError as error:
         return say(f"{path}: {error}", 1)
     if arguments.json == "-":

@@ -95,6 +95,33 @@ def test_a_board_is_read_from_a_file_or_standard_input(capsys: pytest.CaptureFix
     assert black["to_play"] == "black" and black["probabilities"] != white["probabilities"]
 
 
+def test_a_position_that_an_sgf_file_sets_up_is_that_of_the_board(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    Path("board.txt").write_text(DIAGRAM)
+    Path("set_up.sgf").write_text("(;SZ[3]KM[99]AB[bb][cc]AW[ab][bc]PL[W];W[ba];B[ca])")
+    drawn = figures(capsys, "board.txt", "--to_play", "white", run="board")
+    assert figures(capsys, "set_up.sgf", "--move", 0, run="board") == {
+        **drawn,
+        "moves_since_set_up": [],
+    }
+    found = figures(capsys, "set_up.sgf", "--playouts", 10, run="board")
+    assert found["board"] == [".OX", "OX.", ".OX"] and found["to_play"] == "white"
+    assert found["moves"] is None and found["moves_since_set_up"] == ["B3", "C3"]
+    assert found["playouts"]["win"] == 1 and found["playouts"]["score"] > 80, "by the file's komi"
+    assert asked("set_up.sgf", run="board") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("White to play after 2 moves, set up before, the last of them C3.")
+    assert "What was played before is unknown." in told
+
+
+def test_handicap_stones_are_moves(capsys: pytest.CaptureFixture) -> None:
+    Path("handicap.sgf").write_text("(;SZ[3]HA[2]AB[aa][cc];W[bb])")
+    found = figures(capsys, "handicap.sgf")
+    assert found["moves"] == ["A3", "pass", "C1", "B2"]
+    assert found == figures(capsys, "--moves", "A3 pass C1 B2")
+
+
 @pytest.mark.parametrize("run", ["small", "board"])
 def test_the_figures_are_of_the_legal_moves_and_sum_to_one(
     capsys: pytest.CaptureFixture, run: str
@@ -191,7 +218,10 @@ OTHERS = ("--output", "new.png", "--json", "new.json", "--sgf", "new.sgf")
         ("two.sgf --game 2", "tessera: two.sgf: move 1: B[dd] is no point of a 3×3 board."),
         ("occupied.sgf", "tessera: occupied.sgf: move 2: A3 is occupied."),
         ("large.sgf", "tessera: large.sgf: the board must be 3×3, the model's, got 9."),
-        ("handicap.sgf", "tessera: handicap.sgf: the root: AB[aa] sets up a position; a game"),
+        (
+            "handicap.sgf",
+            "tessera: handicap.sgf: a position is set up, and the model reads",
+        ),
         ("board.txt", "tessera: --to_play must say who moves on the board, black or white"),
         ("board.txt --move 1", "tessera: --move is of an SGF file; board.txt is none."),
         ("board.txt --to_play red", "tessera map: argument --to_play: invalid choice: 'red'"),
