@@ -20,6 +20,7 @@ _COMMANDS = {
     "predict": ("fit.command", "write a model's distribution for every ply of given games"),
     "map": ("map.command", "show what a model expects next in a position, every legal move of it"),
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
+    "games": ("games", "write games of the built-in players, or of a model, as SGF files"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
     "bench": ("bench.command", "measure the speed of the engine, of self-play and of training"),

@@ -81,6 +81,7 @@ class Gtp:
             "final_score": lambda words: game.ending().score(game.komi),
             "final_status_list": self._final_status_list,
             "loadsgf": self._loadsgf,
+            "printsgf": self._printsgf,
             "heatmap": lambda words: "\n" + self._map(map_text.heat_map),
             "kata-raw-nn": self._raw_network,
             "gogui-analyze_commands": lambda words: "\n".join(map_text.GOGUI_COMMANDS.values()),
@@ -246,6 +247,12 @@ class Gtp:
         self.game.load(" ".join(words), plies)
         colour = "white" if self.session.turn == WHITE else "black"
         return colour if self.session.has_history else f"{colour}, {SET_UP}"
+
+    def _printsgf(self, words: list[str]) -> str:
+        if not words:
+            return self.game.sgf().decode().rstrip()
+        self.game.save(" ".join(words))
+        return ""
 
     # The map.
 

@@ -120,6 +120,11 @@ class Session:
         return self._positions[-1].engine
 
     @property
+    def start(self) -> GPUGoEngine:
+        """The game as it began: the empty board, or the position that was set; to be read."""
+        return self._positions[0].engine
+
+    @property
     def moves(self) -> list[int]:
         """The tokens played since the beginning, or since the position that was set."""
         return [position.token for position in self._positions[1:]]

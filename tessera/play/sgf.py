@@ -175,21 +175,47 @@ def write_sgf(record: GameRecord, game: int) -> bytes:
         record: finished games.
         game: index into the record, 0 to G - 1.
     """
-    result = float(record.results[game])
+    content: bytes = record_document(record, game).serialise()
+    return content
+
+
+def record_document(record: GameRecord, game: int, player: str | None = None) -> sgf.Sgf_game:
+    """One game of a record; whoever asked may add to it.
+
+    Args:
+        record: finished games.
+        game: index into the record, 0 to G - 1.
+        player: what the file calls both players; None for the record's name of them.
+    """
     moves = record.moves[game, : int(record.lengths[game])].tolist()
     document = sgf_document(record.board_size, record.rules, moves)
     root = document.get_root()
+    root.set("AP", ("tessera", "games"))
     for colour in ("PB", "PW"):
-        root.set(colour, f"tessera {record.player}")
+        root.set(colour, f"tessera {player or record.player}")
     root.set("GN", f"seed {record.seed}, game {int(record.numbers[game])}")
+    root.set("RE", result_text(float(record.results[game])))
+    return document
+
+
+def result_text(margin: float) -> str:
+    """A result as SGF has it: ``B+3.5``, ``W+10`` or ``0``."""
     # The shortest decimals that are this float32, because SGF has no exponents.
-    margin = np.format_float_positional(np.float32(abs(result)), trim="-")
-    root.set("RE", "0" if result == 0 else f"{'B' if result > 0 else 'W'}+{margin}")
-    return document.serialise()
+    points = np.format_float_positional(np.float32(abs(margin)), trim="-")
+    return "0" if margin == 0 else f"{'B' if margin > 0 else 'W'}+{points}"
 
 
-def sgf_document(board_size: int, rules: Rules, moves: Sequence[int]) -> sgf.Sgf_game:
-    """A game from the empty board, with the rules in its root; whoever asked may add to it."""
+def sgf_document(
+    board_size: int, rules: Rules, moves: Sequence[int], turn: int = 0
+) -> sgf.Sgf_game:
+    """A game from the empty board, with the rules in its root; whoever asked may add to it.
+
+    Args:
+        board_size: n.
+        rules: of the game.
+        moves: as tokens, the colours in turn.
+        turn: whose the first one is: 0 black, 1 white.
+    """
     document = sgf.Sgf_game(size=board_size)
     root = document.get_root()
     root.set("KM", rules.komi)
@@ -199,7 +225,7 @@ def sgf_document(board_size: int, rules: Rules, moves: Sequence[int]) -> sgf.Sgf
     root.set("RU", f"ko {rules.ko}, suicide {suicide}{single}{settled}")
     for ply, token in enumerate(moves):
         point = None if token == board_size**2 else sgf_point(token, board_size)
-        document.extend_main_sequence().set_move("bw"[ply % 2], point)
+        document.extend_main_sequence().set_move("bw"[(turn + ply) % 2], point)
     return document
 
 

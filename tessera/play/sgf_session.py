@@ -1,11 +1,14 @@
-"""A session at a position of an SGF game."""
+"""A session and an SGF game: led to one of its positions, and written as one."""
 
 from __future__ import annotations
 
+from sgfmill import sgf
+
 from tessera.go import IllegalMoveError
 from tessera.play.session import Session
-from tessera.play.sgf import SgfGame
+from tessera.play.sgf import SgfGame, sgf_document, sgf_point
 from tessera.play.sgf_setup import NO_BOARD, SetUp
+from tessera.transfers import to_host
 
 
 def lead_to(session: Session, game: SgfGame, plies: int | None = None) -> int:
@@ -38,6 +41,21 @@ def lead_to(session: Session, game: SgfGame, plies: int | None = None) -> int:
         except IllegalMoveError as error:
             raise IllegalMoveError(f"move {ply}: {error}") from None
     return plies - first
+
+
+def session_document(session: Session) -> sgf.Sgf_game:
+    """The session's game as SGF, from the position that was set if one was."""
+    size, start = session.board_size, session.start
+    turn = int(start.turn)
+    document = sgf_document(size, session.rules, session.moves, turn)
+    if not session.has_history:
+        root = document.get_root()
+        black, white, _ = to_host(start.boards[0], "session").flatten(1).tolist()
+        root.set_setup_stones(
+            *([sgf_point(p, size) for p, stone in enumerate(s) if stone] for s in (black, white))
+        )
+        root.set("PL", "bw"[turn])
+    return document
 
 
 def _set_up(session: Session, found: SetUp) -> None:

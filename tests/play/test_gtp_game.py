@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sgfmill import sgf
 
 from tests.play.conftest import Table
 
@@ -349,3 +350,40 @@ def test_handicap_stones_of_a_file_are_those_of_the_protocol(
     table.ask("undo")
     assert table.refuse("undo") == "cannot undo"
     assert int(table.session.stones.sum()) == 3 and table.session.turn == 1
+
+
+def test_the_game_is_printed_and_written_as_sgf(new_gtp: NewGtp, tmp_path: Path) -> None:
+    table = new_gtp(board_size=5)
+    for line in ("komi 3.5", "play b C3", "genmove w", "play w A1", "play b pass", "play w pass"):
+        table.ask(line)
+    before = table.look()
+    printed = table.ask("printsgf")
+    document = sgf.Sgf_game.from_string(printed)
+    root = document.get_root()
+    assert root.get("KM") == 3.5 and root.get("PW") == "tessera" and not root.has_property("PB")
+    assert root.get("RE") == table.ask("final_score")
+    file = tmp_path / "a game.sgf"
+    assert table.ask(f"printsgf {file}") == "" and file.read_text().rstrip() == printed
+    assert table.look() == before
+    other = new_gtp(board_size=5)
+    other.ask(f"loadsgf {file}")
+    assert other.session.moves == table.session.moves and other.gtp.game.komi == 3.5
+    table.ask("undo")
+    assert "RE[" not in table.ask("printsgf")
+    for name in (tmp_path, f"{tmp_path}/none/a.sgf", "n" * 5000):
+        assert table.refuse(f"printsgf {name}").startswith("cannot write file: ")
+    table.ask("clear_board")
+    assert "PW" not in table.ask("printsgf")
+
+
+def test_a_game_from_a_position_that_was_set_up_is_written_with_it(
+    new_gtp: NewGtp, tmp_path: Path
+) -> None:
+    table, other = new_gtp(board_size=5), new_gtp(board_size=5)
+    file = tmp_path / "a.sgf"
+    file.write_text("(;SZ[5]AB[bb]AW[dd]PL[W];W[cc];B[dc])")
+    table.ask(f"loadsgf {file}")
+    file.write_text(table.ask("printsgf"))
+    assert other.ask(f"loadsgf {file}").startswith("white, a position that was set up")
+    assert table.session.stones.equal(other.session.stones)
+    assert table.session.moves == other.session.moves

@@ -22,6 +22,7 @@ from tessera.commands.output_file import file_problems, write_file
 
 if TYPE_CHECKING:
     from tessera.play.map import PositionMap
+    from tessera.play.session import Session
 
 _PICTURES = (".png", ".svg")
 _MOST_PLAYOUTS = 1_000_000  # some ten minutes on a CPU, on 9×9
@@ -72,8 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.sgf is not None:
         from tessera.play.sgf_map import write_sgf_map
 
-        write_file(arguments.sgf, write_sgf_map(position, session.rules))
+        game = _every_map(session) if arguments.every_move else None
+        write_file(arguments.sgf, game or write_sgf_map(position, session.rules))
     return 0
+
+
+def _every_map(session: Session) -> bytes:
+    """The session's game as SGF, each position with its map."""
+    from tessera.play.game_maps import maps_of_session
+    from tessera.play.sgf_map import write_sgf_maps
+    from tessera.play.sgf_session import session_document
+
+    document, moves = session_document(session), session.moves
+    document.get_root().set("AP", ("tessera", "map"))
+    for _ in moves:
+        session.undo()
+    return write_sgf_maps(document, maps_of_session(session, moves))
 
 
 def _picture(position: PositionMap, name: str) -> bytes:
@@ -105,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     add_model_options(parser)
     add("--output", metavar="FILE", help="also draw it: a name that ends in .png or .svg")
     add("--sgf", metavar="FILE", help="also write it as SGF, with labels and percentages")
+    what = "with --sgf: every position of the game with its map, not the last one alone"
+    add("--every_move", action="store_true", help=what)
     add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
     return parser
@@ -118,6 +135,8 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if arguments.playouts and not 2 <= arguments.playouts <= _MOST_PLAYOUTS:
         allowed = f"be 0, or 2 to {_MOST_PLAYOUTS:,}"
         problems.append(f"--playouts must {allowed}, got {arguments.playouts}.")
+    if arguments.every_move and arguments.sgf is None:
+        problems.append("--every_move is of --sgf, which must name a file.")
     if not arguments.ckpt_path:
         problems.append("--ckpt_path must name the model, or be last; got none.")
     if not problems:

@@ -169,6 +169,28 @@ def test_a_board_is_written_as_the_sgf_of_a_position(capsys: pytest.CaptureFixtu
     assert "What was played before is unknown." in capsys.readouterr().out
 
 
+def test_every_position_of_a_game_is_written_with_its_map(capsys: pytest.CaptureFixture) -> None:
+    Path("game.sgf").write_text("(;SZ[3];B[ab];W[bb];B[ca])")
+    assert asked("game.sgf", "--move", 2, "--sgf", "maps.sgf", "--every_move") == 0
+    assert asked("game.sgf", "--move", 2, "--sgf", "last.sgf") == 0
+    nodes = sgf.Sgf_game.from_bytes(Path("maps.sgf").read_bytes()).get_main_sequence()
+    assert len(nodes) == 3
+    for ply, node in enumerate(nodes):
+        found = figures(capsys, "game.sgf", "--move", ply)["probabilities"]
+        told = dict(re.findall(r"^(?:[a-j]  )?(\w+)  ([\d.]+) %$", node.get("C"), re.M))
+        assert {vertex: float(chance) for vertex, chance in told.items()} == {
+            vertex: pytest.approx(100 * chance, abs=0.006) for vertex, chance in found.items()
+        }
+        assert len(node.get("LB")) == len(told) - 1
+    last = sgf.Sgf_game.from_bytes(Path("last.sgf").read_bytes()).get_last_node()
+    assert last.get("C") == nodes[-1].get("C")
+    Path("set_up.sgf").write_text("(;SZ[3]AB[ab]AW[bb];W[ca])")
+    assert asked("set_up.sgf", "--sgf", "maps.sgf", "--every_move", run="board") == 0
+    root, move = sgf.Sgf_game.from_bytes(Path("maps.sgf").read_bytes()).get_main_sequence()
+    assert root.get("PL") == "w" and move.get_move() == ("w", (2, 2))
+    assert root.get("C").startswith("white to play, set up") and root.has_setup_stones()
+
+
 def test_a_terminal_has_colours_unless_they_are_not_wanted(trained: Path) -> None:
     command = ("map", "--ckpt_path", "last", "--run_name", "small", "--moves", "A2")
     code, written = on_terminal(*command, environment={"TERM": "xterm-256color"})
@@ -235,6 +257,10 @@ OTHERS = ("--output", "new.png", "--json", "new.json", "--sgf", "new.sgf")
         ("--moves A1 --output x.jpg", "tessera map: --output must end in .png or .svg, got x.jpg."),
         ("--moves A1 --output none/x.png", "tessera map: --output: there is no folder none."),
         ("--moves A1 --output ''", "tessera map: --output must name a file, got none."),
+        (
+            "--moves A1 --every_move",
+            "tessera map: --every_move is of --sgf, which must name a file.",
+        ),
         ("--moves A1 --sgf .", "tessera map: --sgf: . cannot be written."),
         ("--moves A1 --json none/x", "tessera map: --json: there is no folder none."),
         (
