@@ -21,6 +21,7 @@ _COMMANDS = {
     "map": ("map.command", "show what a model expects next in a position, every legal move of it"),
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
     "board": ("board.command", "show a model's map in the browser, on a board to play on"),
+    "games": ("games", "write games of the built-in players, or of a model, as SGF files"),
     "export": ("export.command", "write a model alone, to pass it on: one file of safetensors"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "compare": ("compare.command", "count what models are made of, beside each other"),

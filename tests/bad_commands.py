@@ -146,6 +146,13 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"predict {_LAST} --games . ", "games must be files"),
     (f"predict {_LAST} --games {'n' * 300}.sgf", "nnn.sgf"),
     ("predict --ckpt_path none.ckpt --games small.yaml", "none.ckpt is no checkpoint"),
+    # Games.
+    ("games", "--sgf"),
+    ("games --sgf small.yaml", "small.yaml is a file"),
+    ("games --sgf out --number 0", "--number must be at least 1, got 0."),
+    ("games --sgf out --board_size 1", "--board_size must be 2 to 19, got 1."),
+    ("games --sgf out --player none.ckpt", "none.ckpt is no checkpoint"),
+    (f"games --sgf out --number {10**21}", "--number"),
     # A map.
     ("map", "--ckpt_path"),
     ("map --moves A1", "--ckpt_path"),
@@ -164,6 +171,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"map {_LAST} --moves A1 --output map.gif", "--output must end in .png or .svg"),
     (f"map {_LAST} --moves A1 --output none/map.png", "--output: there is no folder none."),
     (f"map {_LAST} --moves A1 --output {'n' * 300}.png", "--output"),
+    (f"map {_LAST} --moves A1 --every_move", "--every_move is of --sgf"),
     (f"map {_LAST} --moves A1 --sgf ''", "--sgf must name a file, got none."),
     (f"map {_LAST} --moves A1 --json .", "--json: . cannot be written."),
     (f"map {_LAST} --moves A1 --device abacus", "--device must be auto, cpu or cuda"),

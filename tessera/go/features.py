@@ -119,7 +119,12 @@ FEATURES: Mapping[str, FeatureTable] = {
 
 
 def replayed(
-    name: str, moves: Tensor, board_size: int, rules: str | Rules, device: str | torch.device
+    name: str,
+    moves: Tensor,
+    board_size: int,
+    rules: str | Rules,
+    device: str | torch.device,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """A table of FEATURES for games given by their moves, which are played in an engine.
 
@@ -130,6 +135,8 @@ def replayed(
         board_size: n, 2 to 19.
         rules: a preset's name or a Rules record.
         device: where to play and where the table lives.
+        start: boards (G, 2, n, n) and whose turn it is (G,), see ``GPUGoEngine.set_position``; None
+            for the empty board.
 
     Returns:
         (G, T + 1, R, n) int32: entry 0 is the new game, entry t the position after t plies; 0
@@ -141,6 +148,8 @@ def replayed(
     one_of(*FEATURES)("features", name)
     moves = whole_numbers("moves", moves, (None, None))
     engine = GPUGoEngine(len(moves), device, board_size, rules)
+    if start is not None:
+        engine.set_position(*start)
     moves = moves.to(engine.device)
     read, pad = FEATURES[name].read, Vocabulary(board_size).pad_token
     entries = [read(engine)]

@@ -23,6 +23,7 @@ from tessera.vocabulary import Vocabulary
 # Control characters are left out, but for the tab, which is a blank.
 _CLEANED = {**dict.fromkeys([*range(32), 127]), 9: " "}
 _MOST_KOMI = 1e6
+SET_UP = "a position that was set up: the model is not told what was played before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Gtp:
             "final_score": lambda words: game.ending().score(game.komi),
             "final_status_list": self._final_status_list,
             "loadsgf": self._loadsgf,
+            "printsgf": self._printsgf,
             "heatmap": lambda words: "\n" + self._map(map_text.heat_map),
             "kata-raw-nn": self._raw_network,
             "gogui-analyze_commands": lambda words: "\n".join(map_text.GOGUI_COMMANDS.values()),
@@ -228,6 +230,7 @@ class Gtp:
         who = "White (O)" if session.turn == WHITE else "Black (X)"
         taken = f"captured by black {black}, by white {white}"
         about = f"{who} to move, komi {self.game.komi:g}, {taken}"
+        about += "" if session.has_history else f"; {SET_UP}"
         return "\n" + "\n".join([*board_text(session), about])
 
     def _final_status_list(self, words: list[str]) -> str:
@@ -242,7 +245,14 @@ class Gtp:
         # The position before that move, the first of which is 1.
         plies = max(1, int(words.pop())) - 1 if has_number else None
         self.game.load(" ".join(words), plies)
-        return "white" if self.session.turn == WHITE else "black"
+        colour = "white" if self.session.turn == WHITE else "black"
+        return colour if self.session.has_history else f"{colour}, {SET_UP}"
+
+    def _printsgf(self, words: list[str]) -> str:
+        if not words:
+            return self.game.sgf().decode().rstrip()
+        self.game.save(" ".join(words))
+        return ""
 
     # The map.
 

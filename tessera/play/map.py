@@ -73,6 +73,7 @@ class PositionMap:
         win: the probability that the player to move wins; None if the model does not say.
         score: points by which the player to move is expected to win; None likewise.
         played_out: what playouts say; None if none were asked for.
+        moves_since: tokens played since the position was set up; None if it was not.
     """
 
     stones: Tensor
@@ -85,6 +86,7 @@ class PositionMap:
     win: float | None = None
     score: float | None = None
     played_out: PlayedOut | None = None
+    moves_since: list[int] | None = None
 
     @property
     def board_size(self) -> int:
@@ -104,7 +106,8 @@ class PositionMap:
     @property
     def last_move(self) -> int | None:
         """The token of the last move; None if there is none."""
-        return self.moves[-1] if self.moves else None
+        moves = self.moves or self.moves_since
+        return moves[-1] if moves else None
 
     @property
     def pass_chance(self) -> float:
@@ -120,19 +123,18 @@ class PositionMap:
 
     def scene(self) -> Scene:
         """What a picture shows of the position."""
-        ply = len(self.moves or [])
+        ply = len(self.moves or self.moves_since or [])
         maps = {"": self.probabilities}
         return Scene(self.stones, self.last_move, ply, maps, self.legal, self.settled)
 
     def title(self) -> str:
         """The position in a few words."""
         to_play = f"{self.to_play} to play"
+        number = len(self.moves or self.moves_since or [])
+        after = f"after {number} move{'s' if number > 1 else ''}"
         if self.moves is None:
-            return f"{to_play}, set up"
-        if not self.moves:
-            return f"{to_play}, empty board"
-        number = len(self.moves)
-        return f"{to_play} after {number} move{'s' if number > 1 else ''}"
+            return f"{to_play} {after}, set up before" if number else f"{to_play}, set up"
+        return f"{to_play} {after}" if number else f"{to_play}, empty board"
 
     def facts(self) -> list[str]:
         """What else is known, a sentence each."""
@@ -158,7 +160,10 @@ class PositionMap:
     def as_json(self) -> dict[str, Any]:
         """Everything by name; each probability has as many digits as a float32 needs."""
         vertex = self.vocabulary.vertex
-        moves = None if self.moves is None else [vertex(move) for move in self.moves]
+        moves, since = (
+            None if played is None else [vertex(move) for move in played]
+            for played in (self.moves, self.moves_since)
+        )
         board = ["".join(".XO"[stone] for stone in row) for row in self.stones.tolist()]
         settled: dict[str, list[str]] | None = None
         if self.settled is not None:
@@ -172,6 +177,7 @@ class PositionMap:
         return {
             "board_size": self.board_size,
             "moves": moves,
+            "moves_since_set_up": since,
             "board": board,
             "to_play": self.to_play,
             "probabilities": {
@@ -206,6 +212,7 @@ def _as_json(played: PlayedOut) -> dict[str, Any]:
 def played_out(
     session: Session,
     num_games: int,
+    *,
     komi: float | None = None,
     is_wanted: Callable[[], bool] | None = None,
 ) -> PlayedOut:
@@ -244,12 +251,13 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
     return low, high
 
 
-def position_map(session: Session, num_playouts: int = 0) -> PositionMap:
+def position_map(session: Session, num_playouts: int = 0, komi: float | None = None) -> PositionMap:
     """What the session's model expects of its position.
 
     Args:
         session: the position and the model.
         num_playouts: games that are played out from it beside; 0 for none.
+        komi: by which these are scored; None for that of the session's rules.
 
     Raises:
         ValueError: if what the model says is not finite.
@@ -265,7 +273,8 @@ def position_map(session: Session, num_playouts: int = 0) -> PositionMap:
         settled_of(session.engine),
         outlook.win,
         outlook.score,
-        played_out(session, num_playouts) if num_playouts else None,
+        played_out(session, num_playouts, komi=komi) if num_playouts else None,
+        None if session.has_history else session.moves,
     )
 
 

@@ -123,6 +123,11 @@ class Session:
         return self._positions[-1].engine
 
     @property
+    def start(self) -> GPUGoEngine:
+        """The game as it began: the empty board, or the position that was set; to be read."""
+        return self._positions[0].engine
+
+    @property
     def moves(self) -> list[int]:
         """The tokens played since the beginning, or since the position that was set."""
         return [position.token for position in self._positions[1:]]
@@ -131,6 +136,11 @@ class Session:
     def turn(self) -> int:
         """Who is to move: 0 black, 1 white."""
         return int(self.engine.turn)
+
+    @property
+    def sees_board(self) -> bool:
+        """Whether the model is told where stones stand, so that it can say something of set-ups."""
+        return self.model.features is not None and self.model.features.table == "board"
 
     @property
     def is_over(self) -> bool:

@@ -358,7 +358,9 @@ class TesseraCLI(LightningCLI):
         """Write the distributions of the given games, a line of JSON for each ply."""
         settings = self.datamodule.settings
         files = self._setting("games")
-        games, warnings = read_games(files, settings.board_size, settings.rules)
+        features = model.model.features
+        sees_board = features is not None and features.table == "board"
+        games, warnings = read_games(files, settings.board_size, settings.rules, sees_board)
         for warning in warnings:
             print(f"tessera: warning: {warning}", file=sys.stderr)
         print_predictions(self.trainer, model, games, settings, ckpt_path)

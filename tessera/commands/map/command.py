@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.console import waiting_for
@@ -17,6 +18,9 @@ from tessera.commands.map.request import Request
 from tessera.commands.one_line import one_line
 from tessera.commands.output_file import file_problems, write_file
 from tessera.commands.picture_file import picture_file, picture_problems
+
+if TYPE_CHECKING:
+    from tessera.play.session import Session
 
 _MOST_PLAYOUTS = 1_000_000  # some ten minutes on a CPU, on 9×9
 
@@ -48,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         options = (arguments.device, arguments.board_size, arguments.own)
         session = load(path, *options).session()
-        lead_to(session, request)
+        komi = lead_to(session, request)
     except (SettingError, CheckpointError) as error:
         return say(one_line(" ".join(str(error).splitlines())), 2)
     try:
-        position = position_map(session, arguments.playouts)
+        position = position_map(session, arguments.playouts, komi)
     except ValueError as error:
         return say(f"{path}: {error}", 1)
     if arguments.json == "-":
@@ -67,8 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.sgf is not None:
         from tessera.play.sgf_map import write_sgf_map
 
-        write_file(arguments.sgf, write_sgf_map(position, session.rules))
+        game = _every_map(session) if arguments.every_move else None
+        write_file(arguments.sgf, game or write_sgf_map(position, session.rules))
     return 0
+
+
+def _every_map(session: Session) -> bytes:
+    """The session's game as SGF, each position with its map."""
+    from tessera.play.game_maps import maps_of_session
+    from tessera.play.sgf_map import write_sgf_maps
+    from tessera.play.sgf_session import session_document
+
+    document, moves = session_document(session), session.moves
+    document.get_root().set("AP", ("tessera", "map"))
+    for _ in moves:
+        session.undo()
+    return write_sgf_maps(document, maps_of_session(session, moves))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add_model_options(parser)
     add("--output", metavar="FILE", help="also draw it: a name that ends in .png or .svg")
     add("--sgf", metavar="FILE", help="also write it as SGF, with labels and percentages")
+    what = "with --sgf: every position of the game with its map, not the last one alone"
+    add("--every_move", action="store_true", help=what)
     add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
     return parser
@@ -100,6 +120,8 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if arguments.playouts and not 2 <= arguments.playouts <= _MOST_PLAYOUTS:
         allowed = f"be 0, or 2 to {_MOST_PLAYOUTS:,}"
         problems.append(f"--playouts must {allowed}, got {arguments.playouts}.")
+    if arguments.every_move and arguments.sgf is None:
+        problems.append("--every_move is of --sgf, which must name a file.")
     if not arguments.ckpt_path:
         problems.append("--ckpt_path must name the model, or be last; got none.")
     if not problems:
