@@ -24,6 +24,7 @@ from tessera.commands.named_configs import config_names
 from tests.commands.check.test_command import TINY
 from tests.pages import (
     CONTRIBUTING,
+    INNER_PAGES,
     PAGES,
     README,
     READMES,
@@ -160,7 +161,9 @@ def until_it_serves(*arguments: str) -> int:
     return code - (128 + signal.SIGINT)
 
 
-@pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in (*READMES, *INNER_PAGES) if lines(page, "sh")], ids=name_of
+)
 def test_commands_of_a_page_run(
     tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
