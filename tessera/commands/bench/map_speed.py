@@ -133,8 +133,8 @@ def measure(subjects: Iterator[Subject], num_moves: int, threads: int) -> MapRep
             return Waits(of.name, of.companion.board_size, what, tuple(seconds))
 
         say(f"{name}, a move and its map")
-        moved, undone = time_session(companion.session(), games)
-        waits += [row("move to map", moved), row("undo to map", undone)]
+        for what, seconds in time_session(companion.session(), games).items():
+            waits.append(row(what, seconds))
         say(f"{name}, the same by the protocol")
         size = ("--board_size", str(companion.board_size))
         options = ["--ckpt_path", str(subject.path), "--device", str(device), *size]
@@ -169,29 +169,31 @@ def games_of(companion: Companion, num_moves: int) -> list[list[int]]:
     return games
 
 
-def time_session(session: Session, games: Sequence[Sequence[int]]) -> tuple[list[float], ...]:
+def time_session(session: Session, games: Sequence[Sequence[int]]) -> dict[str, list[float]]:
     """Seconds from each move to its map, and from taking it back to the map before it.
 
-    A map is on the host before the clock is looked at, so nothing is left to wait for.
+    A map is on the host before the clock is looked at, so nothing is left to wait for. What the
+    processor spent on a move is told too: on a busy machine the rest is waiting for a core.
     """
     for token in games[0][:_WARM_UP_MOVES]:  # kernels are compiled, memory is taken
         session.play(token)
         session.outlook()
-    moved, undone = [], []
+    moved, spent, undone = [], [], []
     for moves in games:
         session.clear()
         session.outlook()
         for token in moves:
-            began = time.perf_counter()
+            began, spent_before = time.perf_counter(), time.process_time()
             session.play(token)
             session.outlook()
             moved.append(time.perf_counter() - began)
+            spent.append(time.process_time() - spent_before)
         for _ in moves:
             began = time.perf_counter()
             session.undo()
             session.outlook()
             undone.append(time.perf_counter() - began)
-    return moved, undone
+    return {"move to map": moved, "of it, processor time": spent, "undo to map": undone}
 
 
 def time_protocol(

@@ -30,7 +30,7 @@ from tests.runs import fit
 __all__ = ["new_session"]
 
 CPU = torch.device("cpu")
-WHATS = ["move to map", "undo to map"]
+WHATS = ["move to map", "of it, processor time", "undo to map"]
 OF_GTP = ["play to heatmap, GTP", "play to lz-analyze, GTP", "start to first answer, GTP"]
 
 
@@ -69,17 +69,19 @@ def test_of_a_checkpoint_whose_engine_does_not_start_the_rest_is_told(
     assert command.main(["map", *options]) == 0
     _, _, _, *rows = capsys.readouterr().out.splitlines()
     path = "checkpoints/small/version_0/last.ckpt"
-    assert [row.split()[0] for row in rows[:2]] == [path, path]
-    assert [what in row for what, row in zip(WHATS, rows, strict=False)] == [True, True]
-    assert rows[2:] == [f"{path}, GTP  tessera gtp ended: exit code 1"]
+    assert [row.split()[0] for row in rows[:3]] == [path] * 3
+    assert [what in row for what, row in zip(WHATS, rows, strict=False)] == [True] * 3
+    assert rows[3:] == [f"{path}, GTP  tessera gtp ended: exit code 1"]
 
 
 def test_the_clock_runs_from_the_move_to_the_map(new_session: Callable[..., Session]) -> None:
     session = new_session(board_size=3)
     session.model.embedding.register_forward_hook(lambda *_: time.sleep(0.005))
-    moved, undone = time_session(session, [[0, 1, 2, 4], [3, 9]])
-    assert len(moved) == len(undone) == 6
+    moved, spent, undone = time_session(session, [[0, 1, 2, 4], [3, 9]]).values()
+    assert len(moved) == len(spent) == len(undone) == 6
     assert min(moved) > 0.005 > sorted(undone)[3], "of a move that is taken back the map is kept"
+    # Who sleeps needs no processor.
+    assert all(0 < own < whole - 0.004 for own, whole in zip(spent, moved, strict=True))
     assert session.moves == []
 
 
@@ -183,5 +185,5 @@ def test_maps_on_a_gpu_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--config", "quickstart", "--board_size", "5", "--moves", "5", "--device", "cuda"]
     assert command.main(["map", *options]) == 0
     rows = capsys.readouterr().out.splitlines()[3:]
-    assert [what in row for what, row in zip(WHATS + OF_GTP, rows, strict=False)].count(True) >= 2
-    assert len(rows) == 5
+    assert [what in row for what, row in zip(WHATS + OF_GTP, rows, strict=False)].count(True) == 6
+    assert len(rows) == 6
