@@ -117,6 +117,7 @@ SHORT = {
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
     "map": "--device cpu",
+    "games": "--number 2 --device cpu",
     "check": "--device cpu",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
@@ -125,7 +126,7 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "doctor", "bench"}
+    assert shown >= {"fit", "test", "predict", "map", "gtp", "games", "check", "doctor", "bench"}
 
 
 @pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)
