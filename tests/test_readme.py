@@ -125,6 +125,7 @@ SHORT = {
     "map": "--device cpu",
     "export": "--device cpu --games 1",
     "board": "--device cpu --no-open",
+    "games": "--number 2 --device cpu",
     "check": "--device cpu",
     "compare": "--model.n_layers 4 --count 1",
     "doctor": "",
@@ -135,7 +136,7 @@ SHORT = {
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "export"}
+    assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "games", "export"}
     assert shown >= {"check", "compare", "doctor", "bench"}
 
 

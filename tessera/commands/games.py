@@ -101,8 +101,14 @@ class _BuiltIn:
     def play(self, numbers: range) -> GameRecord:
         from tessera.go import play_games
 
-        of_games = {"board_size": self.board_size, "rules": self.rules, "device": self.device}
-        return play_games(self.name, numbers, seed=self.seed, **of_games)
+        return play_games(
+            self.name,
+            numbers,
+            seed=self.seed,
+            board_size=self.board_size,
+            rules=self.rules,
+            device=self.device,
+        )
 
     def maps(self, record: GameRecord, game: int) -> Iterator[PositionMap]:
         from tessera.play.game_maps import maps_of_player

@@ -42,7 +42,9 @@ def is_loath_to_pass(table: Table) -> Table:
     return table
 
 
-@pytest.mark.parametrize(("board_size", "most"), [(9, 200), (19, 500)])
+@pytest.mark.parametrize(
+    ("board_size", "most"), [(9, 200), pytest.param(19, 500, marks=pytest.mark.slow)]
+)
 def test_two_engines_agree_to_the_end(
     new_gtp: Callable[..., Table], board_size: int, most: int
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_game_against_gnu_go_is_legal_and_scored_alike(
 
 
 @pytest.mark.slow  # two minutes
+@pytest.mark.timeout(1200)
 def test_a_large_game_against_gnu_go_is_legal_and_scored_alike(
     gnugo: Ask, new_gtp: Callable[..., Table]
 ) -> None:
@@ -136,11 +139,12 @@ def test_dead_stones_that_gnu_go_leaves_on_the_board_are_found(
 
 
 @pytest.mark.slow  # a minute
+@pytest.mark.timeout(1200)
 def test_finished_games_of_gnu_go_are_scored_as_it_scores_them(
     gnugo_that_passes: Ask, new_gtp: Callable[..., Table]
 ) -> None:
     gnugo, same, dead = gnugo_that_passes, [], 0
-    for size, seeds in ((9, range(30)), (13, range(3)), (19, range(2))):
+    for size, seeds in ((9, range(20)), (13, range(2)), (19, range(1))):
         gnugo(f"boardsize {size}")
         for seed in seeds:
             table = new_gtp("moves", size)
@@ -149,7 +153,7 @@ def test_finished_games_of_gnu_go_are_scored_as_it_scores_them(
                 theirs, ours = gnugo("final_score"), table.ask("final_score")
                 same.append((theirs[0], float(theirs[2:])) == (ours[0], float(ours[2:])))
                 dead += len(stones(gnugo("final_status_list dead")))
-    assert len(same) > 25 and dead > 25
+    assert len(same) > 15 and dead > 15
     assert sum(same) >= 0.9 * len(same), f"{sum(same)} of {len(same)}"
 
 
