@@ -85,6 +85,14 @@ def test_every_model_that_comes_with_the_program_is_a_row(
     assert [path.name for path in folder.iterdir()] == ["small.yaml"]
 
 
+def test_a_file_may_have_a_plus_in_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a+b.yaml").write_text("model: {d_model: 24}")
+    assert tessera("compare", "a+b.yaml", "--count", "1") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("a+b.yaml     364       24")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
