@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO
 
 import pytest
 
+from tessera.commands import gtp
 from tessera.commands.gtp import Lines, serve
 from tests.play.conftest import Table, new_gtp, new_session
 from tests.runs import fit, python_path, tessera
@@ -184,3 +186,13 @@ def test_the_loop_answers_all_lines_and_nothing_after_quit(
     first, analysis, failed, last, rest = text.split("\n\n")
     assert (first, failed, last, rest) == ("= Tessera", "?2 unknown command", "=3", "")
     assert analysis.startswith("=\ninfo move ")
+
+
+def test_what_is_loaded_is_not_looked_through_for_garbage_between_moves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit(*BOARD) == 0
+    frozen: list[int] = []
+    monkeypatch.setattr(gtp, "serve", lambda *_: frozen.append(gc.get_freeze_count()))
+    assert tessera("gtp", "--ckpt_path", LAST, "--device", "cpu") == 0
+    assert frozen[0] > 100_000 and gc.get_freeze_count() < 100_000
