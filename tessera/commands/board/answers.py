@@ -20,7 +20,7 @@ from tessera.play.map import played_out, position_map
 from tessera.play.sgf_lines import MoveTree, move_tree, read_move_tree, write_move_tree
 from tessera.setting_errors import SettingError, described, number, whole_number
 
-MOST_PLAYOUTS = 100_000
+_MOST_PLAYOUTS = 100_000
 _MOST_WAITING = 4  # questions for playouts at once; the server's other threads stay free
 _LOOK_EVERY_S = 0.1
 _END_WITHIN_S = 10.0
@@ -74,7 +74,6 @@ class Answers:
             "board_size": self._new.board_size,
             "komi": self._rules.komi,
             "has_outcome": self._has_outcome,
-            "most_playouts": MOST_PLAYOUTS,
         }
 
     def map(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +112,7 @@ class Answers:
             Busy: if too many others wait.
         """
         moves = self._moves(question)
-        num_games = whole_number("num_games", question.get("num_games"), 2, MOST_PLAYOUTS)
+        num_games = whole_number("num_games", question.get("num_games"), 2, _MOST_PLAYOUTS)
 
         def is_wanted_here() -> bool:
             return self._is_open and is_wanted()
