@@ -22,12 +22,14 @@ class Beside(NamedTuple):
     features: FeatureTables = ()
     scores: Tensor | None = None
     excluded: Tensor | None = None
+    penalized: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """What each of ``tensors`` is."""
         optional = (name for name in ("scores", "excluded") if getattr(self, name) is not None)
-        return (*("features" for _ in self.features), *optional)
+        asked = ("penalized",) if self.penalized else ()
+        return (*("features" for _ in self.features), *optional, *asked)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -39,8 +41,9 @@ class Beside(NamedTuple):
     def of(cls, names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> Beside:
         """The record of which these are the names and the tensors."""
         count = names.count("features")
-        optional = dict(zip(names[count:], tensors[count:], strict=True))
-        return cls(tensors[:count], **optional)
+        asked = names[-1:] == ("penalized",)
+        optional = dict(zip(names[count : len(names) - asked], tensors[count:], strict=True))
+        return cls(tensors[:count], **optional, penalized=asked)
 
     def check(self, tokens: Tensor, has_outcome: bool, vocab_size: int) -> None:
         """Raise ValueError unless scores and excluded points are what ``forward`` takes.

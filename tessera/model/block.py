@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tessera.model.feed_forward import FeedForward
-from tessera.model.mixers.base import Mixer
+from tessera.model.mixers.base import Mixer, Penalties, Penalty
 from tessera.model.norm import NORMS
 from tessera.model.state import LayerState
 
@@ -66,27 +66,58 @@ class Blocks(nn.Module):
         """The vectors alone, see ``mix``."""
         return self.mix(hidden_BLH, is_pad_BL)[0]
 
-    def mix(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> tuple[Tensor, Seen]:
-        """The vectors (B, L, H) after all layers, see ``Mixer.mix``."""
+    def mix(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, Seen, Penalties]:
+        """The vectors (B, L, H) after all layers, see ``Mixer.mix_penalized``."""
         seen: Seen = ()
+        penalties: Penalties = ()  # of one layer after the other
         added_BLH: Tensor | None = None
         saves_memory = self.checkpoint_activations and self.training and torch.is_grad_enabled()
         for index in range(len(self.mixers)):
             if saves_memory:
                 # A block draws no random numbers, so no generator's state has to be kept.
-                hidden_BLH, own = checkpoint(
+                hidden_BLH, (own, more) = checkpoint(
                     self._mix_whole_block,
                     *(index, hidden_BLH, is_pad_BL),
                     use_reentrant=False,
                     preserve_rng_state=False,
                 )
             else:
-                mix = self.mixer(index).mix
-                hidden_BLH, added_BLH, own = self._through(
+                mix = self.mixer(index).mix_penalized
+                hidden_BLH, added_BLH, (own, more) = self._through(
                     index, mix, hidden_BLH, added_BLH, is_pad_BL
                 )
-            seen += (own,)
-        return self._end(hidden_BLH, added_BLH), seen
+            seen, penalties = (*seen, own), penalties + more
+        return self._end(hidden_BLH, added_BLH), seen, penalties
+
+    @property
+    def penalty_names(self) -> tuple[str, ...]:
+        """What ``penalty_rows`` are, last of all what they cost together; none without any."""
+        names = dict.fromkeys(penalty.name for penalty in self._penalties())
+        return (*names, "penalty") if names else ()
+
+    def penalty_rows(self, penalties: Penalties) -> list[Tensor]:
+        """For each name the mean over the layers that have it, and in nats what all cost; (T,).
+
+        Args:
+            penalties: as ``mix`` returns them.
+        """
+        pairs = list(zip(self._penalties(), penalties, strict=True))
+        rows, costs = [], []
+        for name in self.penalty_names[:-1]:
+            own = [(weight, each.flatten()) for (key, weight), each in pairs if key == name]
+            rows.append(torch.stack([each for _, each in own]).mean(0))
+            costs.append(torch.stack([weight * each for weight, each in own]).mean(0))
+        return [*rows, torch.stack(costs).sum(0)]
+
+    def _penalties(self) -> tuple[Penalty, ...]:
+        return sum((self.mixer(i).penalties for i in range(len(self.mixers))), ())
+
+    def at_step(self, step: int) -> None:
+        """Tell all mixers of the step that comes next, see ``Mixer.at_step``."""
+        for index in range(len(self.mixers)):
+            self.mixer(index).at_step(step, index)
 
     def advance(
         self,
@@ -137,9 +168,9 @@ class Blocks(nn.Module):
 
     def _mix_whole_block(
         self, index: int, hidden_BLH: Tensor, is_pad_BL: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], Penalties]]:
         """One block of which nothing is left to add: its input is all that has to be kept."""
-        mix = self.mixer(index).mix
+        mix = self.mixer(index).mix_penalized
         hidden_BLH, added_BLH, own = self._through(index, mix, hidden_BLH, None, is_pad_BL)
         return hidden_BLH if added_BLH is None else hidden_BLH + added_BLH, own
 

@@ -24,6 +24,7 @@ from tessera.model.features.base import Features, FeatureTables, at_once, ordere
 from tessera.model.graphs import TrainingGraphs
 from tessera.model.heads import Head, losses_of, without
 from tessera.model.launching import launch_step
+from tessera.model.mixers.base import Penalties
 from tessera.model.outcome import Outcome, OutcomeHead
 from tessera.model.settings import ModelSettings
 from tessera.model.state import LayerState, ModelState, StateTemplate, Watched, emptied
@@ -95,6 +96,7 @@ class GameModel(nn.Module):
         features: FeatureTables = (),
         scores: Tensor | None = None,
         excluded: Tensor | None = None,
+        penalized: bool = False,
     ) -> Tensor:
         """Logits (B, L, V) of the token after each position, from the start of each game.
 
@@ -109,17 +111,18 @@ class GameModel(nn.Module):
                 they are given beside targets, to a model with an outcome, the result is (3, B, L):
                 the losses of the moves, of the win probability and of the score.
             excluded: (B, L, N) int32 row bitboards, the points whose logits are minus infinity.
+            penalized: whether the losses have rows more, one of each of ``blocks.penalty_names``.
 
         Raises:
             ValueError: if a tensor has another shape, dtype or device, or, on a CPU, a token is
                 outside the vocabulary; if there are scores, and no outcome or no targets.
         """
-        beside = Beside(features, scores, excluded)
+        beside = Beside(features, scores, excluded, penalized)
         self._check(tokens, beside)
         if targets is None:
             if scores is not None:
                 raise ValueError("scores must come with targets, got targets None.")
-            hidden_BLH, maps, seen = self._read(tokens, features)
+            hidden_BLH, maps, seen, _ = self._read(tokens, features)
             result = without(self.head(hidden_BLH, *self._of_head(maps)), excluded)
         else:
             check_targets(targets, tokens, self.vocab_size)
@@ -143,7 +146,7 @@ class GameModel(nn.Module):
         if self.outcome is None:
             raise ValueError("outlook needs a model with an outcome, got none.")
         self._check(tokens, Beside(features, None, excluded))
-        hidden_BLH, maps, seen = self._read(tokens, features)
+        hidden_BLH, maps, seen, _ = self._read(tokens, features)
         self.watched(seen)
         logits_BLV = without(self.head(hidden_BLH, *self._of_head(maps)), excluded)
         return logits_BLV, self.outcome(hidden_BLH, *maps)
@@ -158,30 +161,34 @@ class GameModel(nn.Module):
             tokens, targets: as for ``forward``.
             others: what there is beside them.
         """
-        features, scores, excluded = Beside.of(names, others)
-        hidden_BLH, maps, seen = self._read(tokens, features)
+        features, scores, excluded, penalized = Beside.of(names, others)
+        hidden_BLH, maps, seen, penalties = self._read(tokens, features)
         hidden_TH, targets_T, own = hidden_BLH.flatten(0, 1), targets.flatten(), self._of_head(maps)
         if excluded is None:
             losses_T = self.head.losses(hidden_TH, targets_T, self.pad_token, *own)
         else:
             logits_TV = without(self.head(hidden_TH, *own), excluded.flatten(0, 1))
             losses_T = losses_of(logits_TV, targets_T, self.pad_token)
-        if scores is None:
+        more: list[Tensor] = []
+        if scores is not None:
+            assert self.outcome is not None
+            more += self.outcome.losses(hidden_TH, scores.flatten(), *maps)
+        if penalized:
+            more += self.blocks.penalty_rows(penalties)
+        if not more:
             return losses_T.view_as(targets), seen
-        assert self.outcome is not None
         is_pad_T = targets_T == self.pad_token
-        more = self.outcome.losses(hidden_TH, scores.flatten(), *maps)
-        losses_3T = torch.stack([losses_T, *(each.masked_fill(is_pad_T, 0) for each in more)])
-        return losses_3T.view(3, *targets.shape), seen
+        rows = torch.stack([losses_T, *(each.masked_fill(is_pad_T, 0) for each in more)])
+        return rows.view(-1, *targets.shape), seen
 
     def _read(
         self, tokens: Tensor, features: FeatureTables
-    ) -> tuple[Tensor, tuple[Tensor, ...], Seen]:
-        """The last vectors, the map if there is one, and what a watcher may see."""
+    ) -> tuple[Tensor, tuple[Tensor, ...], Seen, Penalties]:
+        """The last vectors, the map if there is one, what a watcher may see, and penalties."""
         is_pad = tokens == self.pad_token
         hidden_BLH, maps, _ = self._embedded(tokens, features, is_pad)
-        hidden_BLH, seen = self.blocks.mix(hidden_BLH, is_pad)
-        return hidden_BLH, maps, seen
+        hidden_BLH, seen, penalties = self.blocks.mix(hidden_BLH, is_pad)
+        return hidden_BLH, maps, seen, penalties
 
     def _embedded(
         self,
@@ -270,8 +277,7 @@ class GameModel(nn.Module):
         Raises:
             ValueError: as ``forward``; if ``state`` is of other games or another model.
         """
-        self._check_tokens(tokens, "batch")
-        self._check_features(features, tokens)
+        self._check_inputs(tokens, features, "batch")
         logits, state = self._advance(tokens[:, None], state, at_once(features))
         return logits[:, 0], state
 
@@ -294,8 +300,7 @@ class GameModel(nn.Module):
         Raises:
             ValueError: as ``step``; if ``is_new`` has another shape, dtype or device.
         """
-        self._check_tokens(tokens, "batch")
-        self._check_features(features, tokens)
+        self._check_inputs(tokens, features, "batch")
         layers, own = self._parted(state, tokens)
         check_mask("is_new", is_new, len(tokens), tokens.device)
         before = None if own is None else type(own)(*(emptied(each, is_new) for each in own))
@@ -323,8 +328,7 @@ class GameModel(nn.Module):
         Raises:
             ValueError: as ``step``.
         """
-        self._check_tokens(tokens, "batch", "length")
-        self._check_features(features, tokens)
+        self._check_inputs(tokens, features, "batch", "length")
         order = torch.argsort(tokens == self.pad_token, dim=1, stable=True)
         logits, state = self._advance(tokens.gather(1, order), state, ordered(features, order))
         places = order.argsort(dim=1)[..., None].expand_as(logits)
@@ -343,14 +347,13 @@ class GameModel(nn.Module):
         Raises:
             ValueError: as ``forward``; a SettingError if ``context`` is not at least 1.
         """
-        self._check_tokens(tokens, "batch", "length")
-        self._check_features(features, tokens)
+        self._check_inputs(tokens, features, "batch", "length")
         check_sizes(context=context)
         order = torch.argsort(tokens != self.pad_token, dim=1, stable=True)
         window, features = tokens.gather(1, order)[:, -context:], ordered(features, order)
         if self.features is not None:
             features = self.features.last(features, window.shape[1])
-        hidden_BLH, maps, seen = self._read(window, features)
+        hidden_BLH, maps, seen, _ = self._read(window, features)
         self.watched(seen)
         last = tuple(each.unflatten(0, window.shape)[:, -1] for each in maps)
         return self.head(hidden_BLH[:, -1], *self._of_head(last))
@@ -382,15 +385,12 @@ class GameModel(nn.Module):
         return layers[:count], layers[count] if len(layers) > count else None
 
     def _check(self, tokens: Tensor, beside: Beside) -> None:
-        self._check_tokens(tokens, "batch", "length")
-        self._check_features(beside.features, tokens)
+        self._check_inputs(tokens, beside.features, "batch", "length")
         beside.check(tokens, self.outcome is not None, self.vocab_size)
 
-    def _check_features(self, features: FeatureTables, tokens: Tensor) -> None:
+    def _check_inputs(self, tokens: Tensor, features: FeatureTables, *axes: str) -> None:
+        check_tokens(tokens, axes, self.vocab_size, self.device)
         if self.features is not None:
             self.features.check(features, tokens)
         elif len(features):
             raise ValueError("features must be none: the model reads moves only.")
-
-    def _check_tokens(self, tokens: Tensor, *axes: str) -> None:
-        check_tokens(tokens, axes, self.vocab_size, self.device)

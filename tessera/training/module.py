@@ -168,11 +168,12 @@ class TesseraModule(LightningModule):
             _logger.warning("training steps are launched one kernel at a time with %s", name)
 
     def on_train_batch_start(self, batch: GameBatch, batch_idx: int) -> None:
-        """Set the learning rate of the coming step."""
+        """Set the learning rate of the coming step, and tell the mixers of it."""
         lr = self.lr_at(self.trainer.global_step)
         for optimizer in self.trainer.optimizers:
             assert isinstance(optimizer, GraphedAdamW)
             optimizer.set_lr(lr)
+        self.model.blocks.at_step(self.trainer.global_step)
 
     def configure_gradient_clipping(
         self,
@@ -187,20 +188,25 @@ class TesseraModule(LightningModule):
         )
 
     def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
-        """The mean cross-entropy of the batch's targets in nats; with the outcome's, weighted."""
+        """The mean cross-entropy of the targets in nats, the outcome's, weighted, and penalties."""
         self._newest = None  # the batch before this one may hold on to games that are over
         model = self.model
-        losses = model(batch.inputs, batch.targets, **self._beside(batch))
+        is_penalized = bool(model.blocks.penalty_names)
+        beside = self._beside(batch)
+        losses = model(batch.inputs, batch.targets, penalized=is_penalized, **beside)
         count = (batch.targets != self.pad_token).sum()
-        # One number, or of a model with an outcome one for each of its losses.
-        means = (losses.sum() if model.outcome is None else losses.sum((1, 2))) / count
+        # One number, or one for each of the model's losses and penalties.
+        means = (losses.sum() if losses.dim() == 2 else losses.sum((1, 2))) / count
         self._newest = batch, means.detach()
         # The step that is being made: Lightning's own count slips by one when a run is resumed.
         self._step = self.trainer.global_step + 1
-        if model.outcome is None:
+        if losses.dim() == 2:
             return means
-        win_weight, score_weight = model.outcome.weights
-        return means[0] + win_weight * means[1] + score_weight * means[2]
+        total = means[0]
+        if model.outcome is not None:
+            win_weight, score_weight = model.outcome.weights
+            total = total + win_weight * means[1] + score_weight * means[2]
+        return total + means[-1] if is_penalized else total
 
     def launch_training(self, batch: GameBatch) -> None:
         """Launch what a step launches and keep nothing, see ``GameModel.launch_training``."""
@@ -217,7 +223,8 @@ class TesseraModule(LightningModule):
     def figures(self, owner: str) -> dict[str, Tensor]:
         """The newest training batch's loss, floor_nats and excess_nats, as scalars on the host.
 
-        Of a model with an outcome also win_loss and score_loss, see ``OutcomeHead.losses``.
+        Of a model with an outcome also win_loss and score_loss, see ``OutcomeHead.losses``; of one
+        with penalties each of them, such as effective_rank, and penalty, what they add to the loss.
         Computed when they are asked for. One copy, which waits for the GPU; none before the first
         batch.
 
@@ -231,7 +238,8 @@ class TesseraModule(LightningModule):
         count = (batch.targets != self.pad_token).sum()
         floor = batch.entropies.sum() / count
         excess = means[0] + batch.log_probs.sum() / count
-        names = (FIGURES[0], *_OF_OUTCOME[: len(means) - 1], *FIGURES[1:])
+        of_outcome = () if self.model.outcome is None else _OF_OUTCOME
+        names = (FIGURES[0], *of_outcome, *self.model.blocks.penalty_names, *FIGURES[1:])
         found = torch.cat([means, torch.stack([floor, excess])])
         return dict(zip(names, to_host(found, owner), strict=True))
 

@@ -18,6 +18,7 @@ from tessera.model.kernels.convolution import (
     convolution_forward_kernel,
 )
 from tessera.model.kernels.losses import losses_backward_kernel, losses_forward_kernel
+from tessera.model.kernels.mobius import mobius_backward_kernel, mobius_forward_kernel
 from tessera.model.kernels.norm import norm_backward_kernel, norm_forward_kernel
 from tessera.model.kernels.planes import planes_kernel
 from tessera.model.kernels.scan_backward import scan_backward_kernel
@@ -28,7 +29,7 @@ ROWS = ("x", "dt", "B", "C", "z", "y", "grad_y", "grad_x", "grad_dt", "grad_z")
 ROWS += ("logits", "grad_logits", "added", "normed", "grad_added", "grad_normed")
 ROWS += ("grad", "other_grad", "grad_squeezed", "squeeze", "found", "out", "board_map")
 ROWS += ("grad_map", "means", "grad_means", "planes")
-COUNTS = ("length", "num_games", "num_channels", "num_states")
+COUNTS = ("length", "width", "num_games", "num_channels", "num_states")
 COUNTS += ("num_rows", "num_columns", "num_tokens", "stride", "pad_token")
 COUNTS += ("num_boards", "num_points")
 WHOLE = ("num_channels", "num_columns", "num_states")  # multiples of 16
@@ -54,6 +55,8 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
         yield _compile(norm_forward_kernel, architecture, **norm, WHOLE=whole)
         constants = {**norm, "WHOLE": whole, "HAS_GRAD_TOTAL": True}
         yield _compile(norm_backward_kernel, architecture, **constants)
+    for kernel in (mobius_forward_kernel, mobius_backward_kernel):
+        yield _compile(kernel, architecture, WIDTH=64)
     yield from _compile_boards(architecture)
 
 
@@ -97,6 +100,6 @@ def _kind(name: str, constants: dict[str, Any]) -> str:
         return "*u8" if name == "pads" else "*i32"
     if name in ("targets", "tokens"):
         return "*i64"
-    if name == "eps":
+    if name in ("eps", "furthest", "limit"):
         return "fp32"
     return "*bf16" if name in ROWS else "*fp32"

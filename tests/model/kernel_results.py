@@ -22,6 +22,7 @@ from tessera.model import heads as heads_module
 from tessera.model.convolution import triton_convolution
 from tessera.model.scans.selective import triton_scan
 from tessera.model.selective_mixing import triton_mixing
+from tests.model.mobius_cases import mobius_cases
 from tests.model.scan_cases import (
     CONVOLUTIONS,
     LOSSES,
@@ -132,6 +133,17 @@ def layouts_of(operator: Callable[..., Any], arguments: tuple[Any, ...]) -> list
     return [tuple((t.shape, t.stride(), t.dtype) for t in pair) for pair in pairs]
 
 
+def mobius_results() -> dict[str, Tensors]:
+    """The hyperbolic recurrence and its gradients, and torch's check of the operator."""
+    from tessera.model.kernels.mobius_operator import MOBIUS
+
+    found = {name: run(MOBIUS.forward, case) for name, case in mobius_cases().items()}
+    arguments = [x.requires_grad_() for x in mobius_cases()["width 3"].values()]
+    said = torch.library.opcheck(MOBIUS.forward, tuple(arguments))
+    assert set(said.values()) == {"SUCCESS"}, said
+    return found
+
+
 def losses_of_no_tokens() -> Tensors:
     """Losses and gradient where some targets, of which ``NO_TOKENS`` are the places, are none."""
     case = Losses(9, 7)
@@ -148,6 +160,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "mixings": lambda: {name: run(triton_mixing, case.inputs()) for name, case in MIXINGS.items()},
     "losses": lambda: {name: run(case.kernel, case.inputs()) for name, case in LOSSES.items()},
     "losses of no tokens": losses_of_no_tokens,
+    "mobius": mobius_results,
     "flops": lambda: counted_flops(triton_mixing),
     "model": lambda: model_losses("triton"),
     "mixer": lambda: mixer_outputs("triton"),

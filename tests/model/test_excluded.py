@@ -53,7 +53,7 @@ def unpacked(excluded: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_minus_infinity_at_excluded_points_and_nowhere_else(name: str) -> None:
     model = new_model(name)
-    tokens, _, (features, _, excluded) = batch(model)
+    tokens, _, (features, _, excluded, _) = batch(model)
     plain, without = model(tokens, None, features), model(tokens, None, features, None, excluded)
     points = torch.nn.functional.pad(unpacked(excluded), (0, 3))
     assert points.any() and torch.equal(without.isneginf(), points)
@@ -92,7 +92,7 @@ def test_losses_and_gradients_are_those_of_the_probability_that_is_left(name: st
 @pytest.mark.parametrize("name", MODELS)
 def test_where_nothing_is_excluded_the_losses_are_what_they_are(name: str) -> None:
     model = new_model(name)
-    tokens, targets, (features, scores, excluded) = batch(model)
+    tokens, targets, (features, scores, excluded, _) = batch(model)
     nothing = model(tokens, targets, features, scores, torch.zeros_like(excluded))
     torch.testing.assert_close(nothing, model(tokens, targets, features, scores))
 
@@ -129,7 +129,7 @@ def test_graphs_of_training_are_asked_for_by_these_names() -> None:
 
 def test_what_are_no_excluded_points_is_refused() -> None:
     model = new_model("moves")
-    tokens, targets, (_, _, excluded) = batch(model)
+    tokens, targets, (_, _, excluded, _) = batch(model)
     wrong = (excluded.long(), excluded[:, :-1], excluded[..., :-1], excluded > 0, "none")
     for each in wrong:
         with pytest.raises(ValueError, match=r"excluded must be \(3, 6, 4\) int32, got"):

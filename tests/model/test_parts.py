@@ -30,6 +30,20 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "mamba": [{"d_state": 4}, {"d_state": 3, "d_conv": 2, "expand": 3}, {"d_conv": 1}],
     "mamba2": [{"d_state": 4}, {"d_state": 6, "headdim": 8}, {"d_conv": 1, "expand": 3}],
     "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
+    "adaptive_rank": [
+        {"max_rank": 6, "min_rank": 5},
+        {"max_rank": 5, "min_rank": 2, "gate": "straight_through", "average": False},
+        {"max_rank": 3, "min_rank": 1, "gate": "gumbel", "temperature": 0.5},
+    ],
+    "bk_core": [{}, {"num_chains": 5}],
+    "tangent_attention": [
+        {"num_heads": 4},
+        {"mode": "exact", "num_heads": 2, "curvature": 0.7, "window": 20},
+        {"mode": "hybrid", "num_heads": 2, "curvature": 0.6, "window": 4},
+    ],
+    "poincare_attention": [{"window": 3}, {"num_heads": 4, "window": 20}],
+    "hyperbolic_ssm": [{}, {"d_state": 7}],
+    "phase7_hybrid": [{"max_rank": 6, "min_rank": 5, "num_heads": 2, "window": 4}],
     "dense": [{}, {"expand": 3}],
     "low_rank": [
         {"rank": 3},
@@ -92,6 +106,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "tied tensor train": {"embedding": "tensor_train", "head": "tied"},
     "tied low rank": {"embedding": "low_rank_table", "head": "tied"},
     "low rank": {"embedding": "low_rank_table", "head": "low_rank_linear", "n_layers": 2},
+    "sibling designs": {
+        "n_layers": 2,
+        "mixer": ["phase7_hybrid", "bk_core"],
+        "checkpoint_activations": True,
+    },
     "hybrid that keeps little": {
         "n_layers": 2,
         "mixer": ["attention", "mamba"],

@@ -16,8 +16,10 @@ from tessera.model import MambaModel, SelectiveScan, backend, selective_scan
 from tessera.model import heads as heads_module
 from tessera.model.convolution import causal_convolution
 from tessera.model.scans import selective as scan_module
+from tessera.model.scans.mobius import plain_mobius_scan
 from tessera.model.selective_mixing import mix_channels, triton_mixing
 from tests.model.kernel_results import NO_TOKENS, PARTS, mixer_outputs, model_losses
+from tests.model.mobius_cases import mobius_cases
 from tests.model.scan_cases import (
     CONVOLUTIONS,
     LOSSES,
@@ -268,3 +270,12 @@ def test_more_taps_or_digits_than_the_kernels_have_are_left_to_the_plain_form() 
     x_BLD, taps_DK = torch.randn(1, 3, 2), torch.randn(2, 9)
     expected = causal_convolution(x_BLD, taps_DK, taps_DK[:, 0])
     assert torch.equal(triton_convolution(x_BLD, taps_DK, taps_DK[:, 0]), expected)
+
+
+@needs_triton
+@pytest.mark.parametrize("name", mobius_cases())
+def test_the_interpreted_hyperbolic_recurrence_and_its_gradients_are_the_plain_ones(
+    name, interpreted
+) -> None:
+    expected = run(plain_mobius_scan, as_float64(mobius_cases()[name]))
+    assert_close(interpreted["mobius"][name], expected, 2e-5)

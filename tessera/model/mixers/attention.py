@@ -2,8 +2,7 @@
 
 Shape suffixes: B games, L positions, M positions of the state, H ``d_model``, K heads, P width of a
 head.
-Source: Vaswani et al., "Attention is all you need" (arXiv:1706.03762), section 3.2, without biases;
-Su et al., "RoFormer" (arXiv:2104.09864), section 3.2, with the halves of a head as the pairs.
+Source: Vaswani et al., "Attention is all you need" (arXiv:1706.03762), section 3.2, without biases.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
 from tessera.model.mixers.base import Mixer
+from tessera.model.mixers.rotary import rotated
 from tessera.model.parts import PartSettings
 from tessera.model.state import LayerState
 from tessera.setting_errors import Problem, SettingError
 
 _USUAL_WIDTH = 64  # of a head
-_BASE = 10_000.0  # of the rotary wave lengths, RoFormer's
 
 
 class AttentionState(NamedTuple):
@@ -57,7 +56,7 @@ class AttentionMixer(Mixer):
     def __init__(self, d_model: int, num_heads: int | None = None) -> None:
         super().__init__()
         check_sizes(d_model=d_model, num_heads=1 if num_heads is None else num_heads)
-        heads = _usual_heads(d_model) if num_heads is None else num_heads
+        heads = usual_heads(d_model) if num_heads is None else num_heads
         if d_model % (2 * heads):
             must = f"divide d_model, {d_model}, into even widths"
             raise SettingError(Problem("num_heads", heads, must))
@@ -146,18 +145,8 @@ class AttentionMixer(Mixer):
     def _project(self, hidden_BLH: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, rotated to their places (L,) or (B, L), and values; each (B, L, H)."""
         q_BLH, k_BLH, v_BLH = self.in_proj(hidden_BLH).chunk(3, dim=-1)
-        width = q_BLH.shape[-1] // self.num_heads
-        dtype = torch.promote_types(q_BLH.dtype, torch.float32)
-        pairs = torch.arange(0, width, 2, device=place.device, dtype=dtype)
-        # One angle for every head: (…, L, 1, P / 2).
-        angle = (place[..., None] * _BASE ** (-pairs / width)).unsqueeze(-2)
-        cos, sin = angle.cos(), angle.sin()
-
-        def rotated(x_BLH: Tensor) -> Tensor:
-            one, other = x_BLH.to(dtype).unflatten(-1, (self.num_heads, width)).chunk(2, dim=-1)
-            return torch.cat([one * cos - other * sin, other * cos + one * sin], -1).flatten(-2)
-
-        return rotated(q_BLH), rotated(k_BLH), v_BLH
+        q_BLH, k_BLH = (rotated(x, place, self.num_heads) for x in (q_BLH, k_BLH))
+        return q_BLH, k_BLH, v_BLH
 
     def _attend(self, q_BLH: Tensor, k_BMH: Tensor, v_BMH: Tensor, sees: Tensor | None) -> Tensor:
         """The mixed vectors (B, L, H).
@@ -195,7 +184,7 @@ class AttentionSettings(PartSettings):
         return 4 * d_model**2
 
 
-def _usual_heads(d_model: int) -> int:
+def usual_heads(d_model: int) -> int:
     """The number of heads that leaves each a width of 64, or the next fewer that divides."""
     heads = max(1, d_model // _USUAL_WIDTH)
     while heads > 1 and d_model % (2 * heads):

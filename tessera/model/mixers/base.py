@@ -6,12 +6,26 @@ Shape suffixes: B games, L positions, H ``d_model``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tessera.model.state import LayerState, emptied
+
+Penalties = tuple[Tensor, ...]  # (B, L) float32 each, one of every ``Penalty`` of a mixer
+
+
+class Penalty(NamedTuple):
+    """Something of a mixer that training is to keep small, and that is logged.
+
+    Attributes:
+        name: it is logged under; in several layers it is one mean over them.
+        weight: nats that one unit of it costs beside the loss of the moves.
+    """
+
+    name: str
+    weight: float
 
 
 class Mixer(nn.Module, ABC):
@@ -23,9 +37,11 @@ class Mixer(nn.Module, ABC):
     Attributes:
         no_weight_decay: names of own parameters that weight decay must leave alone, beside those
             of one axis. They hold for every copy, while a mark on a parameter stays behind.
+        penalties: what ``mix_penalized`` says of each position; usually nothing.
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ()
+    penalties: tuple[Penalty, ...] = ()
 
     def forward(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Tensor:
         """The mixed vectors alone, see ``mix``."""
@@ -43,6 +59,21 @@ class Mixer(nn.Module, ABC):
             hidden_BLH: (B, L, H), zero at PAD.
             is_pad_BL: (B, L) bool, True at PAD, which may stand at either end of a row; None means
                 there is none.
+        """
+
+    def mix_penalized(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], Penalties]]:
+        """See ``mix``, and with what a watcher may see the penalties of each position."""
+        mixed_BLH, seen = self.mix(hidden_BLH, is_pad_BL)
+        return mixed_BLH, (seen, ())
+
+    def at_step(self, step: int, layer: int) -> None:  # most learn alike at all times
+        """Hear of the optimizer's step that comes next; whoever is never told is done with it all.
+
+        Args:
+            step: from 0.
+            layer: of this mixer, from 0.
         """
 
     @abstractmethod
