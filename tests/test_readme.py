@@ -19,6 +19,7 @@ from tessera.commands.fit.named_configs import config_names
 from tests.commands.check.test_command import TINY
 from tests.pages import (
     CONTRIBUTING,
+    INNER_PAGES,
     PAGES,
     README,
     READMES,
@@ -129,7 +130,9 @@ def test_the_pages_show_every_command() -> None:
     assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "compare", "doctor", "bench"}
 
 
-@pytest.mark.parametrize("page", [page for page in READMES if lines(page, "sh")], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in (*READMES, *INNER_PAGES) if lines(page, "sh")], ids=name_of
+)
 def test_commands_of_a_page_run(
     tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

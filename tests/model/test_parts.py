@@ -31,8 +31,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "mamba2": [{"d_state": 4}, {"d_state": 6, "headdim": 8}, {"d_conv": 1, "expand": 3}],
     "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
     "adaptive_rank": [
-        {"max_rank": 6, "min_rank": 5},
-        {"max_rank": 5, "min_rank": 2, "gate": "straight_through", "average": False},
+        {"max_rank": 6, "min_rank": 5, "average": True},
+        {"max_rank": 5, "min_rank": 2, "gate": "straight_through"},
         {"max_rank": 3, "min_rank": 1, "gate": "gumbel", "temperature": 0.5},
     ],
     "bk_core": [{}, {"num_chains": 5}],

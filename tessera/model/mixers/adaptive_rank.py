@@ -2,8 +2,8 @@
 
 Shape suffixes: B games, L positions, H ``d_model``, R ranks, W positions that the convolution sees
 beside its own.
-Source: MUSE phase 1, "AR-SSM". On purpose different: causal, the sum in float32, the mean instead
-of the sum unless asked otherwise, and the gates' penalty is in the loss; see siblings.md.
+Source: MUSE phase 1, "AR-SSM". On purpose different: causal, the sum in float32, or the mean in its
+place if asked for, and the gates' penalty is in the loss; see siblings.md.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AdaptiveRankState(NamedTuple):
 
 
 class AdaptiveRankMixer(Mixer):
-    """``conv(x)_t + O(m_t ⊙ v_t)``, m_t the mean of u up to t, u and v gated by g: ``u = g ⊙ U x``.
+    """``conv(x)_t + O(s_t ⊙ v_t)``, s_t the sum of u up to t, u and v gated by g: ``u = g ⊙ U x``.
 
     The gates ``g = σ(W₂ relu(W₁ x))`` are between 0 and 1, one of each rank at each position. Their
     sum is the *effective rank*. It is logged, and costs; no computation is saved by it.
@@ -68,7 +68,7 @@ class AdaptiveRankMixer(Mixer):
         temperature: of the gate gumbel: what logits and noise are divided by.
         warmup_steps: steps in which the open ranks grow from ``min_rank`` to all; 0 for at once.
         penalty: nats that the mean gate costs, at most so much.
-        average: divide the sums by the number of moves; False lets them grow with the game.
+        average: divide the sums by the number of moves, so that they do not grow with the game.
 
     Raises:
         SettingError: with a problem for every setting that is out of range.
@@ -86,7 +86,7 @@ class AdaptiveRankMixer(Mixer):
         temperature: float = 1.0,
         warmup_steps: int = 1000,
         penalty: float = 0.001,
-        average: bool = True,
+        average: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(d_model=d_model, max_rank=max_rank, min_rank=min_rank)
@@ -263,7 +263,7 @@ class AdaptiveRankSettings(PartSettings):
     temperature: float = 1.0
     warmup_steps: int = 1000
     penalty: float = 0.001
-    average: bool = True
+    average: bool = False
 
     part, free = AdaptiveRankMixer, ("temperature", "warmup_steps", "penalty")
 
