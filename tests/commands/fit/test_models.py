@@ -16,7 +16,7 @@ from tessera.commands.compare.command import claims_in_lines
 from tessera.commands.compare.published import MODELS, published
 from tessera.commands.fit.named_configs import model_names
 from tessera.model import GameModel, ModelSettings
-from tests.pages import ROOT, blocks, lines
+from tests.pages import ROOT, blocks
 from tests.runs import tessera
 
 PAGE = ROOT / "tessera" / "model" / "presets.md"
@@ -81,7 +81,6 @@ def test_a_model_s_configuration_is_a_model_alone_and_is_on_the_page(
 
 @pytest.mark.parametrize("name", ["hybrid", "muse_ultra"])
 def test_a_model_trains_under_its_own_name_and_is_measured(name: str, folder: Path) -> None:
-    assert lines(PAGE, "sh") == ["tessera fit --config muse_ultra --config uniform_9x9"]
     both = ["--config", name, "--config", "uniform_9x9"]
     run = [*SMALL_RUN.split(), "--model.n_layers", "4", "--trainer.precision", "32"]
     assert tessera("fit", *both, *run, "--trainer.max_steps", 1) == 0
@@ -106,3 +105,15 @@ def test_the_page_has_what_is_published_and_what_is_counted() -> None:
     assert ("", "\n".join(claims_in_lines(claims)[1:]) + "\n") in blocks(PAGE)
     assert [claim.counted for claim in claims[:6]] == ULTRA
     assert [f"{claim.counted / 1e6:,.1f}" for claim in claims[6:]] == MILLIONS
+
+
+def test_the_page_of_parts_has_their_numbers_of_parameters() -> None:
+    page = (PAGE.parent / "low_rank.md").read_text()
+    rows = re.findall(r"^\| [^|]* \| `model\.(\w+) (\w+)` \|.*\| ([\d,]+)[^|]*\|$", page, re.M)
+    assert {name for _, name, _ in rows} >= {"tensor_train", "low_rank_table", "tied"}
+    for kind, name, said in rows:
+        sizes = (364, 256, 362) if kind == "embedding" else (256, 364)
+        assert f"{ModelSettings().part(kind, name).num_parameters(*sizes):,}" == said, name
+    for kind, said in re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \| .*less", page, re.M):
+        layer = ModelSettings(low_rank={"kind": kind}).low_rank  # type: ignore[arg-type]
+        assert f"{layer.num_parameters(512):,}" == said, kind
