@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -57,7 +58,9 @@ def read_rows(names: Sequence[str], options: Sequence[str]) -> list[Row]:
 
 
 def _arguments(name: str) -> list[str]:
-    return [argument for config in name.split(_JOINED) for argument in ("--config", config)]
+    # A file may have the sign in its name.
+    configs = [name] if os.path.isfile(name) else name.split(_JOINED)
+    return [argument for config in configs for argument in ("--config", config)]
 
 
 def _model(settings: Namespace) -> ModelSettings:

@@ -72,6 +72,14 @@ def test_rows_are_configurations_read_one_after_the_other(
     assert second["state_bytes"]["6"] - second["state_bytes"]["3"] == 3 * 3 * 2 * 8 * 4
 
 
+def test_a_file_may_have_a_plus_in_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a+b.yaml").write_text("model: {d_model: 24}")
+    assert tessera("compare", "a+b.yaml", "--count", "1") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("a+b.yaml     364       24")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
