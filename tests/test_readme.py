@@ -112,7 +112,7 @@ def test_ci_runs_the_readme_commands_and_reports_any_failure(
 
 # What makes each command of the README short: the same settings, fewer and smaller.
 SHORT = {
-    "fit": "--trainer.val_check_interval 2 --data.val_batches 1 --data.games_per_chunk 16"
+    "fit": "--trainer.val_check_interval 2 --data.val_batches 1 --data.games_per_chunk 32"
     " --model.d_model 8 --checkpoint_every_n_steps 2 --picture_every_n_validations 0",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",

@@ -220,3 +220,26 @@ def test_penalties_of_activations_computed_again_have_the_same_gradients() -> No
         found.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(found[0]) > 10
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.gpu
+def test_a_replayed_step_has_the_ranks_and_the_noise_of_its_own_step() -> None:
+    ranks = {"max_rank": 8, "min_rank": 2, "gate": "gumbel", "warmup_steps": 100}
+    settings = ModelSettings(84, 32, n_layers=2, mixer="adaptive_rank", adaptive_rank=ranks)
+    tokens, targets = torch.randint(0, 81, (2, 4, 32), generator=torch.Generator().manual_seed(1))
+    targets[1, 20:] = 82
+    found = []
+    for is_graphed in (False, True):
+        torch.manual_seed(0)
+        model = GameModel(settings).cuda().train()
+        if is_graphed:
+            model.graph_training()
+        for step in (0, 50, 51, 100):
+            model.zero_grad()
+            model.blocks.at_step(step)
+            losses = model(tokens.cuda(), targets.cuda(), penalized=True)
+            losses[::2].sum().backward()
+            found.append([losses.detach(), *(p.grad.clone() for p in model.parameters())])
+    for plain, replayed in zip(found[:4], found[4:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(plain, replayed, strict=True))
+    assert not torch.equal(found[5][0], found[6][0])
