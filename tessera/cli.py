@@ -20,10 +20,16 @@ _COMMANDS = {
     "predict": ("fit.command", "write a model's distribution for every ply of given games"),
     "map": ("map.command", "show what a model expects next in a position, every legal move of it"),
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
+    "board": ("board.command", "show a model's map in the browser, on a board to play on"),
+    "games": ("games", "write games of the built-in players, or of a model, as SGF files"),
+    "export": ("export.command", "write a model alone, to pass it on: one file of safetensors"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "compare": ("compare.command", "count what models are made of, beside each other"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
-    "bench": ("bench.command", "measure the speed of the engine, of self-play and of training"),
+    "bench": (
+        "bench.command",
+        "measure the speed of the engine, of self-play, of training and of maps",
+    ),
 }
 _ANSWERED = {"-h", "--help", "--print_config"}  # options that ask for no run
 _LIGHTNING = "fit.command"  # of several commands, so it is given the command's name as well

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +13,10 @@ from torch import Tensor
 from tessera.data import GameDataModule
 from tessera.go import Rules
 from tessera.model import GameModel, ModelSettings
+from tessera.play.map import PlayedOut, played_out
 from tessera.play.session import Session
 from tessera.setting_errors import Problem, SettingError
-from tessera.training.checkpoint_content import check_content, on_any_machine
-from tessera.training.checkpoint_file import read_checkpoint
+from tessera.training.checkpoint_content import on_any_machine, read_checked
 from tessera.vocabulary import Vocabulary, board_size_of, check_board_size, num_tokens
 
 _MODEL = "model."  # what the names of the model's weights begin with in a checkpoint
@@ -29,10 +30,14 @@ class PossibilityMap:
         points: the probability of every legal point by its vertex, such as ``Q16``; the likeliest
             first. With ``pass_`` they sum to 1.
         pass_: the probability of a pass.
-        win: the probability that the player to move wins; None if the model has no outcome.
-        score: by how many points the player to move wins; None if the model has no outcome.
-        ownership: (n, n) whose each point will be; None, because no part of a model says it yet.
+        win: the probability that the player to move wins; None if nobody says it.
+        score: by how many points the player to move wins; None if nobody says it.
+        ownership: (n, n) float64, whose each point will be, 1 black's, -1 white's; None without
+            playouts, because no part of a model says it.
         legal_mass: what the model gave to legal moves, of 1, before the others were left out.
+        said_by: ``model`` or ``playouts`` for each of ``win``, ``score`` and ``ownership`` that is
+            said.
+        played_out: all that playouts say, with their intervals; None without.
     """
 
     points: Mapping[str, float]
@@ -41,6 +46,8 @@ class PossibilityMap:
     score: float | None
     ownership: Tensor | None
     legal_mass: float
+    said_by: Mapping[str, str]
+    played_out: PlayedOut | None = None
 
 
 class Companion:
@@ -70,14 +77,16 @@ class Companion:
         of_games = (self.board_size, self.rules, self.context)
         return Session(self.model, *of_games, self.model.device, self.skip_settled)
 
-    def map(self, moves: str | Sequence[str | int] = ()) -> PossibilityMap:
+    def map(self, moves: str | Sequence[str | int] = (), playouts: int = 0) -> PossibilityMap:
         """What the model expects after some moves, black's first.
 
         Args:
             moves: vertices such as ``Q16`` and ``pass``, in one text or a list, or tokens.
+            playouts: games that the rule-based player plays on to their ends, 2 or more, for
+                ownership, and for win and score if the model has no outcome; 0 for none.
 
         Raises:
-            ValueError: if one of them is no point of the board.
+            ValueError: if one of them is no point of the board, or ``playouts`` no such number.
             IllegalMoveError: if one of them is illegal; it says which and why.
         """
         session, vocabulary = self.session(), Vocabulary(self.board_size)
@@ -89,7 +98,16 @@ class Companion:
         legal.sort(key=lambda point: -chances[point])
         points = {vocabulary.vertex(point): chances[point] for point in legal}
         pass_ = chances[vocabulary.pass_token]
-        return PossibilityMap(points, pass_, outlook.win, outlook.score, None, outlook.legal_mass)
+        win, score = outlook.win, outlook.score
+        said_by = {} if win is None else {"win": "model", "score": "model"}
+        played = played_out(session, playouts) if playouts else None
+        if played is not None:
+            said_by = {**dict.fromkeys(("win", "score", "ownership"), "playouts"), **said_by}
+            if win is None:
+                win, score = played.win, played.score
+        ownership = None if played is None else played.ownership
+        mass = outlook.legal_mass
+        return PossibilityMap(points, pass_, win, score, ownership, mass, said_by, played)
 
 
 def load(
@@ -113,8 +131,20 @@ def load(
         SettingError: if the model is of one board, and ``board_size`` is another.
         MemoryError: if there is no memory for it.
     """
-    checkpoint = read_checkpoint(path)
-    check_content(Path(path), checkpoint, is_fit=False, named=own)
+    return of_checkpoint(read_checked(path, is_fit=False, named=own), device, board_size)
+
+
+def of_checkpoint(
+    checkpoint: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+    board_size: int | None = None,
+) -> Companion:
+    """The model of a checkpoint's content, which ``read_checked`` has read; as ``load``.
+
+    Raises:
+        SettingError: if the model is of one board, and ``board_size`` is another.
+        MemoryError: if there is no memory for it.
+    """
     parameters = ModelSettings.of(on_any_machine(checkpoint["hyper_parameters"]))
     # Of a module that was trained on other data than this program's the board is what it knows.
     trained = board_size_of(parameters.vocab_size)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from tessera.training import AtomicCheckpointIO
+from tessera.training.checkpoint_content import read_checked
+from tessera.training.export import exported
 from tests.judging import Case, Content
 
 _GOOD = Path("checkpoints/small/version_0/last.ckpt")
@@ -20,6 +22,7 @@ _COMMANDS = (
     "predict --games game.txt",
     "fit --config small.yaml --trainer.max_steps 30",
 )
+_OF_EXPORTED = (_COMMANDS[0], "map --moves A1", "export --output x.safetensors")
 
 
 # What a measurement has no use for, and can do without.
@@ -33,6 +36,10 @@ def checkpoints() -> Iterator[Case]:
         commands = _COMMANDS[:1] if name in _DAMAGE else _COMMANDS
         for command in _COMMANDS[2:] if name in _OF_TRAINING else commands:
             yield Case(f"{command} --ckpt_path {name}.ckpt", f"{name}.ckpt", files)
+    for name, content in _EXPORTED.items():
+        for command in _COMMANDS[2:] if name == "exported" else _OF_EXPORTED:
+            file = f"{name}.safetensors"
+            yield Case(f"{command} --ckpt_path {file}", f"{file} ", {file: content})
 
 
 def _bytes(change: Callable[[bytearray], bytes | bytearray | None]) -> Content:
@@ -40,6 +47,18 @@ def _bytes(change: Callable[[bytearray], bytes | bytearray | None]) -> Content:
 
     def write(path: Path) -> None:
         content = bytearray(_GOOD.read_bytes())
+        path.write_bytes(change(content) or content)
+
+    return write
+
+
+def _exported(
+    change: Callable[[bytearray], bytes | bytearray | None], precision: str | None = None
+) -> Content:
+    """An exported model that differs from the good one in its bytes."""
+
+    def write(path: Path) -> None:
+        content = bytearray(exported(read_checked(_GOOD, is_fit=False), precision, "1"))
         path.write_bytes(change(content) or content)
 
     return write
@@ -107,6 +126,37 @@ _DAMAGE: dict[str, Content] = {
     "directory_flags": _flip(lambda content: _entry_of_weights(content) + 8),
     "local_date": _flip(lambda content: 10),
     "end": _flip(lambda content: content.rindex(b"PK\x05\x06") + 10),
+}
+
+
+def _header_length(content: bytes | bytearray) -> int:
+    return int.from_bytes(content[:8], "little")
+
+
+def _with(old: bytes, new: bytes) -> Callable[[bytearray], bytearray]:
+    """Bytes exchanged for as many others."""
+    assert len(old) == len(new)
+    return lambda content: content.replace(old, new, 1)
+
+
+_EXPORTED: dict[str, Content] = {
+    "exported": _exported(lambda content: None),  # which no run goes on from
+    "half_exported": _exported(lambda content: content[: len(content) // 2]),
+    "torn_exported": _exported(lambda content: content[:-1]),
+    "short_exported": _exported(lambda content: content[:9]),
+    "longer_exported": _exported(lambda content: content + b"x"),
+    "header_alone": _exported(lambda content: content[: 8 + _header_length(content)]),
+    "weight_exported": _exported(lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+    "weight_int8": _exported(lambda content: content[:-1] + bytes([content[-1] ^ 1]), "int8"),
+    "format_exported": _exported(_with(b'format\\": 1', b'format\\": 2')),
+    "settings_exported": _exported(_with(b'd_model\\": 8', b'd_model\\": 9')),
+    "twice_exported": _exported(_with(b'n_layers\\"', b'd_model\\" ')),
+    "dtype_exported": _exported(_with(b'"F32"', b'"F16"')),
+    "no_settings": _exported(_with(b'"tessera"', b'"nothing"')),
+    "long_header": _exported(lambda content: b"\xff" * 8 + content[8:]),
+    "no_header": _exported(lambda content: bytes(8) + content[8:]),
+    "no_json": _exported(lambda content: content[:8] + b"{" * (len(content) - 8)),
+    "sparse": _exported(lambda content: content + bytes(50_000_000)),
 }
 
 

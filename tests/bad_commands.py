@@ -118,6 +118,11 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"validate {_LAST} --trainer.strategy ddp_spawn", "ddp_spawn"),
     (f"validate {_LAST} --data.backend triton", "data.backend"),
     (f"validate {_LAST} --model.scan triton", "model.mamba.scan"),
+    (f"validate {_LAST} --reliability found.pdf", "--reliability must end in .png or .svg"),
+    (f"test {_LAST} --reliability none/found.png", "--reliability: there is no folder none"),
+    (f"test {_LAST} --reliability=", "--reliability must name a file, got none."),
+    (f"test {_LAST} --reliability a.svg --json ./a.svg", "--reliability must be another file"),
+    (f"predict {_LAST} --games game.txt --reliability a.png", "reliability is no setting"),
     (f"validate {_LAST} --model.d_model 16", "model.d_model must be 8"),
     (f"validate {_LAST} --cpu_threads {10**9}", "cpu_threads"),
     (f"validate {_LAST} --seed_everything=-1", "seed_everything"),
@@ -141,6 +146,13 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"predict {_LAST} --games . ", "games must be files"),
     (f"predict {_LAST} --games {'n' * 300}.sgf", "nnn.sgf"),
     ("predict --ckpt_path none.ckpt --games small.yaml", "none.ckpt is no checkpoint"),
+    # Games.
+    ("games", "--sgf"),
+    ("games --sgf small.yaml", "small.yaml is a file"),
+    ("games --sgf out --number 0", "--number must be at least 1, got 0."),
+    ("games --sgf out --board_size 1", "--board_size must be 2 to 19, got 1."),
+    ("games --sgf out --player none.ckpt", "none.ckpt is no checkpoint"),
+    (f"games --sgf out --number {10**21}", "--number"),
     # A map.
     ("map", "--ckpt_path"),
     ("map --moves A1", "--ckpt_path"),
@@ -159,12 +171,59 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"map {_LAST} --moves A1 --output map.gif", "--output must end in .png or .svg"),
     (f"map {_LAST} --moves A1 --output none/map.png", "--output: there is no folder none."),
     (f"map {_LAST} --moves A1 --output {'n' * 300}.png", "--output"),
+    (f"map {_LAST} --moves A1 --every_move", "--every_move is of --sgf"),
     (f"map {_LAST} --moves A1 --sgf ''", "--sgf must name a file, got none."),
     (f"map {_LAST} --moves A1 --json .", "--json: . cannot be written."),
     (f"map {_LAST} --moves A1 --device abacus", "--device must be auto, cpu or cuda"),
     (f"map {_LAST} --moves A1 --device cuda", "torch finds no CUDA device here"),
     (f"map {_LAST} --moves A1 surplus surplus", "surplus"),
     ("map --ckpt_path none.ckpt --moves A1", "none.ckpt is no checkpoint"),
+    # A model alone.
+    ("export", "--ckpt_path, --output"),
+    (f"export {_LAST}", "--output"),
+    ("export --output x.safetensors", "--ckpt_path"),
+    ("export --ckpt_path= --output x.safetensors", "--ckpt_path must name the model"),
+    *(
+        (f"export --ckpt_path={path} --output x.safetensors", says)
+        for path, says in (
+            *((path, "checkpoint") for path in ("none.ckpt", ".", "small.yaml", "[a]")),
+            ("n" * 300, "File name too long"),
+        )
+    ),
+    ("export --ckpt_path last --run_name never --output x.safetensors", "no checkpoints/never"),
+    ("export --ckpt_path last --run_name a/b --output x.safetensors", "run_name must be letters"),
+    *(
+        (f"export {_LAST} --output {output}", says)
+        for output, says in (
+            ("''", "--output must end in .safetensors, got none."),
+            (".", "--output must end in .safetensors, got .."),
+            ("x.ckpt", "--output must end in .safetensors, got x.ckpt."),
+            ("checkpoints/small/version_0/last.ckpt", "--output must end in .safetensors"),
+            ("none/x.safetensors", "--output: there is no folder none."),
+            ("small.yaml/x.safetensors", "--output: there is no folder small.yaml."),
+            (f"{'n' * 300}.safetensors", "--output"),
+        )
+    ),
+    *(
+        (f"export {_LAST} --output x.safetensors {option}", says)
+        for option, says in (
+            ("--int8 --dtype bfloat16", "--dtype"),
+            ("--dtype int8", "--dtype"),
+            ("--dtype", "--dtype"),
+            ("--games 0", "--games must be 1 to 100,000, got 0."),
+            ("--games=-1", "--games must be 1 to 100,000, got -1."),
+            (f"--games {10**12}", "--games must be 1 to 100,000"),
+            ("--games many", "--games"),
+            ("--json none/x.json", "--json: there is no folder none."),
+            ("--json .", "--json: . cannot be written."),
+            ("--json ''", "--json must name a file, got none."),
+            ("--json x.safetensors", "--json must be another file than --output"),
+            ("--device abacus", "--device must be auto, cpu or cuda"),
+            ("--device cuda", "torch finds no CUDA device here"),
+            ("--force", "--force"),
+            ("surplus", "surplus"),
+        )
+    ),
     # The others.
     ("check --device abacus", "--device must be auto, cpu or cuda, got abacus."),
     ("check --device cuda", "torch finds no CUDA device here"),
@@ -190,8 +249,19 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ),
     ("gtp --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
     (f"gtp {_LAST} --temperature hot", "--temperature"),
+    (f"gtp {_LAST} --playouts few", "--playouts"),
+    (f"gtp {_LAST} --playouts=-1", "--playouts must be 0, or 2 to 1000000, got -1."),
     (f"gtp {_LAST} --resign_below 0.1", "--resign_below needs a model with an outcome"),
     (f"gtp {_LAST} surplus", "surplus"),
+    ("board", "--ckpt_path"),
+    ("board --ckpt_path=", "--ckpt_path must name the model"),
+    *(
+        (f"board --no-open --ckpt_path={path}", "checkpoint")
+        for path in ("none.ckpt", "small.yaml")
+    ),
+    (f"board {_LAST} --port 70000", "--port must be at most 65535, got 70000."),
+    (f"board {_LAST} --host 0.0.0.0", "--host"),
+    (f"board {_LAST} surplus", "surplus"),
     ("doctor --json none/doctor.json", "there is no folder none"),
     ("doctor --json .", "--json"),
     ("doctor --json ''", "--json must name a file, got none."),
@@ -199,7 +269,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor --json", "--json"),
     ("doctor --device cpu", "--device"),
     ("doctor surplus", "surplus"),
-    ("bench", "{engine,selfplay,train}"),
+    ("bench", "{engine,selfplay,train,map}"),
     ("bench engines", "engines"),
     ("bench engine --board_size", "--board_size"),
     *(
@@ -231,6 +301,30 @@ COMMANDS: tuple[tuple[str, str], ...] = (
             "--surplus",
         )
     ),
+    *(
+        (f"bench map {option}", option.partition("=")[0].split()[0])
+        for option in (
+            "--board_size=1",
+            "--board_size=nine",
+            "--moves=0",
+            "--moves=-1",
+            "--moves=many",
+            f"--moves={10**21}",
+            "--threads=0",
+            f"--threads={10**9}",
+            "--device=abacus",
+            "--config=none",
+            "--config small.yaml",
+            "--config",
+            "--ckpt_path=",
+            "--json=none/bench.json",
+            "--seconds=1",
+        )
+    ),
+    (f"bench map {_LAST} --config tessera", "--config must be left out"),
+    (f"bench map {_LAST} --board_size 5", "board_size must be 3, the model's"),
+    ("bench map --ckpt_path none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
+    ("bench map --ckpt_path last --run_name a/b", "run_name must be letters"),
     *(
         (f"bench {kind} --board_size=3 --batch_size={games}", "--batch_size")
         for kind in ("engine", "selfplay")
@@ -278,11 +372,15 @@ _LOCKED = (
     (f"map {_LAST} game.txt", "game.txt", "game.txt", 0),
     (f"map {_LAST} --moves A1 --sgf game.txt", "--sgf", "game.txt", 0o444),
     (f"map {_LAST} --moves A1 --output map.png", "--output", ".", 0o555),
+    (f"export {_LAST} --output x.safetensors", "--output", ".", 0o555),
+    (f"export {_LAST} --output x.safetensors", "last.ckpt", "checkpoints/small", 0),
+    (f"export {_LAST} --output x.safetensors --json game.txt", "--json", "game.txt", 0o444),
     ("doctor --json game.txt", "--json", "game.txt", 0o444),
     ("doctor --json doctor.json", "--json", ".", 0o555),
     (f"validate {_LAST} --json game.txt", "--json", "game.txt", 0o444),
     (f"test {_LAST} --json new.json", "--json", ".", 0o555),
     (f"test {_LAST} --json game.txt", "--json", ".", 0o555),
+    (f"test {_LAST} --reliability found.svg", "--reliability", ".", 0o555),
     ("bench engine --json game.txt", "--json", "game.txt", 0o444),
     ("check --json game.txt", "--json", "game.txt", 0o444),
     (_FIT, "checkpoints", ".", 0o555),
@@ -298,6 +396,8 @@ _MACHINE = (
     (f"{_FIT} --trainer.logger false", "last.ckpt", partial(_full_disk, 2000)),
     (f"validate {_LAST} --json found.json", "found.json", partial(_full_disk, 500)),
     (f"map {_LAST} --moves A1 --output map.png", "map.png", partial(_full_disk, 500)),
+    (f"export {_LAST} --output x.safetensors", "x.safetensors", partial(_full_disk, 500)),
+    (f"validate {_LAST} --reliability a.svg", "a.svg", partial(_full_disk, 500)),
     *(
         (arguments, "", _full_output)
         for arguments in (
@@ -311,6 +411,7 @@ _MACHINE = (
             f"predict {_LAST} --games game.txt",
             f"map {_LAST} --moves A1",
             f"map {_LAST} --moves A1 --json -",
+            f"export {_LAST} --output x.safetensors --int8 --games 1",
         )
     ),
 )
@@ -332,6 +433,7 @@ def machine_faults() -> Iterator[Case]:
 
 def good_commands() -> Iterator[Case]:
     """Commands that can be run: none may pass for a bad one."""
-    more = (f"validate {_LAST}", f"map {_LAST} --moves A1", f"{_FIT} --print_config")
+    export = f"export {_LAST} --output x.safetensors"
+    more = (export, f"validate {_LAST}", f"map {_LAST} --moves A1", f"{_FIT} --print_config")
     for arguments in ("doctor", "--version", _FIT, *more):
         yield Case(arguments)

@@ -47,7 +47,20 @@ def test_the_map_is_what_predict_says_of_the_legal_moves(
             assert chance == pytest.approx(line["probabilities"][vertex] / mass, abs=1e-4)
         assert list(found.points.values()) == sorted(found.points.values(), reverse=True)
         assert (found.win is not None) is (found.score is not None) is bool(options)
-        assert found.ownership is None
+        assert found.ownership is None and found.played_out is None
+        said_by = {"win": "model", "score": "model"} if options else {}
+        assert found.said_by == said_by
+    played = companion.map(game, playouts=10)
+    counted = played.played_out
+    assert counted is not None and counted.num_games == 10
+    assert played.said_by == {"win": "playouts", "score": "playouts", **said_by} | {
+        "ownership": "playouts"
+    }
+    assert played.ownership is counted.ownership and counted.ownership.shape == (4, 4)
+    if not options:
+        assert (played.win, played.score) == (counted.win, counted.score)
+    with pytest.raises(ValueError, match="playouts must be at least 2, got 1"):
+        companion.map(playouts=1)
     assert "B2" not in found.points and "A2" in found.points
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tessera.commands import doctor
-from tessera.commands.fit.named_configs import names_in_words
+from tessera.commands.named_configs import names_in_words
 from tessera.monitor import Alert, Sinks
 from tessera.training import AtomicCheckpointIO, TesseraModule
 from tessera.training.tensorboard import GroupedLogger, SaveSettings

@@ -57,7 +57,13 @@ def test_files_and_folders_that_are_named_exist(page: Path) -> None:
 
 def test_the_front_door_leads_to_every_room_that_has_a_page() -> None:
     text = README.read_text()
-    assert all(f"]({name_of(page)})" in text for page in [*READMES[1:], CONTRIBUTING])
+    rooms = [page for page in READMES[1:] if page.parent.parent == ROOT / "tessera"]
+    assert all(f"]({name_of(page)})" in text for page in [*rooms, CONTRIBUTING])
+    # A page inside a room is led to by the room's.
+    inside = [page for page in READMES[1:] if page not in rooms]
+    for page in inside:
+        above = page.parent.parent / "README.md"
+        assert f"]({page.relative_to(above.parent)})" in above.read_text()
     rooms = [path.name for path in (ROOT / "tessera").iterdir() if (path / "__init__.py").exists()]
     assert all(f"`{room}/`" in text for room in rooms)
 

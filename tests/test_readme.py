@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,7 @@ import yaml
 
 from tessera.commands.check import command as check
 from tessera.commands.fit.config_file import SECTIONS
-from tessera.commands.fit.named_configs import config_names
+from tessera.commands.named_configs import config_names
 from tests.commands.check.test_command import TINY
 from tests.pages import (
     CONTRIBUTING,
@@ -118,16 +123,43 @@ SHORT = {
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
     "map": "--device cpu",
+    "export": "--device cpu --games 1",
+    "board": "--device cpu --no-open",
+    "games": "--number 2 --device cpu",
     "check": "--device cpu",
     "compare": "--model.n_layers 4 --count 1",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+    "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
 
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
-    assert shown >= {"fit", "test", "predict", "map", "gtp", "check", "compare", "doctor", "bench"}
+    assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "games", "export"}
+    assert shown >= {"check", "compare", "doctor", "bench"}
+
+
+def until_it_serves(*arguments: str) -> int:
+    """Run a command that serves until Ctrl-C, which follows as soon as it serves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    has_ended = threading.Event()
+
+    def interrupt() -> None:
+        while not has_ended.wait(0.05):
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    code = tessera(*arguments, "--port", port)
+    has_ended.set()
+    waiting.join()
+    return code - (128 + signal.SIGINT)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +182,9 @@ def test_commands_of_a_page_run(
         assert program == "tessera", line
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
             arguments += ["--trainer.max_steps", str(steps)]
-        assert tessera(*arguments, *SHORT[arguments[0]].split()) == 0, line
+        short = SHORT.get(" ".join(arguments[:2])) or SHORT[arguments[0]]
+        run = until_it_serves if arguments[0] == "board" else tessera
+        assert run(*arguments, *short.split()) == 0, line
 
 
 # A command in the middle of a sentence may take hours: it is only parsed.

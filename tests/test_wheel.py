@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tessera.commands.fit.named_configs import config_names, model_names
+from tessera.commands.named_configs import config_names, model_names
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def run(command: list[str | Path], folder: Path, installed: Path | None = None) 
     return result.stdout
 
 
-def test_the_wheel_holds_the_program_and_the_configurations_only(
+def test_the_wheel_holds_the_program_its_page_and_the_configurations_only(
     wheel: Path, repository: Path
 ) -> None:
     held = {Path(name) for name in zipfile.ZipFile(wheel).namelist()}
@@ -62,7 +62,10 @@ def test_the_wheel_holds_the_program_and_the_configurations_only(
         Path("tessera") / path.relative_to(repository)
         for path in (repository / "configs").rglob("*.yaml")
     }
-    assert held - description == program | configurations
+    folder = repository / "tessera" / "commands" / "board" / "page"
+    page = {path.relative_to(repository) for path in folder.iterdir()}
+    assert {path.suffix for path in page} == {".html", ".css", ".js", ".svg"}
+    assert held - description == program | configurations | page
     assert len(configurations) == len(config_names()) + len(model_names())
 
 

@@ -27,6 +27,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Let it be said what a checkpoint alone does not decide, see ``tessera.companion.load``."""
     what = "of a model of any board; the size that others were trained on is theirs"
     parser.add_argument("--board_size", type=int, metavar="N", help=what)
+    add_own_option(parser)
+
+
+def add_own_option(parser: argparse.ArgumentParser) -> None:
+    """Let classes be named that a checkpoint may have as parts."""
     what = "a part of your own that the checkpoint names, such as my_package.MyMixer; repeatable"
     parser.add_argument("--own", action="append", default=[], metavar="CLASS", help=what)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import select
 import sys
@@ -17,7 +18,7 @@ from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
 from tessera.commands.packages import version_of
 from tessera.commands.quiet import quieten
-from tessera.setting_errors import SettingError, number, or_none, problems_of, whole
+from tessera.setting_errors import SettingError, fits, number, or_none, problems_of, whole
 
 if TYPE_CHECKING:
     from tessera.companion import Companion
@@ -28,6 +29,7 @@ _ALLOWED = {
     "resign_below": or_none(number("0 to 1", lambda x: 0 <= x <= 1)),
     "threads": whole(1, 1024),
     "seed": or_none(whole(0, 2**63 - 1)),
+    "playouts": or_none(fits("0, or 2 to 1000000", lambda x: x == 0 or 2 <= x <= 1_000_000)),
 }
 _BLOCK = 2**16  # bytes read at once
 
@@ -60,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.resign_below is not None and companion.model.outcome is None:
         parser.error("--resign_below needs a model with an outcome, and this one has none.")
     waiting_for("")
-    serve(_engine(arguments, companion), Lines(0))
+    # Looking through all that was loaded for garbage would hold up a move for 0.2 s now and then.
+    gc.freeze()
+    try:
+        serve(_engine(arguments, companion), Lines(0))
+    finally:
+        gc.unfreeze()
     return 0
 
 
@@ -77,8 +84,8 @@ def _engine(arguments: argparse.Namespace, companion: Companion) -> Gtp:
     from tessera.play.gtp_game import GtpGame
 
     version = arguments.override_version or version_of("tessera") or "0"
-    limit, seed = arguments.resign_below, arguments.seed
-    return Gtp(GtpGame(companion.session(), arguments.temperature, limit, seed), version)
+    options = (arguments.temperature, arguments.resign_below, arguments.seed, arguments.playouts)
+    return Gtp(GtpGame(companion.session(), *options), version)
 
 
 class Lines:
@@ -187,6 +194,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="of what is drawn (default: another one every time)")
     resign = "resign below this win probability, for models with an outcome (default: never)"
     add("--resign_below", type=float, metavar="P", help=resign)
+    what = "games played on to find dead stones and the score (default: 64; 0 for none); "
+    what += "if given, analyses tell of whose the points will be as well, and of who wins"
+    add("--playouts", type=int, metavar="N", help=what)
     threads = "CPU threads; more than one seldom help a single game (default: 1)"
     add("--threads", type=int, default=1, help=threads)
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")

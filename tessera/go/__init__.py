@@ -6,7 +6,7 @@ from tessera.go.legality import IllegalMoveError
 from tessera.go.loop import GameLoop
 from tessera.go.play import play_games
 from tessera.go.players import PLAYERS, Choice, Player, distribution, get_player
-from tessera.go.playouts import Playouts, play_out
+from tessera.go.playouts import NotWanted, Playouts, play_out
 from tessera.go.record import GameRecord, kept_tables
 from tessera.go.rules import RULES, Rules, resolve_rules
 from tessera.go.settled import Settled, settled_points
@@ -20,6 +20,7 @@ __all__ = [
     "GameLoop",
     "GameRecord",
     "IllegalMoveError",
+    "NotWanted",
     "Player",
     "Playouts",
     "Rules",

@@ -31,7 +31,8 @@ def board_rows(engine: GPUGoEngine) -> Tensor:
     own, opponent: the stones of the player to move and of the other.
     atari: those of both whose chain has one liberty.
     taken: where the newest ``play_batch`` took stones of the player to move off the board.
-    forbidden: the empty points that are illegal by ko or superko alone; none once a game is over.
+    forbidden: the empty points where a stone is illegal only for what has been: ko, superko, or the
+        end of the game.
     """
     if engine.backend == "triton":
         return _by_kernel(engine, len(BOARD_SETS), as_landmarks=False)
@@ -68,10 +69,10 @@ def taken_rows(engine: GPUGoEngine) -> Tensor:
 
 
 def forbidden_rows(engine: GPUGoEngine) -> Tensor:
-    """The empty points that ko or superko alone forbids, (n, B); none once a game is over."""
+    """The empty points where only ko, superko or the end of the game forbids a stone, (n, B)."""
     position, rules = engine.position, engine.rules
     otherwise = position.empty if rules.suicide else no_suicide(position, rules.capture)
-    return otherwise & ~engine.legal_rows() * ~engine.is_game_over()
+    return otherwise & ~(engine.legal_rows() * ~engine.is_game_over())
 
 
 def large_atari_rows(engine: GPUGoEngine) -> Tensor:
@@ -118,7 +119,12 @@ FEATURES: Mapping[str, FeatureTable] = {
 
 
 def replayed(
-    name: str, moves: Tensor, board_size: int, rules: str | Rules, device: str | torch.device
+    name: str,
+    moves: Tensor,
+    board_size: int,
+    rules: str | Rules,
+    device: str | torch.device,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """A table of FEATURES for games given by their moves, which are played in an engine.
 
@@ -129,6 +135,8 @@ def replayed(
         board_size: n, 2 to 19.
         rules: a preset's name or a Rules record.
         device: where to play and where the table lives.
+        start: boards (G, 2, n, n) and whose turn it is (G,), see ``GPUGoEngine.set_position``; None
+            for the empty board.
 
     Returns:
         (G, T + 1, R, n) int32: entry 0 is the new game, entry t the position after t plies; 0
@@ -140,6 +148,8 @@ def replayed(
     one_of(*FEATURES)("features", name)
     moves = whole_numbers("moves", moves, (None, None))
     engine = GPUGoEngine(len(moves), device, board_size, rules)
+    if start is not None:
+        engine.set_position(*start)
     moves = moves.to(engine.device)
     read, pad = FEATURES[name].read, Vocabulary(board_size).pad_token
     entries = [read(engine)]

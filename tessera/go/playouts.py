@@ -5,6 +5,7 @@ Shapes: B positions, K games of each, n rows (board size), P = n² points, G gam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ _GAMES_AT_ONCE = 4096  # enough to make torch's cost per call small; more falls 
 _BYTES_AT_ONCE = 2**28
 _KEEP_ABOVE = 0.8  # finished games are dropped once fewer than this share still go on
 _MOST_NUMBER = 2**61  # so that no step from one to another overflows 64 bits
+
+
+class NotWanted(Exception):
+    """Nobody waits for the playouts any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ def play_out(
     seed: int = 0,
     numbers: Tensor | None = None,
     first: int = 0,
+    is_wanted: Callable[[], bool] | None = None,
 ) -> Playouts:
     """Play K games to their ends from each of an engine's positions, by the engine's rules.
 
@@ -120,8 +126,10 @@ def play_out(
         seed: any whole number.
         numbers: (B,) whole numbers, the positions' own; None for their places in the engine.
         first: k of the first game, 0 to 2^61: where earlier playouts of the position ended.
+        is_wanted: asked before every ply of the torch code whether to go on; None for always.
 
     Raises:
+        NotWanted: if ``is_wanted`` said no.
         ValueError: for an unknown player, or an argument that is not what is said here.
     """
     chosen = get_player(player)
@@ -146,7 +154,7 @@ def play_out(
             games = torch.arange(start, min(start + step, all_games), device=engine.device)
             positions, ks = games // num_games, games % num_games + first
             hashed = random_words(seed, numbers[positions], ks, PLAYOUT)
-            _play_to_the_end(engine, chosen, seed, positions, hashed, played)
+            _play_to_the_end(engine, chosen, seed, positions, hashed, played, is_wanted)
     return played
 
 
@@ -179,10 +187,13 @@ def _play_to_the_end(
     positions: Tensor,
     hashed: Tensor,
     played: Playouts,
+    is_wanted: Callable[[], bool] | None,
 ) -> None:
     """Play one game from each of these positions (G,), drawn as game ``hashed`` (G,)."""
     games = _copies(engine, positions)
     while games.batch_size:
+        if is_wanted is not None and not is_wanted():
+            raise NotWanted
         over = games.is_game_over()
         going = (~over).nonzero().squeeze(1)
         if going.numel() > _KEEP_ABOVE * games.batch_size:

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ ScanName = Literal["auto", "triton", "mamba_ssm", "torch"]
 FoundKernel: TypeAlias = tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]
 
 _INSTALL = "pip install --no-build-isolation 'tessera[cuda]'"
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
 _logger = logging.getLogger(__name__)
 
 
@@ -147,8 +149,17 @@ def missing(found: FoundKernel) -> str:
     return "" if kernel else f"{problem}. {_INSTALL}"
 
 
-# torch.compile takes the answer for the tensors' device as a constant.
-@torch.compiler.assume_constant_result
+def _constant_when_compiled(function: _Function) -> _Function:
+    """Let torch.compile take the answer for the tensors' device as a constant.
+
+    What ``torch.compiler.assume_constant_result`` does, without loading the compiler, which takes
+    as long as all the rest of torch.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant_when_compiled
 def has_kernels(device: torch.device) -> bool:
     """Whether what has no choice of code runs in Triton there: on a GPU that Triton knows."""
     return device.type == "cuda" and not triton_obstacle(device)
@@ -159,8 +170,7 @@ def runs_anywhere(device: torch.device) -> str:
     return ""
 
 
-# torch.compile takes the answer for the tensors' device as a constant.
-@torch.compiler.assume_constant_result
+@_constant_when_compiled
 def _choose(kind: type[Scan], scan: ScanName, device: torch.device) -> ScanName:
     """What ``choose_for`` chooses; says once if a GPU runs another than the best one."""
     taken, why = kind.choose_for(scan, device)

@@ -9,6 +9,11 @@ import torch
 
 from tessera.model.block import Seen
 from tessera.model.graphs import is_hooked
+from tessera.model.mixers.gated_delta import GatedDeltaSettings
+from tessera.model.mixers.mamba import MambaSettings
+from tessera.model.mixers.rotating_mamba import RotatingMambaSettings
+from tessera.model.parts import PartSettings
+from tessera.model.scans.delta import DeltaScan
 from tessera.model.scans.selective import SelectiveScan
 
 if TYPE_CHECKING:
@@ -37,6 +42,15 @@ def launch_step(model: GameModel, run: Callable[[], tuple[torch.Tensor, Seen]]) 
 def _is_of_own_kernels(model: GameModel) -> bool:
     """Whether every part is ours, and every mixer runs this program's Triton kernels."""
     settings = model.settings
-    if settings.own_parts() or set(settings.mixer_names()) != {"mamba"}:
-        return False
-    return SelectiveScan.choose_for(settings.mamba.scan, model.device)[0] == "triton"
+    return not settings.own_parts() and all(
+        _runs_triton(settings.part("mixer", name), model.device) for name in settings.mixers()
+    )
+
+
+def _runs_triton(mixer: PartSettings, device: torch.device) -> bool:
+    """Whether a mixer of these settings runs in this program's Triton kernels."""
+    if isinstance(mixer, (MambaSettings, RotatingMambaSettings)):
+        return SelectiveScan.choose_for(mixer.scan, device)[0] == "triton"
+    if isinstance(mixer, GatedDeltaSettings):
+        return DeltaScan.choose_for(mixer.scan, device)[0] == "triton"
+    return False

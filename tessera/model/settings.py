@@ -26,11 +26,13 @@ from tessera.model.mixers.adaptive_rank import AdaptiveRankSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.bk_core import BKCoreSettings
+from tessera.model.mixers.gated_delta import GatedDeltaSettings
 from tessera.model.mixers.hyperbolic_ssm import HyperbolicSSMSettings
 from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
 from tessera.model.mixers.phase7_hybrid import Phase7HybridSettings
 from tessera.model.mixers.poincare_attention import PoincareAttentionSettings
+from tessera.model.mixers.rotating_mamba import RotatingMambaSettings
 from tessera.model.mixers.tangent_attention import TangentAttentionSettings
 from tessera.model.norm import NORMS
 from tessera.model.outcome import OutcomeHead, OutcomeSettings
@@ -68,9 +70,9 @@ class ModelSettings:
         features: what is read beside the moves: none, board or landmarks.
         embedding: table, tensor_train or low_rank_table, which have fewer parameters, or kinds,
             which leaves it to the features where a move was.
-        mixer: mamba, mamba2, attention, adaptive_rank, bk_core, tangent_attention,
-            poincare_attention, hyperbolic_ssm, phase7_hybrid or the path of a class of yours, or a
-            list of them that repeats over the layers and is no longer.
+        mixer: mamba, mamba2, attention, gated_delta, rotating_mamba, adaptive_rank, bk_core,
+            tangent_attention, poincare_attention, hyperbolic_ssm, phase7_hybrid or the path of a
+            class of yours, or a list of them that repeats over the layers and is no longer.
         feed_forward: none, dense or low_rank.
         head: linear, low_rank_linear, tied, which is the embedding once more, or points, which
             needs features with a map, as board and landmarks make one.
@@ -85,6 +87,8 @@ class ModelSettings:
         mamba: of the mixer mamba.
         mamba2: of the mixer mamba2.
         attention: of the mixer attention.
+        gated_delta: of the mixer gated_delta.
+        rotating_mamba: of the mixer rotating_mamba.
         adaptive_rank: of the mixer adaptive_rank.
         bk_core: of the mixer bk_core.
         tangent_attention: of the mixer tangent_attention.
@@ -123,6 +127,8 @@ class ModelSettings:
     mamba: MambaSettings = MambaSettings()
     mamba2: Mamba2Settings = Mamba2Settings()
     attention: AttentionSettings = AttentionSettings()
+    gated_delta: GatedDeltaSettings = GatedDeltaSettings()
+    rotating_mamba: RotatingMambaSettings = RotatingMambaSettings()
     adaptive_rank: AdaptiveRankSettings = AdaptiveRankSettings()
     bk_core: BKCoreSettings = BKCoreSettings()
     tangent_attention: TangentAttentionSettings = TangentAttentionSettings()

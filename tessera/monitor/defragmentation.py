@@ -49,7 +49,7 @@ class Defragmentation(Callback):
     """Defragments the GPU's memory every so many steps; does nothing on a CPU.
 
     ``monitor/defragmentation_ms`` and ``monitor/defragmentation_mb`` say in TensorBoard what it
-    cost and what it gave back.
+    cost and what it gave back. After each validation memory is given back too.
 
     Args:
         enabled: false does nothing.
@@ -84,6 +84,12 @@ class Defragmentation(Callback):
         is_due = self.enabled and (trainer.global_step + 1) % self.every_n_steps == 0
         if is_due and pl_module.device.type == "cuda":
             self._peak = torch.cuda.max_memory_allocated(pl_module.device)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give back what a validation took, which would lie idle until the next one."""
+        device = pl_module.device
+        if self.enabled and device.type == "cuda" and not trainer.sanity_checking:
+            defragment(device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

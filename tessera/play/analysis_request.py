@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from tessera.play.map_text import analysis
 from tessera.play.session import Outlook
 from tessera.vocabulary import Vocabulary
@@ -15,9 +17,9 @@ from tessera.vocabulary import Vocabulary
 COLOURS = {"b": 0, "black": 0, "w": 1, "white": 1}
 _NUMBER = r"[0-9]{1,9}(\.[0-9]*)?"
 _LEAST_S, _USUAL_S = 0.01, 1.0
-# With a value that is taken and changes nothing: there is no search, and no ownership to tell.
+# With a value that is taken and changes nothing: there is no search.
 _IDLE = {
-    *("minmoves", "ownership", "ownershipstdev", "movesownership", "movesownershipstdev"),
+    *("minmoves", "ownershipstdev", "movesownership", "movesownershipstdev"),
     *("pvvisits", "pvedgevisits", "rootinfo", "nomoreinfo"),
 }
 
@@ -33,6 +35,7 @@ class AnalysisRequest:
         avoided: tokens to leave out.
         allowed: tokens to tell of alone; None for all.
         vocabulary: of the board.
+        has_ownership: whether it is asked whose the points will be.
     """
 
     colour: int
@@ -41,6 +44,7 @@ class AnalysisRequest:
     avoided: frozenset[int]
     allowed: frozenset[int] | None
     vocabulary: Vocabulary
+    has_ownership: bool = False
 
     @classmethod
     def of(cls, words: list[str], turn: int, vocabulary: Vocabulary) -> AnalysisRequest:
@@ -62,7 +66,7 @@ class AnalysisRequest:
             interval = float(left.pop(0))
         most: int | None = None
         sets: dict[str, set[int]] = {"avoid": set(), "allow": set()}
-        is_limited = False
+        is_limited = has_ownership = False
         while left:
             key = left.pop(0).lower()
             if key in sets and len(left) >= 3:
@@ -77,21 +81,31 @@ class AnalysisRequest:
                 interval = float(left.pop(0))
             elif key == "maxmoves" and left and re.fullmatch(r"[0-9]{1,9}", left[0]):
                 most = max(1, int(left.pop(0)))
+            elif key == "ownership" and left:
+                has_ownership = left.pop(0).lower() == "true"
             elif key in _IDLE and left:
                 left.pop(0)
             else:
                 raise ValueError("arguments must be a color, an interval and keys with values")
         seconds = _USUAL_S if interval is None else max(_LEAST_S, interval / 100)
         allowed = frozenset(sets["allow"]) if is_limited else None
-        return cls(colour, seconds, most, frozenset(sets["avoid"]), allowed, vocabulary)
+        avoided = frozenset(sets["avoid"])
+        return cls(colour, seconds, most, avoided, allowed, vocabulary, has_ownership)
 
     def tokens(self) -> set[int]:
         """Points and PASS that are not to be left out, legal or not."""
         tokens = set(range(self.vocabulary.num_points + 1)) - self.avoided
         return tokens if self.allowed is None else tokens & self.allowed
 
-    def line(self, outlook: Outlook, is_kata: bool) -> str:
-        """The line that is told, with its end; empty if all moves are left out."""
+    def line(self, outlook: Outlook, is_kata: bool, ownership: Tensor | None = None) -> str:
+        """The line that is told, with its end; empty if all moves are left out.
+
+        Args:
+            outlook: seen from the player to move.
+            is_kata: as KataGo writes it, ownership included if it is asked for.
+            ownership: (n, n), 1 a point of the player to move; None if nobody knows.
+        """
         tokens = self.tokens()
-        told = analysis(outlook, self.vocabulary, is_kata, tokens, self.most)
+        owners = ownership if is_kata and self.has_ownership else None
+        told = analysis(outlook, self.vocabulary, is_kata, tokens, self.most, owners)
         return f"{told}\n" if told else ""

@@ -27,11 +27,13 @@ _SETTLED_STONES: dict[int, Colour] = {1: (104, 102, 100), -1: (226, 224, 220)}
 _UNLIKELY: Colour = (190, 212, 240)  # blue is seen on wood by every kind of eye
 _LIKELY: Colour = (8, 48, 112)
 _LOST: Colour = (0, 92, 214)
+_RIM: Colour = (128, 126, 122)
 
 _LEAST_STRENGTH = 0.05  # of a disc that is drawn
 _LEAST_LOST = 0.01  # of a ring
 _MOST_LABELS = 10  # of points below a percent
 _LEAST_LABEL = 0.0005
+_LEAST_OWNER = 0.05  # of a square that is drawn: 52.5 % of the playouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class BoardDrawing:
         top: how far below the picture's upper edge it begins.
         chances: (n² + 1,) or more, the map; None for a board alone.
         highest: the chance that is drawn darkest.
+        ownership: (n, n), 1 where a point will be black's, -1 where white's; None if it is not
+            shown.
     """
 
     def __init__(
@@ -155,6 +159,7 @@ class BoardDrawing:
         top: float,
         chances: Tensor | None = None,
         highest: float = 1.0,
+        ownership: Tensor | None = None,
     ) -> None:
         self.scene, self.cell, self.top = scene, cell, top
         self.size = scene.stones.shape[0]
@@ -165,6 +170,9 @@ class BoardDrawing:
         self._legal = [True] * points if scene.legal is None else scene.legal[:points].tolist()
         settled = scene.settled
         self._settled = [0] * points if settled is None else settled.flatten().tolist()
+        self._owners: list[float] | None = (
+            None if ownership is None else ownership.flatten().tolist()
+        )
         self._highest = highest
         self._labelled = self._points_with_labels()
 
@@ -188,7 +196,7 @@ class BoardDrawing:
                 yield Disc(*self._place(row * self.size + column), 0.09 * self.cell, INK)
         yield from self._coordinates()
         for point in range(self.size**2):
-            shapes = tuple(self._on_point(point))
+            shapes = (*self._on_point(point), *self._share(point))
             yield Point(self._vocabulary.vertex(point), self._told(point), shapes)
 
     def _coordinates(self) -> Iterator[Words]:
@@ -220,6 +228,10 @@ class BoardDrawing:
             yield from illegal_cross(x, y, self.cell)
         elif owner and not self._strength(chance):
             yield self._owner_mark(x, y, owner)
+
+    def _share(self, point: int) -> Iterator[Box]:
+        if self._owners is not None:
+            yield from owner_square(*self._place(point), self.cell, self._owners[point])
 
     def _heat(self, point: int, x: float, y: float, chance: float) -> Iterator[Disc | Words]:
         strength = self._strength(chance)
@@ -272,6 +284,8 @@ class BoardDrawing:
             words.append(f"{100 * self._chances[point]:.2f} %")
         if self._settled[point]:
             words.append(f"settled for {'black' if self._settled[point] > 0 else 'white'}")
+        if self._owners is not None:
+            words.append(f"black's {50 * (1 + self._owners[point]):.1f} %")
         if point == self.scene.last_move:
             words.append("last move")
         return ", ".join(words)
@@ -295,6 +309,24 @@ def stone_disc(x: float, y: float, cell: float, colour: int, is_settled: bool = 
 def settled_box(x: float, y: float, cell: float) -> Box:
     """What lies below a settled point."""
     return Box(x - cell / 2, y - cell / 2, cell, cell, _SETTLED)
+
+
+def owner_square(x: float, y: float, cell: float, owner: float) -> Iterator[Box]:
+    """The sign of whose a point will be: the surer, the larger.
+
+    Args:
+        x: of the point.
+        y: of the point.
+        cell: the distance of two lines.
+        owner: 1 black's for sure, -1 white's, about 0 neither's, which has no sign.
+    """
+    if abs(owner) < _LEAST_OWNER:
+        return
+    side = (0.12 + 0.36 * abs(owner)) * cell
+    rim = max(1.0, 0.03 * cell)
+    # The rim is seen on wood and on a stone of the same colour.
+    for length, fill in ((side + 2 * rim, _RIM), (side, _STONES[1 if owner > 0 else -1])):
+        yield Box(x - length / 2, y - length / 2, length, length, fill)
 
 
 def illegal_cross(x: float, y: float, cell: float) -> Iterator[Line]:

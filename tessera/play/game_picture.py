@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from tessera.data import GameDataModule, StreamSettings
@@ -15,13 +15,14 @@ from tessera.go import GPUGoEngine, distribution, get_player, play_games
 from tessera.play.map import settled_of
 from tessera.play.picture import Scene, draw_scenes
 from tessera.play.reading import tables_of
+from tessera.play.validation_picture import ValidationPicture
 from tessera.transfers import owned
 from tessera.vocabulary import Vocabulary
 
 _MOMENTS = (0.2, 0.5, 0.8)  # of the game
 
 
-class GamePicture(Callback):
+class GamePicture(ValidationPicture):
     """Adds the image ``val/game`` to the log after a validation.
 
     Three moments of the first validation game; the model's probability map beside the player's
@@ -31,19 +32,14 @@ class GamePicture(Callback):
         every_n_validations: 1 is every validation; 0 is never.
     """
 
+    tag = "val/game"
+
     def __init__(self, every_n_validations: int = 1) -> None:
-        self.every_n_validations = every_n_validations
-        self._validations = 0
+        super().__init__(every_n_validations)
         self._moments: list[tuple[Tensor, Scene]] = []
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, if it is this validation's turn and there is a log that takes images."""
-        if trainer.sanity_checking or not self.every_n_validations or not trainer.is_global_zero:
-            return
-        self._validations += 1
-        writer: Any = getattr(trainer.logger, "experiment", None)
-        if (self._validations - 1) % self.every_n_validations or not hasattr(writer, "add_image"):
-            return
+    def drawn(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
+        """A row for each of the moments."""
         data: GameDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not self._moments:
             self._moments = replay(data.settings)
@@ -53,8 +49,7 @@ class GamePicture(Callback):
                 window, tables = _last(pl_module.model, tokens, data.settings)
                 chances = pl_module.predict_step((window, None, tables), 0)[-1]
                 scenes.append(replace(scene, maps={"model": chances, **scene.maps}))
-            picture = draw_scenes(scenes)
-        writer.add_image("val/game", picture, trainer.global_step)
+            return draw_scenes(scenes)
 
 
 def _last(

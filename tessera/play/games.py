@@ -11,6 +11,7 @@ from itertools import groupby
 from tessera.go import Rules
 from tessera.play.referee import judge
 from tessera.play.sgf import SgfGame, read_sgf
+from tessera.play.sgf_setup import NO_BOARD, SetUp
 from tessera.play.sgf_trees import is_sgf, shown
 from tessera.setting_errors import SettingError
 from tessera.vocabulary import Vocabulary
@@ -21,14 +22,21 @@ _MOST_LINES = 100  # of one file in a message
 
 @dataclass(frozen=True, slots=True)
 class NamedGame:
-    """A game and what to call it: its file, and its line or number where a file has several."""
+    """A game and what to call it: its file, and its line or number where a file has several.
+
+    Attributes:
+        name: of it.
+        moves: as tokens; handicap stones are among them, with white's passes between.
+        start: what stands before the first of them; None for the empty board.
+    """
 
     name: str
     moves: list[int]
+    start: SetUp | None = None
 
 
 def read_games(
-    paths: Sequence[str], board_size: int, rules: Rules
+    paths: Sequence[str], board_size: int, rules: Rules, sees_board: bool = False
 ) -> tuple[list[NamedGame], list[str]]:
     """All games of SGF files, or of text files with one game a line, and warnings about them.
 
@@ -40,6 +48,7 @@ def read_games(
         paths: files, pipes or ``-``.
         board_size: n, of every game.
         rules: what the games are judged by, see ``referee.judge``.
+        sees_board: whether a game may begin from a position that is set up.
 
     Raises:
         SettingError: if no file is named, or a line for every file that cannot be read and every
@@ -47,9 +56,10 @@ def read_games(
     """
     if not paths or "" in paths:
         raise SettingError("games must name at least one SGF or text file.")
-    given = [(path, game) for path in paths for game in _games_of(path, board_size)]
-    readable = [game.moves for _, game in given if isinstance(game, NamedGame)]
-    verdicts = iter(judge(readable, board_size, rules))
+    given = [(path, game) for path in paths for game in _games_of(path, board_size, sees_board)]
+    readable = [game for _, game in given if isinstance(game, NamedGame)]
+    moves, starts = [game.moves for game in readable], [game.start for game in readable]
+    verdicts = iter(judge(moves, board_size, rules, starts))
     games: list[NamedGame] = []
     warnings: list[str] = []
     faults: list[tuple[str, str]] = []
@@ -77,12 +87,13 @@ def _lines(faults: list[tuple[str, str]]) -> Iterator[str]:
             yield f"{path}: {len(lines) - _MOST_LINES} more games cannot be used."
 
 
-def _games_of(path: str, board_size: int) -> list[NamedGame | str]:
+def _games_of(path: str, board_size: int, sees_board: bool) -> list[NamedGame | str]:
     """The games of a file, or in a game's or the whole file's place a line that says why not."""
     try:
         content = read_content(path, "games")
         if is_sgf(content):
-            return list(_sgf_games(path, read_sgf(content), board_size))
+            games = read_sgf(content, allows_set_up=True)
+            return list(_sgf_games(path, games, board_size, sees_board))
         return list(_text_games(path, read_text(path, content), Vocabulary(board_size))) or [
             f"{path}: there is no game in it."
         ]
@@ -91,7 +102,7 @@ def _games_of(path: str, board_size: int) -> list[NamedGame | str]:
 
 
 def _sgf_games(
-    path: str, games: list[SgfGame | ValueError], board_size: int
+    path: str, games: list[SgfGame | ValueError], board_size: int, sees_board: bool
 ) -> Iterator[NamedGame | str]:
     for number, game in enumerate(games, 1):
         name = path if len(games) == 1 else f"{path}:{number}"
@@ -103,7 +114,24 @@ def _sgf_games(
                 f"got {game.board_size}."
             )
         else:
-            yield NamedGame(name, game.moves)
+            yield _from_its_start(name, game, sees_board)
+
+
+def _from_its_start(name: str, game: SgfGame, sees_board: bool) -> NamedGame | str:
+    """The game, or why it cannot be followed from its first move to its last."""
+    if not game.set_ups:
+        return NamedGame(name, game.moves)
+    start, last = game.set_ups[0], game.set_ups[-1]
+    if last.ply:
+        return (
+            f"{name}: move {last.ply + 1}: a position is set up in the middle of the game; "
+            "a game must be played from its beginning."
+        )
+    if start.handicap:
+        return NamedGame(name, [*start.handicap_moves(), *game.moves])
+    if not sees_board:
+        return f"{name}: a position is set up, and {NO_BOARD}."
+    return NamedGame(name, game.moves, start)
 
 
 def _text_games(path: str, text: str, vocabulary: Vocabulary) -> Iterator[NamedGame | str]:

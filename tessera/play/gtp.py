@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tessera.go import IllegalMoveError
-from tessera.play import ending, map_text
+from tessera.play import map_text
 from tessera.play.analysis_request import COLOURS, AnalysisRequest
+from tessera.play.ending import board_text
 from tessera.play.gtp_game import WHITE, GameMark, GtpError, GtpGame
 from tessera.play.session import Outlook
 from tessera.vocabulary import Vocabulary
@@ -22,6 +23,7 @@ from tessera.vocabulary import Vocabulary
 # Control characters are left out, but for the tab, which is a blank.
 _CLEANED = {**dict.fromkeys([*range(32), 127]), 9: " "}
 _MOST_KOMI = 1e6
+SET_UP = "a position that was set up: the model is not told what was played before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,10 @@ class Gtp:
             "set_free_handicap": self._set_free_handicap,
             "time_settings": lambda words: self._times(words, 3),
             "time_left": self._time_left,
-            "final_score": lambda words: ending.score(self.session, game.komi),
+            "final_score": lambda words: game.ending().score(game.komi),
             "final_status_list": self._final_status_list,
             "loadsgf": self._loadsgf,
+            "printsgf": self._printsgf,
             "heatmap": lambda words: "\n" + self._map(map_text.heat_map),
             "kata-raw-nn": self._raw_network,
             "gogui-analyze_commands": lambda words: "\n".join(map_text.GOGUI_COMMANDS.values()),
@@ -227,12 +230,13 @@ class Gtp:
         who = "White (O)" if session.turn == WHITE else "Black (X)"
         taken = f"captured by black {black}, by white {white}"
         about = f"{who} to move, komi {self.game.komi:g}, {taken}"
-        return "\n" + "\n".join([*ending.board_text(session), about])
+        about += "" if session.has_history else f"; {SET_UP}"
+        return "\n" + "\n".join([*board_text(session), about])
 
     def _final_status_list(self, words: list[str]) -> str:
         if not words or words[0] not in ("alive", "dead", "seki"):
             raise GtpError("invalid status: it must be alive, dead or seki")
-        return "\n".join(map(self._names, ending.chains(self.session, words[0])))
+        return "\n".join(map(self._names, self.game.ending().chains(words[0])))
 
     def _loadsgf(self, words: list[str]) -> str:
         if not words:
@@ -241,20 +245,29 @@ class Gtp:
         # The position before that move, the first of which is 1.
         plies = max(1, int(words.pop())) - 1 if has_number else None
         self.game.load(" ".join(words), plies)
-        return "white" if self.session.turn == WHITE else "black"
+        colour = "white" if self.session.turn == WHITE else "black"
+        return colour if self.session.has_history else f"{colour}, {SET_UP}"
+
+    def _printsgf(self, words: list[str]) -> str:
+        if not words:
+            return self.game.sgf().decode().rstrip()
+        self.game.save(" ".join(words))
+        return ""
 
     # The map.
 
     def _map(self, lines_of: Callable[[Outlook, Vocabulary], list[str]]) -> str:
-        return "\n".join(lines_of(self.session.outlook(), self.session.vocabulary))
+        return "\n".join(lines_of(self.game.told().outlook, self.session.vocabulary))
 
     def _raw_network(self, words: list[str]) -> str:
-        outlook, is_white = self.session.outlook(), self.session.turn == WHITE
-        return "\n".join(map_text.raw_network(outlook, self.session.vocabulary, is_white))
+        told, is_white = self.game.told(), self.session.turn == WHITE
+        of_board = (self.session.vocabulary, is_white, told.ownership)
+        return "\n".join(map_text.raw_network(told.outlook, *of_board))
 
     def _analyse(self, number: str, words: list[str], is_kata: bool, plays: bool) -> Answer:
         request = AnalysisRequest.of(words, self.session.turn, self.session.vocabulary)
-        line = request.line(self.game.outlook_of(request.colour), is_kata)
+        told = self.game.told(request.colour)
+        line = request.line(told.outlook, is_kata, told.ownership)
         if plays:
             move = self.game.move_of_model(request.colour, request.tokens())
             return Answer(f"={number}\n{line}play {move}\n\n")

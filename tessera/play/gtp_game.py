@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from tessera.go import IllegalMoveError
+from tessera.go import GPUGoEngine
+from tessera.play.ending import PLAYOUTS, Ending, ending_of
 from tessera.play.handicap import fixed_points, most_stones
+from tessera.play.map import PlayedOut, played_out
 from tessera.play.session import Mark, Outlook, Session
 from tessera.play.sgf import read_sgf
+from tessera.play.sgf_session import lead_to, session_document
 
 BLACK, WHITE = 0, 1
 _MOST_MIB = 64  # of an SGF file
@@ -28,6 +32,21 @@ class GameMark:
     session: Mark
     komi: float
     plies: tuple[int, ...]
+    is_models: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told of a position, seen from the player to move.
+
+    Attributes:
+        outlook: the model's; win and score are those of playouts if the model has no outcome.
+        ownership: (n, n), 1 where a point is the player's to move in all playouts, -1 the other's;
+            None if no games are played out.
+    """
+
+    outlook: Outlook
+    ownership: Tensor | None = None
 
 
 class GtpGame:
@@ -42,6 +61,8 @@ class GtpGame:
             takes the likeliest one.
         resign_below: the win probability below which the model resigns; None for never.
         seed: of what is drawn; None for another one every time.
+        num_playouts: games that are played out to say how a game ends, and what analyses tell of
+            that; 0 for none; None for as many as ``ending_of`` plays, and none for analyses.
 
     Attributes:
         komi: by which the game is scored; the model is not told.
@@ -53,11 +74,17 @@ class GtpGame:
         temperature: float = 0.0,
         resign_below: float | None = None,
         seed: int | None = None,
+        num_playouts: int | None = None,
     ) -> None:
         self.session, self.temperature, self.resign_below = session, temperature, resign_below
         self.komi = session.rules.komi
+        self._is_models = [False, False]  # whether the model has moved for black, for white
         # The plies of each move: two, if the other colour was made to pass before it.
         self._plies: list[int] = []
+        self._num_playouts = PLAYOUTS if num_playouts is None else num_playouts
+        self._num_told = num_playouts or 0
+        self._ending: tuple[GPUGoEngine, Ending] | None = None
+        self._played: tuple[GPUGoEngine, float, PlayedOut] | None = None
         self._random = torch.Generator()
         if seed is None:
             self._random.seed()
@@ -66,17 +93,19 @@ class GtpGame:
 
     def mark(self) -> GameMark:
         """The game as it stands, for ``go_back``."""
-        return GameMark(self.session.mark(), self.komi, tuple(self._plies))
+        marks = tuple(self._plies), tuple(self._is_models)
+        return GameMark(self.session.mark(), self.komi, *marks)
 
     def go_back(self, mark: GameMark) -> None:
         """Let the game be what it was."""
         self.session.go_back(mark.session)
         self.komi, self._plies = mark.komi, list(mark.plies)
+        self._is_models = list(mark.is_models)
 
     def clear(self) -> None:
         """Begin a new game on the empty board."""
         self.session.clear()
-        self._plies = []
+        self._plies, self._is_models = [], [False, False]
 
     def play(self, colour: int, token: int) -> None:
         """Play for a colour, whoever's turn it is.
@@ -116,6 +145,30 @@ class GtpGame:
         self.session.go_back(before)
         return outlook
 
+    def told(self, colour: int | None = None) -> Told:
+        """What is told of a colour, whoever's turn it is, None for his who is to move."""
+        before = self.session.mark()
+        if colour is not None:
+            self._let_move(colour)
+        found = Told(self.session.outlook())
+        if self._num_told:
+            played = self._played_out()
+            if found.outlook.win is None:
+                outlook = replace(found.outlook, win=played.win, score=played.score)
+                found = replace(found, outlook=outlook)
+            sign = -1 if self.session.turn == WHITE else 1
+            found = replace(found, ownership=sign * played.ownership)
+        self.session.go_back(before)
+        return found
+
+    def _played_out(self) -> PlayedOut:
+        """Games from the session's position to their ends; the last ones are remembered."""
+        engine = self.session.engine
+        if self._played is None or self._played[:2] != (engine, self.komi):
+            played = played_out(self.session, self._num_told, komi=self.komi)
+            self._played = engine, self.komi, played
+        return self._played[2]
+
     def move_of_model(self, colour: int, among: Collection[int] | None = None) -> str:
         """Let the model play for a colour: the vertex, or ``resign``, where nothing is played.
 
@@ -132,6 +185,7 @@ class GtpGame:
         token = self._drawn(outlook, among)
         self.session.play(token)
         self._plies.append(plies + 1)
+        self._is_models[colour] = True
         return self.session.vocabulary.vertex(token)
 
     def _drawn(self, outlook: Outlook, among: Collection[int] | None) -> int:
@@ -188,10 +242,17 @@ class GtpGame:
         if self.session.moves:
             raise GtpError("board not empty")
 
-    # A file.
+    # The end, and a file.
+
+    def ending(self) -> Ending:
+        """How the game stands if it ended now; asked again in a position, the same record."""
+        engine = self.session.engine
+        if self._ending is None or self._ending[0] is not engine:
+            self._ending = engine, ending_of(self.session, self._num_playouts)
+        return self._ending[1]
 
     def load(self, name: str, plies: int | None) -> None:
-        """Begin the first game of an SGF file.
+        """Begin the first game of an SGF file, with its komi if it has one.
 
         Args:
             name: of the file.
@@ -209,14 +270,42 @@ class GtpGame:
             raise GtpError("cannot load file: there is none of that name") from None
         if len(content) > _MOST_MIB << 20:
             raise GtpError(f"cannot load file: it must have at most {_MOST_MIB} MiB")
-        game = read_sgf(content)[0]
+        game = read_sgf(content, allows_set_up=True)[0]
         if isinstance(game, ValueError):
             raise GtpError(f"cannot load file: {game}")
         if game.board_size != self.session.board_size:
             raise GtpError(f"cannot load file: its board has {game.board_size} lines")
-        self.clear()
-        for ply, token in enumerate(game.moves[:plies]):
-            try:
-                self.play(ply % 2, token)
-            except IllegalMoveError as error:
-                raise GtpError(f"cannot load file: move {ply + 1}: {error}") from None
+        try:
+            self._plies = [1] * lead_to(self.session, game, plies)
+            self._is_models = [False, False]
+        except ValueError as error:
+            raise GtpError(f"cannot load file: {error}") from None
+        if game.komi is not None:
+            self.komi = game.komi
+
+    def sgf(self) -> bytes:
+        """The game as an SGF file; with its result if it is over."""
+        document = session_document(self.session)
+        root = document.get_root()
+        root.set("AP", ("tessera", "gtp"))
+        root.set("KM", self.komi)
+        for name, is_model in zip(("PB", "PW"), self._is_models, strict=True):
+            if is_model:
+                root.set(name, "tessera")
+        if self.session.is_over:
+            root.set("RE", self.ending().score(self.komi))
+        content: bytes = document.serialise()
+        return content
+
+    def save(self, name: str) -> None:
+        """Write the game into a file.
+
+        Raises:
+            GtpError: if it cannot be written.
+        """
+        try:
+            Path(name).write_bytes(self.sgf())
+        except OSError as error:
+            raise GtpError(f"cannot write file: {error.strerror}") from None
+        except ValueError:  # such as a name with a zero in it
+            raise GtpError("cannot write file: there can be none of that name") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +45,17 @@ class PlayedOut:
     score_error: float
     ownership: Tensor
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything by name."""
+        return {
+            "num_games": self.num_games,
+            "win": _decimal(self.win),
+            "win_interval": [_decimal(end) for end in self.win_interval],
+            "score": _decimal(self.score),
+            "score_error": _decimal(self.score_error),
+            "ownership": [[_decimal(owner) for owner in row] for row in self.ownership.tolist()],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PositionMap:
@@ -60,6 +73,7 @@ class PositionMap:
         win: the probability that the player to move wins; None if the model does not say.
         score: points by which the player to move is expected to win; None likewise.
         played_out: what playouts say; None if none were asked for.
+        moves_since: tokens played since the position was set up; None if it was not.
     """
 
     stones: Tensor
@@ -72,6 +86,7 @@ class PositionMap:
     win: float | None = None
     score: float | None = None
     played_out: PlayedOut | None = None
+    moves_since: list[int] | None = None
 
     @property
     def board_size(self) -> int:
@@ -91,7 +106,8 @@ class PositionMap:
     @property
     def last_move(self) -> int | None:
         """The token of the last move; None if there is none."""
-        return self.moves[-1] if self.moves else None
+        moves = self.moves or self.moves_since
+        return moves[-1] if moves else None
 
     @property
     def pass_chance(self) -> float:
@@ -107,19 +123,18 @@ class PositionMap:
 
     def scene(self) -> Scene:
         """What a picture shows of the position."""
-        ply = len(self.moves or [])
+        ply = len(self.moves or self.moves_since or [])
         maps = {"": self.probabilities}
         return Scene(self.stones, self.last_move, ply, maps, self.legal, self.settled)
 
     def title(self) -> str:
         """The position in a few words."""
         to_play = f"{self.to_play} to play"
+        number = len(self.moves or self.moves_since or [])
+        after = f"after {number} move{'s' if number > 1 else ''}"
         if self.moves is None:
-            return f"{to_play}, set up"
-        if not self.moves:
-            return f"{to_play}, empty board"
-        number = len(self.moves)
-        return f"{to_play} after {number} move{'s' if number > 1 else ''}"
+            return f"{to_play} {after}, set up before" if number else f"{to_play}, set up"
+        return f"{to_play} {after}" if number else f"{to_play}, empty board"
 
     def facts(self) -> list[str]:
         """What else is known, a sentence each."""
@@ -145,7 +160,10 @@ class PositionMap:
     def as_json(self) -> dict[str, Any]:
         """Everything by name; each probability has as many digits as a float32 needs."""
         vertex = self.vocabulary.vertex
-        moves = None if self.moves is None else [vertex(move) for move in self.moves]
+        moves, since = (
+            None if played is None else [vertex(move) for move in played]
+            for played in (self.moves, self.moves_since)
+        )
         board = ["".join(".XO"[stone] for stone in row) for row in self.stones.tolist()]
         settled: dict[str, list[str]] | None = None
         if self.settled is not None:
@@ -159,6 +177,7 @@ class PositionMap:
         return {
             "board_size": self.board_size,
             "moves": moves,
+            "moves_since_set_up": since,
             "board": board,
             "to_play": self.to_play,
             "probabilities": {
@@ -171,7 +190,7 @@ class PositionMap:
             "settled": settled,
             "win": None if self.win is None else _decimal(self.win),
             "score": None if self.score is None else _decimal(self.score),
-            "playouts": None if self.played_out is None else _as_json(self.played_out),
+            "playouts": None if self.played_out is None else self.played_out.as_json(),
         }
 
 
@@ -190,14 +209,31 @@ def _as_json(played: PlayedOut) -> dict[str, Any]:
     }
 
 
-def played_out(session: Session, num_games: int) -> PlayedOut:
+def played_out(
+    session: Session,
+    num_games: int,
+    *,
+    komi: float | None = None,
+    is_wanted: Callable[[], bool] | None = None,
+) -> PlayedOut:
     """So many games from the session's position to their ends; the same each time.
 
+    Args:
+        session: the position, and the rules.
+        num_games: at least 2.
+        komi: by which they are scored; None for that of the session's rules.
+        is_wanted: see ``play_out``.
+
     Raises:
+        NotWanted: if ``is_wanted`` said no.
         SettingError: if ``num_games`` is not at least 2, of which an error can be told.
     """
     whole_number("playouts", num_games, 2)
-    found = play_out(session.engine, num_games)
+    engine = session.engine
+    if komi is not None:
+        engine = copy(engine)  # of which the rest is shared and nothing changed
+        engine.rules = replace(engine.rules, komi=komi)
+    found = play_out(engine, num_games, is_wanted=is_wanted)
     counted = torch.stack([found.win_rates[0], found.scores[0], found.score_errors[0]])
     win, score, error = to_host(counted, "session").tolist()
     if session.turn == 1:  # counted for black
@@ -215,12 +251,13 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
     return low, high
 
 
-def position_map(session: Session, num_playouts: int = 0) -> PositionMap:
+def position_map(session: Session, num_playouts: int = 0, komi: float | None = None) -> PositionMap:
     """What the session's model expects of its position.
 
     Args:
         session: the position and the model.
         num_playouts: games that are played out from it beside; 0 for none.
+        komi: by which these are scored; None for that of the session's rules.
 
     Raises:
         ValueError: if what the model says is not finite.
@@ -236,7 +273,8 @@ def position_map(session: Session, num_playouts: int = 0) -> PositionMap:
         settled_of(session.engine),
         outlook.win,
         outlook.score,
-        played_out(session, num_playouts) if num_playouts else None,
+        played_out(session, num_playouts, komi=komi) if num_playouts else None,
+        None if session.has_history else session.moves,
     )
 
 

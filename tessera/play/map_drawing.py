@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from textwrap import wrap
 
 from tessera.play.drawing import (
     INK,
@@ -13,14 +15,16 @@ from tessera.play.drawing import (
     Words,
     heat_disc,
     illegal_cross,
+    owner_square,
     settled_box,
     stone_disc,
 )
-from tessera.play.map import PositionMap
+from tessera.play.map import PlayedOut, PositionMap
 
 _HEADER = 44.0  # pixels above the board
 _ROW = 30.0  # height of a line below it
 _TEXT = 17.0
+_LETTER = 0.6  # width of a letter over the height of its font, of long lines about as much
 _SIGN = 24.0  # the cell in which the signs below the board are drawn
 
 
@@ -38,11 +42,36 @@ def map_drawing(position: PositionMap, width: int = 600) -> Drawing:
     below = _HEADER + width + 0.4 * _ROW
     shapes: list[Shape] = [*_header(position, width, highest), *board.shapes()]
     shapes += _signs(position, highest, width, below)
-    facts = position.facts()
-    for row, fact in enumerate(facts, 1):
-        shapes.append(Words(20, below + row * _ROW, _capital(fact), _TEXT, anchor="start"))
+    letters = int((width - 40) / (_LETTER * _TEXT))
+    lines = [line for fact in position.facts() for line in wrap(_capital(fact), letters)]
+    for row, line in enumerate(lines, 1):
+        shapes.append(Words(20, below + row * _ROW, line, _TEXT, anchor="start"))
+    end = below + (len(lines) + 0.8) * _ROW
+    if position.played_out is not None:
+        shapes += _ownership(position, position.played_out, width, end)
+        end += _HEADER + width + 1.2 * _ROW
     title = f"Map of possibilities: {position.title()}"
-    return Drawing(width, below + (len(facts) + 0.8) * _ROW, title, shapes)
+    return Drawing(width, end, title, shapes)
+
+
+def _ownership(
+    position: PositionMap, played: PlayedOut, width: float, top: float
+) -> Iterator[Shape]:
+    """A second board: whose each point is at the end of the playouts."""
+    text = f"Whose each point is at the end of {played.num_games:,} playouts"
+    yield Words(20, top + _HEADER / 2 + 4, text, _TEXT + 3, anchor="start")
+    # The last move and what may be played are on the first board.
+    scene = replace(position.scene(), legal=None, settled=None, last_move=None)
+    cell = width / (position.board_size + 1)
+    yield from BoardDrawing(scene, cell, top + _HEADER, ownership=played.ownership).shapes()
+    y, x = top + _HEADER + width + 0.4 * _ROW, 30.0
+    for colour, sign in (("black", 1.0), ("white", -1.0)):
+        for owner in (0.2, 0.6, 1.0):
+            yield from owner_square(x, y, _SIGN, sign * owner)
+            x += 0.9 * _SIGN
+        yield Words(x, y, f"{colour}'s", _TEXT, anchor="start")
+        x += 0.17 * width
+    yield Words(width - 20, y, "the larger, the more often", _TEXT, anchor="end")
 
 
 def _header(position: PositionMap, width: float, highest: float) -> Iterator[Shape]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
+from torch import Tensor
+
 from tessera.play.session import Outlook
 from tessera.vocabulary import Vocabulary
 
@@ -28,6 +30,7 @@ def analysis(
     is_kata: bool,
     allowed: Container[int] | None = None,
     most: int | None = None,
+    ownership: Tensor | None = None,
 ) -> str:
     """All legal moves in one line, as ``lz-analyze`` or ``kata-analyze`` writes it.
 
@@ -39,6 +42,7 @@ def analysis(
         is_kata: numbers from 0 to 1 with a score, instead of 0 to 10,000.
         allowed: tokens to tell of; None for all.
         most: how many moves at most, the likeliest.
+        ownership: (n, n), 1 a point of the player to move; None if it is not told.
     """
     win = 0.5 if outlook.win is None else outlook.win
     moves = [move for move in moves_of(outlook) if allowed is None or move[0] in allowed]
@@ -54,16 +58,21 @@ def analysis(
             f"info move {vertex} visits {round(_WHOLE * chance)} winrate {rate} "
             f"prior {prior} order {order} pv {vertex}"
         )
+    if ownership is not None and parts:
+        parts += ["ownership", *map(_owner, ownership.flatten().tolist())]
     return " ".join(parts)
 
 
-def raw_network(outlook: Outlook, vocabulary: Vocabulary, is_white: bool) -> list[str]:
+def raw_network(
+    outlook: Outlook, vocabulary: Vocabulary, is_white: bool, ownership: Tensor | None = None
+) -> list[str]:
     """The lines of ``kata-raw-nn``: NAN for what is illegal, and for what the model does not say.
 
     Args:
         outlook: seen from the player to move.
         vocabulary: of the board.
         is_white: whether white is to move; the figures are white's.
+        ownership: (n, n), 1 a point of the player to move; None if it is not told.
     """
     win, lead = outlook.win, outlook.score
     if not is_white:
@@ -80,13 +89,18 @@ def raw_network(outlook: Outlook, vocabulary: Vocabulary, is_white: bool) -> lis
             outlook.probabilities.tolist(), outlook.legal.tolist(), strict=True
         )
     ]
-    return [
+    lines = [
         "symmetry 0",
         *(f"{name} {_number(figure)}" for name, figure in figures.items()),
         "policy",
         *(" ".join(row) for row in _rows(chances, vocabulary)),
         f"policyPass {chances[vocabulary.pass_token]}",
     ]
+    if ownership is not None:
+        owners = (ownership if is_white else -ownership).flatten().tolist()
+        rows = _rows(list(map(_owner, owners)), vocabulary)
+        lines += ["whiteOwnership", *(" ".join(row) for row in rows)]
+    return lines
 
 
 def heat_map(outlook: Outlook, vocabulary: Vocabulary) -> list[str]:
@@ -142,6 +156,10 @@ def _rows(parts: list[str], vocabulary: Vocabulary) -> Iterator[list[str]]:
     size = vocabulary.board_size
     for row in range(size):
         yield parts[row * size : (row + 1) * size]
+
+
+def _owner(value: float) -> str:
+    return f"{value + 0.0:.3f}"  # without a zero that is negative
 
 
 def _number(value: float | None) -> str:

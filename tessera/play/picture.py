@@ -5,6 +5,7 @@ They are drawn three times too large and scaled down, which smooths stones and l
 
 from __future__ import annotations
 
+import io
 from functools import singledispatch
 
 import numpy as np
@@ -24,7 +25,7 @@ from tessera.play.drawing import (
     panel,
 )
 
-__all__ = ["Scene", "draw_scenes", "drawn"]
+__all__ = ["Scene", "draw_scenes", "drawn", "in_pixels", "png"]
 
 _OVERSIZE = 3
 _CELL = 26  # one point of a scene, in pixels
@@ -50,6 +51,18 @@ def draw_scenes(scenes: list[Scene]) -> Tensor:
             panels.append(panel(scene, title, _CELL, _TITLE, chances, max(highest, 1e-9)))
         rows.append(np.concatenate([np.asarray(drawn(drawing)) for drawing in panels], axis=1))
     return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).contiguous()
+
+
+def in_pixels(drawing: Drawing) -> Tensor:
+    """The drawing as (3, height, width) uint8 on the CPU, red, green, blue."""
+    return torch.from_numpy(np.array(drawn(drawing))).permute(2, 0, 1).contiguous()
+
+
+def png(drawing: Drawing) -> bytes:
+    """The drawing as a PNG file."""
+    file = io.BytesIO()
+    drawn(drawing).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def drawn(drawing: Drawing) -> Image.Image:

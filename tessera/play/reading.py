@@ -15,7 +15,11 @@ from tessera.model import GameModel
 
 
 def tables_of(
-    model: GameModel, moves: Tensor, board_size: int, rules: str | Rules
+    model: GameModel,
+    moves: Tensor,
+    board_size: int,
+    rules: str | Rules,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, ...]:
     """The tables of the model's features for whole games; none for a model without.
 
@@ -24,16 +28,17 @@ def tables_of(
         moves: (G, T) int64 tokens, PAD beyond a game's end.
         board_size: n.
         rules: by which the games were played.
+        start: from which boards (G, 2, n, n), and whose turn it was (G,); None for the empty board.
 
     Returns:
-        Tables of T + 1 positions: the empty board, and that after each ply.
+        Tables of T + 1 positions: the one from the start, and that after each ply.
 
     Raises:
         SettingError: if there is no such table.
     """
     if model.features is None:
         return ()
-    rows = replayed(model.features.table, moves, board_size, rules, model.device)
+    rows = replayed(model.features.table, moves, board_size, rules, model.device, start)
     return model.features.begun(rows)
 
 

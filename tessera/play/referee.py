@@ -14,6 +14,7 @@ from torch import Tensor
 from tessera.go import GPUGoEngine, Rules
 from tessera.go.bitboard import unpack
 from tessera.go.position import no_suicide
+from tessera.play.sgf_setup import SetUp
 
 _AT_ONCE = 2048  # games in one engine; 19×19 games take about 20 MiB then
 
@@ -31,8 +32,13 @@ class Verdict:
     warning: str | None = None
 
 
-def judge(games: Sequence[list[int]], board_size: int, rules: Rules) -> list[Verdict]:
-    """A verdict on each game, from the empty board.
+def judge(
+    games: Sequence[list[int]],
+    board_size: int,
+    rules: Rules,
+    starts: Sequence[SetUp | None] | None = None,
+) -> list[Verdict]:
+    """A verdict on each game.
 
     What every rule set forbids is a fault: an occupied point, retaking a single stone at once, a
     move after two passes. So are suicide, where these rules forbid it, and a move past their
@@ -43,13 +49,16 @@ def judge(games: Sequence[list[int]], board_size: int, rules: Rules) -> list[Ver
         games: moves as tokens, points and passes.
         board_size: n.
         rules: those to judge by.
+        starts: what stands before each game's first move; None for the empty board.
     """
+    starts = [None] * len(games) if starts is None else starts
     verdicts = [Verdict()] * len(games)
     # Games of about the same length share an engine.
     order = sorted(range(len(games)), key=lambda game: len(games[game]))
     for start in range(0, len(order), _AT_ONCE):
         some = order[start : start + _AT_ONCE]
-        judged = _Table([games[game] for game in some], board_size, rules).judge()
+        begun = [(games[game], starts[game]) for game in some]
+        judged = _Table(begun, board_size, rules).judge()
         for game, verdict in zip(some, judged, strict=True):
             verdicts[game] = verdict
     return verdicts
@@ -58,8 +67,11 @@ def judge(games: Sequence[list[int]], board_size: int, rules: Rules) -> list[Ver
 class _Table:
     """Games that are played together, and what was found in them so far."""
 
-    def __init__(self, games: list[list[int]], board_size: int, rules: Rules) -> None:
-        self.games, self.rules = games, rules
+    def __init__(
+        self, begun: list[tuple[list[int], SetUp | None]], board_size: int, rules: Rules
+    ) -> None:
+        games, self.rules = [moves for moves, _ in begun], rules
+        self.games = games
         self.limit = rules.move_limit(board_size)
         self.plies = min(self.limit, max(map(len, games)))
         # One engine keeps the stones and judges what all rules share, the other judges superko.
@@ -68,6 +80,9 @@ class _Table:
         self.superko = (
             None if rules.ko == "simple" else GPUGoEngine(len(games), "cpu", board_size, here)
         )
+        _set_up(self.shared, [start for _, start in begun])
+        if self.superko is not None:
+            _set_up(self.superko, [start for _, start in begun])
         self.vocabulary = self.shared.vocabulary
         fill = self.vocabulary.pass_token
         rows = [[*moves[: self.plies], *[fill] * (self.plies - len(moves))] for moves in games]
@@ -112,6 +127,17 @@ class _Table:
 
     def _move(self, game: int, ply: int) -> str:
         return f"move {ply + 1}: {self.vocabulary.vertex(self.games[game][ply])}"
+
+
+def _set_up(engine: GPUGoEngine, starts: list[SetUp | None]) -> None:
+    """Let games of the engine begin from these positions; None for the empty board."""
+    if not any(starts):
+        return
+    boards, turn = torch.zeros_like(engine.boards[:, :2]), torch.zeros_like(engine.turn)
+    for game, start in enumerate(starts):
+        if start is not None:
+            boards[game], turn[game] = start.boards(), start.turn
+    engine.set_position(boards, turn, torch.tensor([start is not None for start in starts]))
 
 
 def why_illegal(engine: GPUGoEngine, game: int, point: int) -> str:

@@ -6,7 +6,9 @@ Shapes: P = n² points; a vector over moves has P + 1 entries, the last is pass.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from tessera.model import GameModel, ModelState
 from tessera.model.outcome import Outcome
 from tessera.play.reading import reader_of
 from tessera.play.referee import why_illegal
+from tessera.play.replays import Replays
 from tessera.transfers import to_host
 from tessera.vocabulary import Vocabulary
 
@@ -104,7 +107,7 @@ class Session:
         limit = max(rules.move_limit(board_size), _LEAST_ROOM, _ROOM_PER_POINT * board_size**2)
         self.model, self.context, self.device = model, context, torch.device(device)
         self.rules, self.vocabulary = rules, Vocabulary(board_size)
-        self._reader = reader_of(model)
+        self._reader, self._replays = reader_of(model), Replays.of(model)
         rules = replace(rules, max_moves=limit)
         self._new = GPUGoEngine(1, device, board_size, rules, skip_settled=skip_settled)
         self.clear()
@@ -120,6 +123,11 @@ class Session:
         return self._positions[-1].engine
 
     @property
+    def start(self) -> GPUGoEngine:
+        """The game as it began: the empty board, or the position that was set; to be read."""
+        return self._positions[0].engine
+
+    @property
     def moves(self) -> list[int]:
         """The tokens played since the beginning, or since the position that was set."""
         return [position.token for position in self._positions[1:]]
@@ -128,6 +136,11 @@ class Session:
     def turn(self) -> int:
         """Who is to move: 0 black, 1 white."""
         return int(self.engine.turn)
+
+    @property
+    def sees_board(self) -> bool:
+        """Whether the model is told where stones stand, so that it can say something of set-ups."""
+        return self.model.features is not None and self.model.features.table == "board"
 
     @property
     def is_over(self) -> bool:
@@ -210,21 +223,19 @@ class Session:
         """
         position = self._positions[-1]
         if position.outlook is None:
-            logits, outcome = self._read() if self.context is None else self._read_window()
-            position.outlook = self._outlook_of(logits.float(), outcome)
+            said = self._read() if self.context is None else self._read_window()
+            position.outlook = self._outlook_of(said)
         return position.outlook
 
-    def _outlook_of(self, logits: Tensor, outcome: Outcome | None) -> Outlook:
-        """The record of logits (V,), and of an outcome (1, L) of which the last counts."""
+    def _outlook_of(self, said: Tensor) -> Outlook:
+        """The record of what ``_said`` joins."""
         if self.engine.skip_settled:
             settled = unpack(self.engine.settled_points().both)[0].flatten()
-            settled = torch.nn.functional.pad(settled, (0, len(logits) - len(settled)))
-            logits = logits.masked_fill(settled, -torch.inf)
-        figures = [logits] if outcome is None else [logits, outcome.win[0, -1:].float()]
-        figures += [] if outcome is None else [outcome.score[0, -1:].float()]
+            settled = torch.nn.functional.pad(settled, (0, len(said) - len(settled)))
+            said = said.masked_fill(settled, -torch.inf)
         legal_mask = self.engine.get_legal_mask()[0]
         # One copy for all of it.
-        found = to_host(torch.cat([legal_mask.float(), *figures]), "session")
+        found = to_host(torch.cat([legal_mask.float(), said]), "session")
         legal, logits = found[: len(legal_mask)] > 0, found[len(legal_mask) :]
         logits, rest = logits[: self.vocabulary.size], logits[self.vocabulary.size :].tolist()
         logits[self.vocabulary.pad_token] = -torch.inf
@@ -236,34 +247,48 @@ class Session:
         win, score = rest or (None, None)
         return Outlook(chances, legal, mass, win, score)
 
-    def _read(self) -> tuple[Tensor, Outcome | None]:
-        """Logits (V,) and outcome, from the newest state that is kept."""
+    def _read(self) -> Tensor:
+        """What the model says, going on from the newest state that is kept."""
         positions, last = self._positions, len(self._positions) - 1
         start = next((at for at in range(last - 1, -1, -1) if positions[at].state is not None), -1)
         unread = positions[start + 1 :]
         before = positions[start].state if start >= 0 else None
         tokens, tables = self._tokens_of(unread), self._tables_of(unread)
-        hidden, maps, state = self.model.read_on(tokens, before, tables)
-        positions[last].state = state
+        remembered = [] if before is None else [each for layer in before.layers for each in layer]
+        run = partial(self._read_on, len(tables), before)
+        said, positions[last].state = self._replays("on", run, (tokens, *tables, *remembered))
         if (old := last - _STATES_KEPT) >= 0 and old % _EVERY:
             positions[old].state = None
+        return said
+
+    def _read_on(
+        self, num_tables: int, before: ModelState | None, inputs: Sequence[Tensor]
+    ) -> tuple[Tensor, ModelState]:
+        """Of tokens, tables and the tensors of a state, which is made like ``before``."""
+        tables, remembered = tuple(inputs[1 : 1 + num_tables]), iter(inputs[1 + num_tables :])
+        state = None if before is None else before.map(lambda _: next(remembered))
+        hidden, maps, state = self.model.read_on(inputs[0], state, tables)
         # Only of the last position; a map has a row for each.
         hidden, maps = hidden[:, -1:], tuple(each[-1:] for each in maps)
         of_head = maps if self.model.head.reads_map else ()
         outcome = None if self.model.outcome is None else self.model.outcome(hidden, *maps)
-        return self.model.head(hidden, *of_head)[0, 0], outcome
+        return _said(self.model.head(hidden, *of_head)[0, 0], outcome), state
 
-    def _read_window(self) -> tuple[Tensor, Outcome | None]:
+    def _read_window(self) -> Tensor:
         """The same, of the last tokens alone."""
         positions, context = self._positions, self.context
         assert context is not None
         tokens, tables = self._tokens_of(positions[-context:]), self._tables_of(positions)
         if self.model.features is not None:
             tables = self.model.features.last(tables, tokens.shape[1])
+        return self._replays("window", self._of_window, (tokens, *tables))[0]
+
+    def _of_window(self, inputs: Sequence[Tensor]) -> tuple[Tensor, None]:
+        tokens, tables = inputs[0], tuple(inputs[1:])
         if self.model.outcome is None:
-            return self.model(tokens, None, tables)[0, -1], None
+            return _said(self.model(tokens, None, tables)[0, -1], None), None
         logits, outcome = self.model.outlook(tokens, tables)
-        return logits[0, -1], outcome
+        return _said(logits[0, -1], outcome), None
 
     def _tokens_of(self, positions: list[_Position]) -> Tensor:
         return torch.tensor([[position.token for position in positions]], device=self.device)
@@ -277,3 +302,9 @@ class Session:
                 position.rows = self._reader(position.engine)[0]
         rows = [position.rows for position in positions if position.rows is not None]
         return self.model.features.begun(torch.stack(rows, 1))
+
+
+def _said(logits: Tensor, outcome: Outcome | None) -> Tensor:
+    """Logits (V,), and of an outcome (1, L) its last win and score: (V,) or (V + 2,) float32."""
+    said = [logits] if outcome is None else [logits, outcome.win[0, -1:], outcome.score[0, -1:]]
+    return torch.cat([each.float() for each in said])

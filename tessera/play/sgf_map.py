@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from sgfmill import sgf
+
 from tessera.go import Rules
 from tessera.play.map import PositionMap
 from tessera.play.sgf import sgf_document, sgf_point
@@ -27,12 +31,31 @@ def write_sgf_map(position: PositionMap, rules: Rules) -> bytes:
             [point for point, stone in points if stone < 0],
         )
         node.set("PL", position.to_play[0])
-    likeliest = position.likeliest()
+    tell_map(node, position)
+    content: bytes = document.serialise()
+    return content
+
+
+def write_sgf_maps(document: sgf.Sgf_game, maps: Iterable[PositionMap]) -> bytes:
+    """A game with the map of each position in its node, as far as there are maps.
+
+    Args:
+        document: the game.
+        maps: of its positions, from the first on.
+    """
+    for node, position in zip(document.get_main_sequence(), maps, strict=False):
+        tell_map(node, position)
+    content: bytes = document.serialise()
+    return content
+
+
+def tell_map(node: sgf.Tree_node, position: PositionMap) -> None:
+    """Write a map into the node of its position: letters on the board, percentages beside it."""
+    likeliest, size = position.likeliest(), position.board_size
     if likeliest:
         labels = [(sgf_point(point, size), letter) for letter, (point, _) in likeliest.items()]
         node.set("LB", labels)
     node.set("C", _comment(position))
-    return document.serialise()
 
 
 def _comment(position: PositionMap) -> str:

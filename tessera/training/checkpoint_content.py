@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -13,15 +13,16 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 
 from tessera.data import GameDataModule
-from tessera.model import ModelSettings
+from tessera.model import GameModel, ModelSettings
 from tessera.setting_errors import Problem, SettingError, under
-from tessera.training.checkpoint_file import CheckpointError
+from tessera.training.checkpoint_file import CheckpointError, describe_exported, read_checkpoint
 from tessera.training.checkpoint_parts import ContentError, check_dense, check_weights, named, shown
 from tessera.training.checkpoint_progress import check_progress
 from tessera.training.module import TesseraModule
 from tessera.vocabulary import MIN_BOARD_SIZE, board_size_of, num_tokens
 
 _ANY_SIZE = 2**12  # is described at once, whatever the weights are
+_FEW_LAYERS = 64  # are built as fast as anything is read
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -29,6 +30,29 @@ _WORDS = {
     str: "text",
     dict: "settings by name",
 }
+
+
+def read_checked(path: str | Path, is_fit: bool, named: Collection[str] = ()) -> dict[str, Any]:
+    """A file's content, see ``read_checkpoint`` and ``check_content``.
+
+    Of an exported model the settings are looked at, and the weights' names, shapes and types,
+    before memory is taken for it.
+
+    Args:
+        path: the file.
+        is_fit: whether training goes on.
+        named: class paths that the user named.
+
+    Raises:
+        CheckpointError: one line, the first thing that is wrong.
+        MemoryError: if there is no memory for it.
+    """
+    path = Path(path)
+    if (told := describe_exported(path)) is not None:
+        check_content(path, told, is_fit, named)
+    checkpoint = read_checkpoint(path)
+    check_content(path, checkpoint, is_fit, named)
+    return checkpoint
 
 
 def check_content(
@@ -135,9 +159,26 @@ def _check_sizes(settings: ModelSettings, weights: Any) -> None:
     most = max(_ANY_SIZE, *(weight.numel() for weight in weights.values()))
     sizes = {"vocab_size": settings.vocab_size, **settings.fixed()}
     for name, size in sizes.items():
-        limit = len(weights) if name == "n_layers" else most
+        limit = most if name != "n_layers" else len(weights) // _weights_of_a_layer(settings)
         if type(size) is int and size > limit:
             raise ContentError(f"model.{name} is {size}, too much for the weights there are")
+
+
+def _weights_of_a_layer(settings: ModelSettings) -> int:
+    """How many weights a layer has at least, which is seen from two small models."""
+    if settings.n_layers <= _FEW_LAYERS or settings.own_parts():
+        return 1
+
+    def count(mixer: str, n_layers: int) -> int:
+        model = GameModel(replace(settings, mixer=mixer, n_layers=n_layers))
+        return len(model.state_dict())
+
+    mixers = set(settings.mixers())
+    try:
+        with torch.device("meta"):
+            return max(1, min(count(mixer, 3) - count(mixer, 2) for mixer in mixers))
+    except (ValueError, OverflowError, RuntimeError):
+        return 1  # what is wrong with the other sizes is said where they are looked at
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -1,7 +1,11 @@
-"""The file of a checkpoint: torch's archive, and behind it a seal, the digest of its bytes."""
+"""The file of a checkpoint: torch's archive, and behind it a seal, the digest of its bytes.
+
+What ``tessera export`` wrote is read here too: which kind a file is, is seen from its content.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -9,13 +13,16 @@ import os
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from tessera.accelerator import is_out_of_memory
+from tessera.training.checkpoint_parts import ContentError
 from tessera.training.earlier import upgraded
+from tessera.training.exported_file import described, is_exported, read_exported
 
 # A line of text where the readers of zip archives, torch among them, do not look.
 _BEFORE_DIGEST = b"\nTessera checkpoint 1; SHA-256 of everything before this line: "
@@ -44,16 +51,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         MemoryError: if there is no memory for it.
     """
     path = Path(path)
-    try:
-        with _open(path) as file:
-            _check_bytes(path, file)
-            file.seek(0)
-            checkpoint = _load(path, file)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({_reason(error)}).") from error
+    with _reading(path) as file:
+        if is_exported(file):
+            return upgraded(read_exported(file))
+        _check_bytes(path, file)
+        file.seek(0)
+        checkpoint = _load(path, file)
     if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint:
         raise CheckpointError(f"{path} is no checkpoint of Tessera.")
     return upgraded(checkpoint)
+
+
+def describe_exported(path: str | Path) -> dict[str, Any] | None:
+    """What ``read_checkpoint`` will give of an exported model, with zeros that take no memory.
+
+    Returns:
+        None if the file is of another kind.
+
+    Raises:
+        CheckpointError: if the file is missing, or its header cannot be used.
+    """
+    with _reading(Path(path)) as file:
+        return upgraded(described(file)) if is_exported(file) else None
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
@@ -128,6 +147,18 @@ class _SealedFile(io.BufferedWriter):
 
 def _seal(digest: hashlib._Hash) -> bytes:
     return _BEFORE_DIGEST + digest.hexdigest().encode() + b"\n"
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """The open file; what cannot be read of it is said with its name."""
+    try:
+        with _open(path) as file:
+            yield file
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({_reason(error)}).") from error
+    except ContentError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}.") from error
 
 
 def _open(path: Path) -> BinaryIO:

@@ -69,6 +69,11 @@ def check_progress(checkpoint: Mapping[str, Any], module: TesseraModule, is_fit:
     Raises:
         ContentError: at the first part that is wrong.
     """
+    if is_fit and "exported" in checkpoint:
+        raise ContentError(
+            "an exported model has no optimizer, so it can be measured but not trained on; "
+            "give the run's own last.ckpt"
+        )
     missing = [name for name in _NEEDED if name not in checkpoint]
     if is_fit and missing:
         raise ContentError(f"it has no {missing[0]}, so it can be measured but not trained on")

@@ -15,6 +15,7 @@ from tessera.data import GameBatch
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
+from tessera.training.calibration import Calibration, CalibrationMetrics
 from tessera.training.earlier import upgraded_settings
 from tessera.training.metrics import NextMoveMetrics
 from tessera.training.optimizer import GraphedAdamW
@@ -86,9 +87,11 @@ class TesseraModule(LightningModule):
         features = self.model.features
         self._features = "none" if features is None else features.table
         self.needs = () if features is None else (features.table,)
-        self.held_out_needs = (*NextMoveMetrics.needs, *self.needs)
+        self.held_out_needs = (*NextMoveMetrics.needs, *CalibrationMetrics.needs, *self.needs)
         self.held_out_metrics = NextMoveMetrics()
         self.outcome_metrics = None if self.model.outcome is None else OutcomeMetrics()
+        self.calibration_metrics = CalibrationMetrics()
+        self.calibration: Calibration | None = None  # of the newest validation or test
         # The newest batch and its losses, and the step that they belong to.
         self._newest: tuple[GameBatch, Tensor] | None = None
         self._step = 0
@@ -287,12 +290,12 @@ class TesseraModule(LightningModule):
         tables, excluded = batch.features(self._features), batch.settled
         if self.outcome_metrics is None:
             logits = self.model(batch.inputs, None, tables, excluded=excluded)
-            self.held_out_metrics.update(logits, batch)
-            return
-        logits, outcome = self.model.outlook(batch.inputs, tables, excluded)
+        else:
+            logits, outcome = self.model.outlook(batch.inputs, tables, excluded)
+            counted = batch.targets != self.pad_token
+            self.outcome_metrics.update(outcome, batch.scores(), counted)
         self.held_out_metrics.update(logits, batch)
-        counted = batch.targets != self.pad_token
-        self.outcome_metrics.update(outcome, batch.scores(), counted)
+        self.calibration_metrics.update(logits, batch)
 
     def _log_held_out(self, group: str) -> None:
         with owned("validation"):
@@ -301,6 +304,11 @@ class TesseraModule(LightningModule):
             if self.outcome_metrics is not None:
                 values |= self.outcome_metrics.compute()
                 self.outcome_metrics.reset()
+            self.calibration = Calibration.of(self.calibration_metrics.compute())
+            self.calibration_metrics.reset()
+            if self.calibration is not None:
+                found = self.calibration.metrics()
+                values |= {name: torch.tensor(value) for name, value in found.items()}
             logged = {f"{group}/{name}": value for name, value in values.items()}
             if self.trainer.state.fn == "fit":
                 logged["step"] = torch.tensor(float(self.trainer.global_step))

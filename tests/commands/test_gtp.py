@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO
 
 import pytest
 
+from tessera.commands import gtp
 from tessera.commands.gtp import Lines, serve
 from tests.play.conftest import Table, new_gtp, new_session
 from tests.runs import fit, python_path, tessera
@@ -54,9 +56,11 @@ def test_a_program_plays_with_the_process_and_asks_for_the_map(
     folder: Path, repository: Path
 ) -> None:
     assert fit(*BOARD) == 0
-    with started(repository, "--ckpt_path", "last", "--run_name", "small") as process:
+    asked = ("--ckpt_path", "last", "--run_name", "small", "--playouts", "10")
+    with started(repository, *asked) as process:
         assert process.stdin is not None and process.stdout is not None
         assert answer(process, "1 name\r") == "=1 Tessera"
+        assert "whiteOwnership" in answer(process, "kata-raw-nn 0")
         assert answer(process, "# é\n\nboardsize 4") == (
             "? unacceptable size: the model plays on 3×3 only"
         )
@@ -116,6 +120,7 @@ def test_a_signal_ends_it_with_a_line(folder: Path, repository: Path) -> None:
         (f"--ckpt_path {LAST} --temperature nan", "--temperature must be 0 to 1000, got nan."),
         (f"--ckpt_path {LAST} --resign_below 2", "--resign_below must be 0 to 1, got 2.0."),
         (f"--ckpt_path {LAST} --resign_below 0.1", "--resign_below needs a model with an outcome"),
+        (f"--ckpt_path {LAST} --playouts 1", "--playouts must be 0, or 2 to 1000000, got 1."),
         (f"--ckpt_path {LAST} --threads 0", "--threads must be at least 1, got 0."),
         (f"--ckpt_path {LAST} --seed=-1", "--seed must be at least 0, got -1."),
         (f"--ckpt_path {LAST} --device tpu", "--device must be auto, cpu or cuda, got tpu."),
@@ -184,3 +189,13 @@ def test_the_loop_answers_all_lines_and_nothing_after_quit(
     first, analysis, failed, last, rest = text.split("\n\n")
     assert (first, failed, last, rest) == ("= Tessera", "?2 unknown command", "=3", "")
     assert analysis.startswith("=\ninfo move ")
+
+
+def test_what_is_loaded_is_not_looked_through_for_garbage_between_moves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit(*BOARD) == 0
+    frozen: list[int] = []
+    monkeypatch.setattr(gtp, "serve", lambda *_: frozen.append(gc.get_freeze_count()))
+    assert tessera("gtp", "--ckpt_path", LAST, "--device", "cpu") == 0
+    assert frozen[0] > 100_000 and gc.get_freeze_count() < 100_000

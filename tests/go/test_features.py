@@ -58,12 +58,13 @@ def chains_in_atari(oracle: Oracle, colour: str) -> list[set[int]]:
     return found
 
 
-def told(oracle: Oracle, last: int, taken: set[int]) -> dict[str, set[int]]:
+def told(oracle: Oracle, last: int, taken: set[int], is_over: bool) -> dict[str, set[int]]:
     """All sets by name as the oracle has them; ``last`` is the last move, n² for none."""
     own, opponent = "XO"[oracle.turn], "OX"[oracle.turn]
     mine, theirs = (chains_in_atari(oracle, colour) for colour in (own, opponent))
     points = range(oracle.size**2)
-    refused = [point for point in points if oracle.refuses(point) == "ko"]
+    only = ("ko", "") if is_over else ("ko",)
+    refused = [point for point in points if oracle.refuses(point) in only]
     attacked: set[int] = set()
     if last < oracle.size**2:
         beside = oracle.adjacent[last]
@@ -73,7 +74,7 @@ def told(oracle: Oracle, last: int, taken: set[int]) -> dict[str, set[int]]:
         "opponent": {point for point in points if oracle.grid[point] == opponent},
         "atari": set().union(*mine, *theirs),
         "taken": taken,
-        "forbidden": set() if oracle.is_over() else set(refused),
+        "forbidden": set(refused),
         "large_atari": attacked if len(attacked) >= 5 else set(),
     }
 
@@ -91,9 +92,8 @@ def test_a_record_tells_of_every_position_what_the_oracle_finds(case: str) -> No
             oracle.play(move)
             pairs = enumerate(zip(before, oracle.grid, strict=True))
             taken = {point for point, (old, new) in pairs if old == theirs and new == EMPTY}
-            expected = told(oracle, move, taken)
-            if ply + 1 == length:  # by the move limit, of which the oracle does not know
-                expected["forbidden"] = set()
+            # By the move limit too, of which the oracle does not know.
+            expected = told(oracle, move, taken, is_over=ply + 1 == length)
             for names, table in ((BOARD_SETS, record.board), (LANDMARK_SETS, record.landmarks)):
                 found = dict(zip(names, points_of(table[game, ply + 1]), strict=True))
                 assert found == {name: expected[name] for name in names}, (game, ply)

@@ -15,6 +15,7 @@ from tessera.go import (
     Choice,
     GameLoop,
     GPUGoEngine,
+    NotWanted,
     Playouts,
     Rules,
     distribution,
@@ -226,8 +227,8 @@ def test_no_playout_repeats_a_position(rules: Rules, monkeypatch: pytest.MonkeyP
     seen: list[set[bytes]] = [set() for _ in history]
     forbidden, at = 0, BOARD_SETS.index("forbidden")
     for ply in range(history.shape[1] + 1):
-        forbidden += int(board_rows(again)[:, at].count_nonzero())
         boards, turns, over = again.boards, again.turn.tolist(), again.is_game_over()
+        forbidden += int(board_rows(again)[~over, at].count_nonzero())
         for game in (~over).nonzero().flatten().tolist():
             state = boards[game].numpy().tobytes()
             if rules.ko == "situational":
@@ -294,6 +295,20 @@ def test_one_game_alone_has_no_error() -> None:
     played = play_out(half_way(4, 2, 5), 1)
     assert played.win_rate_errors.isnan().all() and played.score_errors.isnan().all()
     assert not played.scores.isnan().any()
+
+
+def test_playouts_that_nobody_wants_any_more_end_within_a_ply() -> None:
+    engine, asked = GPUGoEngine(1, "cpu", 5, "full", backend="torch"), []
+
+    def is_wanted() -> bool:
+        asked.append(True)
+        return len(asked) < 4
+
+    with pytest.raises(NotWanted):
+        play_out(engine, 8, is_wanted=is_wanted)
+    assert len(asked) == 4
+    wanted = play_out(engine, 8, is_wanted=lambda: True)
+    assert torch.equal(wanted.areas, play_out(engine, 8).areas)
 
 
 def test_no_positions_give_no_counts() -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tessera.model.kernels import boards_operator, convolution_launch, norm_operator, scan_launch
+from tessera.model.kernels import (
+    boards_operator,
+    convolution_launch,
+    delta_launch,
+    norm_operator,
+    scan_launch,
+)
 from tessera.model.kernels.boards import (
     layer_backward_kernel,
     meet_backward_kernel,
@@ -17,6 +23,8 @@ from tessera.model.kernels.convolution import (
     convolution_backward_kernel,
     convolution_forward_kernel,
 )
+from tessera.model.kernels.delta_backward import delta_backward_kernel
+from tessera.model.kernels.delta_forward import delta_forward_kernel
 from tessera.model.kernels.losses import losses_backward_kernel, losses_forward_kernel
 from tessera.model.kernels.mobius import mobius_backward_kernel, mobius_forward_kernel
 from tessera.model.kernels.norm import norm_backward_kernel, norm_forward_kernel
@@ -29,10 +37,11 @@ ROWS = ("x", "dt", "B", "C", "z", "y", "grad_y", "grad_x", "grad_dt", "grad_z")
 ROWS += ("logits", "grad_logits", "added", "normed", "grad_added", "grad_normed")
 ROWS += ("grad", "other_grad", "grad_squeezed", "squeeze", "found", "out", "board_map")
 ROWS += ("grad_map", "means", "grad_means", "planes")
+ROWS += ("q", "k", "v", "o", "kept", "grad_q", "grad_k", "grad_v", "grad_o")
 COUNTS = ("length", "width", "num_games", "num_channels", "num_states")
 COUNTS += ("num_rows", "num_columns", "num_tokens", "stride", "pad_token")
-COUNTS += ("num_boards", "num_points")
-WHOLE = ("num_channels", "num_columns", "num_states")  # multiples of 16
+COUNTS += ("num_boards", "num_points", "num_heads", "key_dim", "value_dim")
+WHOLE = ("key_dim", "value_dim", "num_channels", "num_columns", "num_states")  # multiples of 16
 STRIDES = tuple(f"{name}_{axis}" for name in (*ROWS, "grad") for axis in ("game", "row"))
 
 
@@ -58,6 +67,17 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     for kernel in (mobius_forward_kernel, mobius_backward_kernel):
         yield _compile(kernel, architecture, WIDTH=64)
     yield from _compile_boards(architecture)
+
+
+def compile_delta(architecture: int) -> Iterator[tuple[str, int, int]]:
+    """As ``compile_all``, of the gated delta rule's kernels."""
+    levels = delta_launch.LEVELS
+    constants = {"KEYS": 64, "VALUES": 32, "STEPS": 2**levels, "LEVELS": levels}
+    constants |= {"PRECISION": "tf32", "HAS_STATE": False}
+    warps = delta_launch.OPTIONS["num_warps"]
+    yield _compile(delta_forward_kernel, architecture, warps, **constants)
+    constants["HAS_GRAD_LAST"] = False
+    yield _compile(delta_backward_kernel, architecture, warps, **constants)
 
 
 def _compile_boards(architecture: int) -> Iterator[tuple[str, int, int]]:

@@ -20,8 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tessera.model import MambaMixer, MambaModel
 from tessera.model import heads as heads_module
 from tessera.model.convolution import triton_convolution
+from tessera.model.scans.delta import triton_delta_rule
 from tessera.model.scans.selective import triton_scan
 from tessera.model.selective_mixing import triton_mixing
+from tests.model import delta_cases
 from tests.model.mobius_cases import mobius_cases
 from tests.model.scan_cases import (
     CONVOLUTIONS,
@@ -152,6 +154,25 @@ def losses_of_no_tokens() -> Tensors:
     return run(case.kernel, inputs)
 
 
+def delta_operator() -> dict[str, str]:
+    """What torch's own check says of the delta rule's operator, with and without a state."""
+    from tessera.model.kernels.delta_launch import DELTA
+
+    said = {}
+    for with_state in (False, True):
+        given = delta_cases.arguments(2, with_state, games=1, heads=1, key=3, value=2)
+        arguments: tuple[Any, ...] = tuple(tensor.float().requires_grad_() for tensor in given)
+        arguments += (None,) * (6 - len(arguments))
+        for test, result in torch.library.opcheck(DELTA.forward, arguments).items():
+            said[f"{with_state} {test}"] = str(result)
+    with torch.no_grad():
+        layouts = layouts_of(DELTA.forward, arguments)
+        o, _, kept = DELTA.forward(*arguments)
+        layouts += layouts_of(DELTA.backward, (*arguments, kept, o, None))
+    said["layouts"] = "SUCCESS" if all(a == b for a, b in layouts) else str(layouts)
+    return said
+
+
 PARTS: dict[str, Callable[[], Any]] = {
     "scans": lambda: {name: run(triton_scan, case.inputs()) for name, case in SCANS.items()},
     "convolutions": lambda: {
@@ -167,9 +188,16 @@ PARTS: dict[str, Callable[[], Any]] = {
     "compiled mixer": lambda: mixer_outputs("triton", compiled=True),
     "operators": checked_operators,
 }
+DELTA_PARTS: dict[str, Callable[[], Any]] = {
+    "deltas": lambda: {
+        name: delta_cases.results(triton_delta_rule, case.inputs())
+        for name, case in delta_cases.CASES.items()
+    },
+    "delta operator": delta_operator,
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     # A gate's exponential may overflow on its way to 0, which numpy says and a GPU does not.
     warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning)
-    torch.save({part: PARTS[part]() for part in sys.argv[2:]}, sys.argv[1])
+    torch.save({part: (PARTS | DELTA_PARTS)[part]() for part in sys.argv[2:]}, sys.argv[1])

@@ -27,6 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "activations made again": {"n_layers": 2, "checkpoint_activations": True},
     "hybrid": {"n_layers": 2, "mixer": ["mamba", "attention"], "feed_forward": "dense"},
     "mamba2": {"n_layers": 2, "mixer": "mamba2"},
+    "undoing": {"n_layers": 2, "mixer": ["gated_delta", "rotating_mamba"]},
     "board": {"n_layers": 2, "features": "board", "head": "points"},
     "landmarks": {"features": "landmarks", "head": "points", "points": {"decoded": 2}},
     "outcome": {"features": "board", "outcome": "win_and_score"},

@@ -30,6 +30,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "mamba": [{"d_state": 4}, {"d_state": 3, "d_conv": 2, "expand": 3}, {"d_conv": 1}],
     "mamba2": [{"d_state": 4}, {"d_state": 6, "headdim": 8}, {"d_conv": 1, "expand": 3}],
     "attention": [{"num_heads": 1}, {"num_heads": 4}, {}],
+    "gated_delta": [
+        {"key_dim": 6, "value_dim": 5, "num_heads": 3},
+        {"key_dim": 4, "value_dim": 8, "negative": False, "writes": 3},
+        {"d_conv": 1},
+    ],
+    "rotating_mamba": [{"d_state": 4}, {"d_state": 6, "d_conv": 2, "expand": 3}, {"d_conv": 1}],
     "adaptive_rank": [
         {"max_rank": 6, "min_rank": 5, "average": True},
         {"max_rank": 5, "min_rank": 2, "gate": "straight_through"},
@@ -97,6 +103,11 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
+    "sibling designs": {
+        "n_layers": 2,
+        "mixer": ["phase7_hybrid", "bk_core"],
+        "checkpoint_activations": True,
+    },
     "layer norms": {"n_layers": 2, "norm": "layer", "feed_forward": "low_rank"},
     "shared norms": {
         **{"n_layers": 2, "norm": "layer", "shares_norm": True, "feed_forward": "low_rank"},
@@ -106,11 +117,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "tied tensor train": {"embedding": "tensor_train", "head": "tied"},
     "tied low rank": {"embedding": "low_rank_table", "head": "tied"},
     "low rank": {"embedding": "low_rank_table", "head": "low_rank_linear", "n_layers": 2},
-    "sibling designs": {
-        "n_layers": 2,
-        "mixer": ["phase7_hybrid", "bk_core"],
-        "checkpoint_activations": True,
-    },
     "hybrid that keeps little": {
         "n_layers": 2,
         "mixer": ["attention", "mamba"],

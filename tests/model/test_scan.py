@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tessera.model import MambaModel, SelectiveScan, selective_scan
+from tessera.model.backend import has_kernels
 from tessera.model.scans import selective as scan_module
 
 Arguments = dict[str, Tensor]
@@ -217,3 +218,10 @@ def test_the_kernel_refuses_tensors_on_the_cpu(install) -> None:
 def test_an_unknown_scan_is_refused() -> None:
     with pytest.raises(ValueError, match="scan must be auto, triton, mamba_ssm, torch, got 'fast'"):
         SelectiveScan("fast")
+
+
+def test_an_answer_is_constant_when_compiled_as_torch_itself_would_say_it() -> None:
+    def plain() -> None: ...
+
+    marks = vars(torch.compiler.assume_constant_result(plain))
+    assert marks and marks.items() <= vars(has_kernels).items()

@@ -155,7 +155,7 @@ class Speed(Callback):
 
 # The games and the model of a configuration, as a bare loop takes them.
 BARE: dict[str, tuple[StreamSettings, dict[str, Any]]] = {
-    "tessera": (StreamSettings(batch_size=4096, games_per_chunk=4096), {}),
+    "tessera": (StreamSettings(batch_size=4096, games_per_chunk=16384), {}),
     "uniform_9x9": (
         StreamSettings(
             board_size=9,

@@ -105,10 +105,13 @@ class Table:
         return self.gtp.game.mark(), self.session.moves
 
 
+_OF_GAME = ("temperature", "resign_below", "num_playouts")
+
+
 @pytest.fixture
 def new_gtp(new_session: Callable[..., Session]) -> Callable[..., Table]:
     def make(kind: str = "board", board_size: int = 9, **more: Any) -> Table:
-        drawn = {name: more.pop(name) for name in ("temperature", "resign_below") if name in more}
+        drawn = {name: more.pop(name) for name in _OF_GAME if name in more}
         session = new_session(kind, board_size, **more)
         return Table(Gtp(GtpGame(session, seed=3, **drawn), version="0.1"))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tessera.go import play_out
 from tests.play.conftest import Table
 
 NewGtp = Callable[..., Table]
@@ -173,6 +174,59 @@ def test_an_analysis_can_be_limited(new_gtp: NewGtp) -> None:
         table.refuse(f"lz-analyze {wrong}")
     answers = [table.gtp.answer(f"lz-analyze {x}") for x in ("", "0", "1e9", "100.5")]
     assert [answer and answer.interval_s for answer in answers] == [1, 0.01, None, 1.005]
+
+
+# What playouts tell.
+
+
+def ownership_of(line: str) -> list[float]:
+    return [float(owner) for owner in line.partition(" ownership ")[2].split()]
+
+
+@pytest.mark.parametrize("kind", ["moves", "board"])
+def test_playouts_tell_of_ownership_from_the_player_to_move(new_gtp: NewGtp, kind: str) -> None:
+    table = new_gtp(kind, board_size=5, num_playouts=20)
+    table.play("C5 D5 C4 D4 C3 D3 C2 D2 C1 D1")
+    counted = play_out(table.session.engine, 20)
+    black = table.ask("kata-analyze b 10 ownership true")
+    owners = counted.ownership[0].flatten().tolist()
+    assert ownership_of(black) == pytest.approx(owners, abs=1e-3)
+    assert "ownership" not in table.ask("kata-analyze b 10 ownership false")
+    assert "ownership" not in table.ask("lz-analyze b 10 ownership true")
+    table.ask("play b pass")
+    white = ownership_of(table.ask("kata-analyze ownership true"))
+    theirs = play_out(table.session.engine, 20).ownership[0].flatten().tolist()
+    assert white == pytest.approx([-owner for owner in theirs], abs=1e-3)
+    raw = table.ask("kata-raw-nn 0").split()
+    told = [float(x) for x in raw[raw.index("whiteOwnership") + 1 :]]
+    assert told == white and max(told) > 0.5 and min(told) < -0.5
+    table.ask("undo")
+    raw = table.ask("kata-raw-nn 0").split()
+    told = [float(x) for x in raw[raw.index("whiteOwnership") + 1 :]]
+    assert told == pytest.approx([-owner for owner in owners], abs=1e-3)
+
+
+def test_playouts_tell_who_wins_by_the_games_komi_if_the_model_does_not(new_gtp: NewGtp) -> None:
+    for komi, sign in ((-30, 1), (30, -1)):
+        table = new_gtp("moves", board_size=5, num_playouts=20)
+        table.ask(f"komi {komi}")
+        move = variations(table.ask("kata-analyze b 10 maxmoves 1"))[0]
+        assert float(move["winrate"]) == (1 + sign) / 2
+        score = float(play_out(table.session.engine, 20).scores) + table.session.rules.komi - komi
+        assert float(move["scoreLead"]) == pytest.approx(score, abs=1e-3)
+        assert move["scoreMean"] == move["scoreLead"] and score * sign > 0
+        assert f"winrate: {(1 + sign) / 2:f}" in table.ask("heatmap")
+        assert f"whiteWin {(1 - sign) / 2:f}" in table.ask("kata-raw-nn 0")
+    model = new_gtp("board", board_size=5, num_playouts=20)
+    win = model.session.outlook().win
+    assert f"{win:.6f}" == variations(model.ask("kata-analyze b 10"))[0]["winrate"]
+
+
+def test_without_playouts_nothing_is_told_of_ownership(new_gtp: NewGtp) -> None:
+    for options in ({}, {"num_playouts": 0}):
+        table = new_gtp(board_size=5, **options)
+        assert "ownership" not in table.ask("kata-analyze b 10 ownership true")
+        assert "whiteOwnership" not in table.ask("kata-raw-nn 0")
 
 
 # Lines.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sgfmill import sgf
 
 from tests.play.conftest import Table
 
@@ -230,7 +231,7 @@ def test_free_handicap_begins_with_the_fixed_points(new_gtp: NewGtp) -> None:
 
 
 def test_settled_points_count_before_area(new_gtp: NewGtp) -> None:
-    table = new_gtp("moves", board_size=5)
+    table = new_gtp("moves", board_size=5, num_playouts=0)
     # Black lives with the eyes A1, C1 and E1; what white has left is open to both.
     table.play("A2 B2 C2 D2 E2 B1 D1", colours="b")
     table.ask("play w C4")
@@ -290,7 +291,7 @@ def test_sgf_files_that_cannot_be_loaded_leave_the_game(new_gtp: NewGtp, tmp_pat
         "none": b"no game",
         "size": b"(;SZ[9];B[aa])",
         "illegal": b"(;SZ[5];B[aa];W[bb];B[aa])",
-        "setup": b"(;SZ[5]AB[aa][bb];W[cc])",
+        "setup": b"(;SZ[5]AB[aa][zz];W[cc])",
         "torn": b"(;SZ[5];B[aa]",
         "empty": b"",
     }
@@ -301,3 +302,88 @@ def test_sgf_files_that_cannot_be_loaded_leave_the_game(new_gtp: NewGtp, tmp_pat
         table.refuse(f"loadsgf {name}")
     said = table.refuse(f"loadsgf {tmp_path / 'illegal.sgf'}")
     assert said == "cannot load file: move 3: A5 is occupied."
+
+
+def test_positions_that_are_set_up_are_loaded_and_the_answer_says_so(
+    new_gtp: NewGtp, tmp_path: Path
+) -> None:
+    table = new_gtp(board_size=5)
+    file = tmp_path / "a.sgf"
+    file.write_text("(;SZ[5]KM[3]AB[bb]AW[dd]PL[W];W[cc];B[dc];AE[bb]AB[ee];B[aa])")
+    said = ", a position that was set up: the model is not told what was played before"
+    for number, colour, stones, moves in (
+        (1, "white", {"B4": 1, "D2": -1}, 0),
+        (3, "black", {"D2": -1, "C3": -1, "D3": 1, "E1": 1}, 0),
+        (9, "white", {"D2": -1, "C3": -1, "D3": 1, "E1": 1, "A5": 1}, 1),
+        (2, "black", {"B4": 1, "D2": -1, "C3": -1}, 1),
+    ):
+        assert table.ask(f"loadsgf {file} {number}") == colour + said
+        assert table.ask("showboard").endswith(said[2:])
+        found = table.session.stones.flatten().tolist()
+        vertex = table.session.vocabulary.vertex
+        assert {vertex(p): stone for p, stone in enumerate(found) if stone} == stones
+        assert len(table.session.moves) == moves
+    assert table.gtp.game.komi == 3
+    table.ask("undo")
+    table.refuse("undo")
+    table.ask("genmove w")
+    blind = new_gtp("moves", board_size=5)
+    assert blind.refuse(f"loadsgf {file}") == (
+        "cannot load file: a position is set up, and the model reads moves and does not see a "
+        "board (model.features board does), so it can only follow a game from its beginning."
+    )
+
+
+@pytest.mark.parametrize("kind", ["board", "moves"])
+def test_handicap_stones_of_a_file_are_those_of_the_protocol(
+    new_gtp: NewGtp, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "a.sgf"
+    file.write_text("(;SZ[9]HA[3]KM[0.5]AB[cc][gc][cg];W[ee])")
+    table = new_gtp(kind)
+    assert table.ask(f"loadsgf {file}") == "black"
+    other = new_gtp(kind)
+    other.ask("fixed_handicap 3")
+    other.ask("play w E5")
+    assert table.session.moves == other.session.moves and table.gtp.game.komi == 0.5
+    assert table.ask("heatmap") == other.ask("heatmap")
+    table.ask("undo")
+    assert table.refuse("undo") == "cannot undo"
+    assert int(table.session.stones.sum()) == 3 and table.session.turn == 1
+
+
+def test_the_game_is_printed_and_written_as_sgf(new_gtp: NewGtp, tmp_path: Path) -> None:
+    table = new_gtp(board_size=5)
+    for line in ("komi 3.5", "play b C3", "genmove w", "play w A1", "play b pass", "play w pass"):
+        table.ask(line)
+    before = table.look()
+    printed = table.ask("printsgf")
+    document = sgf.Sgf_game.from_string(printed)
+    root = document.get_root()
+    assert root.get("KM") == 3.5 and root.get("PW") == "tessera" and not root.has_property("PB")
+    assert root.get("RE") == table.ask("final_score")
+    file = tmp_path / "a game.sgf"
+    assert table.ask(f"printsgf {file}") == "" and file.read_text().rstrip() == printed
+    assert table.look() == before
+    other = new_gtp(board_size=5)
+    other.ask(f"loadsgf {file}")
+    assert other.session.moves == table.session.moves and other.gtp.game.komi == 3.5
+    table.ask("undo")
+    assert "RE[" not in table.ask("printsgf")
+    for name in (tmp_path, f"{tmp_path}/none/a.sgf", "n" * 5000):
+        assert table.refuse(f"printsgf {name}").startswith("cannot write file: ")
+    table.ask("clear_board")
+    assert "PW" not in table.ask("printsgf")
+
+
+def test_a_game_from_a_position_that_was_set_up_is_written_with_it(
+    new_gtp: NewGtp, tmp_path: Path
+) -> None:
+    table, other = new_gtp(board_size=5), new_gtp(board_size=5)
+    file = tmp_path / "a.sgf"
+    file.write_text("(;SZ[5]AB[bb]AW[dd]PL[W];W[cc];B[dc])")
+    table.ask(f"loadsgf {file}")
+    file.write_text(table.ask("printsgf"))
+    assert other.ask(f"loadsgf {file}").startswith("white, a position that was set up")
+    assert table.session.stones.equal(other.session.stones)
+    assert table.session.moves == other.session.moves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -41,7 +42,9 @@ def is_loath_to_pass(table: Table) -> Table:
     return table
 
 
-@pytest.mark.parametrize(("board_size", "most"), [(9, 200), (19, 500)])
+@pytest.mark.parametrize(
+    ("board_size", "most"), [(9, 200), pytest.param(19, 500, marks=pytest.mark.slow)]
+)
 def test_two_engines_agree_to_the_end(
     new_gtp: Callable[..., Table], board_size: int, most: int
 ) -> None:
@@ -58,13 +61,12 @@ def test_two_engines_agree_to_the_end(
     assert not black.session.stones.any()
 
 
-@pytest.fixture
-def gnugo() -> Iterator[Ask]:
-    """GNU Go, which captures what is dead before it passes."""
+def gnugo_with(*options: str) -> Iterator[Ask]:
+    """GNU Go with these options."""
     if GNUGO is None:
         pytest.skip("GNU Go is not installed (Debian's package gnugo)")
     command = [GNUGO, "--mode", "gtp", "--level", "1", "--seed", "1", "--chinese-rules"]
-    command += ["--positional-superko", "--capture-all-dead", "--play-out-aftermath"]
+    command += ["--positional-superko", *options]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
 
@@ -83,6 +85,23 @@ def gnugo() -> Iterator[Ask]:
         ask("quit")
 
 
+@pytest.fixture
+def gnugo() -> Iterator[Ask]:
+    """GNU Go, which captures what is dead before it passes."""
+    yield from gnugo_with("--capture-all-dead", "--play-out-aftermath")
+
+
+@pytest.fixture
+def gnugo_that_passes() -> Iterator[Ask]:
+    """GNU Go, which leaves dead stones on the board, as people do."""
+    yield from gnugo_with()
+
+
+def assert_scored_alike(table: Table, gnugo: Ask) -> None:
+    theirs, ours = gnugo("final_score"), table.ask("final_score")
+    assert (theirs[0], float(theirs[2:])) == (ours[0], float(ours[2:]))
+
+
 @pytest.mark.parametrize("is_black", [True, False])
 def test_a_game_against_gnu_go_is_legal_and_scored_alike(
     gnugo: Ask, new_gtp: Callable[..., Table], is_black: bool
@@ -90,5 +109,73 @@ def test_a_game_against_gnu_go_is_legal_and_scored_alike(
     table = is_loath_to_pass(new_gtp("board", 9, temperature=1.0))
     players = (table.ask, gnugo) if is_black else (gnugo, table.ask)
     assert 40 < play_out(*players, 9, 7.5, 400) < 400
-    assert float(gnugo("final_score")[2:]) == float(table.ask("final_score")[2:])
-    assert gnugo("final_score")[0] == table.ask("final_score")[0]
+    assert_scored_alike(table, gnugo)
+
+
+@pytest.mark.slow  # two minutes
+@pytest.mark.timeout(1200)
+def test_a_large_game_against_gnu_go_is_legal_and_scored_alike(
+    gnugo: Ask, new_gtp: Callable[..., Table]
+) -> None:
+    table = is_loath_to_pass(new_gtp("board", 19, temperature=1.0))
+    assert 200 < play_out(gnugo, table.ask, 19, 7.5, 1200) < 1200
+    assert_scored_alike(table, gnugo)
+
+
+def stones(answer: str) -> set[str]:
+    return set(answer.split())
+
+
+def test_dead_stones_that_gnu_go_leaves_on_the_board_are_found(
+    gnugo_that_passes: Ask, new_gtp: Callable[..., Table]
+) -> None:
+    table, gnugo = new_gtp("moves", 9), gnugo_that_passes
+    gnugo("boardsize 9")
+    begin_as_people_do(table, gnugo, 7)
+    end_by_gnugo(table, gnugo)
+    dead = stones(gnugo("final_status_list dead"))
+    assert dead and stones(table.ask("final_status_list dead")) == dead
+    assert_scored_alike(table, gnugo)
+
+
+@pytest.mark.slow  # a minute
+@pytest.mark.timeout(1200)
+def test_finished_games_of_gnu_go_are_scored_as_it_scores_them(
+    gnugo_that_passes: Ask, new_gtp: Callable[..., Table]
+) -> None:
+    gnugo, same, dead = gnugo_that_passes, [], 0
+    for size, seeds in ((9, range(20)), (13, range(2)), (19, range(1))):
+        gnugo(f"boardsize {size}")
+        for seed in seeds:
+            table = new_gtp("moves", size)
+            begin_as_people_do(table, gnugo, seed)
+            if end_by_gnugo(table, gnugo):
+                theirs, ours = gnugo("final_score"), table.ask("final_score")
+                same.append((theirs[0], float(theirs[2:])) == (ours[0], float(ours[2:])))
+                dead += len(stones(gnugo("final_status_list dead")))
+    assert len(same) > 15 and dead > 15
+    assert sum(same) >= 0.9 * len(same), f"{sum(same)} of {len(same)}"
+
+
+def begin_as_people_do(table: Table, gnugo: Ask, seed: int) -> None:
+    """Six stones on points that are not on the edge, another six for each seed."""
+    gnugo("clear_board")
+    gnugo("komi 7.5")
+    chance = random.Random(seed)
+    inner = range(2, table.session.board_size - 2)
+    points = chance.sample([(row, column) for row in inner for column in inner], 6)
+    for ply, (row, column) in enumerate(points):
+        vertex = table.session.vocabulary.vertex(row * table.session.board_size + column)
+        for ask in (table.ask, gnugo):
+            ask(f"play {'bw'[ply % 2]} {vertex}")
+
+
+def end_by_gnugo(table: Table, gnugo: Ask) -> bool:
+    """Let GNU Go play for both until both pass; False if it resigns."""
+    while not table.session.is_over:
+        colour = "bw"[table.session.turn]
+        move = gnugo(f"genmove {colour}")
+        if move.lower() == "resign":
+            return False
+        table.ask(f"play {colour} {move}")
+    return True

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tessera.play.drawing import Disc, Drawing, Line, Point, Words
-from tessera.play.map import PositionMap
+from tessera.play.drawing import Box, Disc, Drawing, Line, Point, Words
+from tessera.play.map import PlayedOut, PositionMap
 from tessera.play.map_drawing import map_drawing
 from tessera.play.picture import drawn
 from tessera.play.svg import svg
@@ -88,6 +88,54 @@ def test_pictures_differ_where_the_maps_do() -> None:
     assert np.array_equal(one[same], other[same])
 
 
+def played_out(size: int = 9) -> PlayedOut:
+    """Black's are A1 and the likely C3 for sure, white's B1 in three of four; C1 is neither's."""
+    vocabulary = Vocabulary(size)
+    ownership = torch.zeros(size, size, dtype=torch.float64)
+    for vertex, owner in (("A1", 1.0), ("C3", 1.0), ("B1", -0.5), ("A2", -1.0), ("C1", 0.01)):
+        ownership.view(-1)[vocabulary.token(vertex)] = owner
+    return PlayedOut(1000, 0.25, (0.22, 0.28), -3.25, 0.75, ownership)
+
+
+def test_ownership_has_a_board_of_its_own_with_squares() -> None:
+    position = replace(some_map(), played_out=played_out())
+    drawing, alone = map_drawing(position), map_drawing(some_map())
+    assert drawing.height > alone.height + 600 and drawing.width == 600
+    points = [shape for shape in drawing.shapes if isinstance(shape, Point)]
+    first, second = ({p.vertex: p for p in points[:81]}, {p.vertex: p for p in points[81:]})
+    assert len(points) == 162 and first == points_of(alone)
+    kinds = {name: [type(shape) for shape in point.shapes] for name, point in second.items()}
+    assert kinds["A1"] == kinds["B1"] == [Disc, Box, Box], "a stone, a rim and a square"
+    assert kinds["C3"] == kinds["A2"] == [Box, Box] and kinds["C1"] == kinds["B2"] == []
+    sides = {name: point.shapes[-1].width for name, point in second.items() if point.shapes}
+    assert sides["A1"] == sides["C3"] == sides["A2"] > 1.5 * sides["B1"]
+    fills = {name: sum(point.shapes[-1].fill) for name, point in second.items() if point.shapes}
+    assert fills["A1"] == fills["C3"] < 120 and fills["B1"] == fills["A2"] > 700
+    assert second["B1"].told == "B1, black, black's 25.0 %"
+    texts = [shape.text for shape in drawing.shapes if isinstance(shape, Words)]
+    assert "Whose each point is at the end of 1,000 playouts" in texts
+    said = " ".join(texts)
+    assert "black wins 25.0 % (22.0 to 28.0)" in said and "W+3.2 (± 0.8)" in said
+
+
+def test_the_squares_are_seen_on_wood_and_on_stones_of_both_colours() -> None:
+    ownership = torch.ones(9, 9, dtype=torch.float64)
+    whites = replace(played_out(), ownership=-ownership)
+    blacks = replace(played_out(), ownership=ownership)
+    low = round(map_drawing(some_map()).height)
+    seen = {}
+    for name, played in (("black", blacks), ("white", whites)):
+        image = pixels(replace(some_map(), played_out=played))
+        start = len(image) - (len(pixels(replace(some_map(), played_out=played_out()))) - low)
+        second = image[start:]
+        for vertex in ("A1", "B1", "E5"):
+            seen[name, vertex] = cell(second, vertex)[30, 8:53].sum(1)
+    for vertex in ("A1", "B1", "E5"):
+        assert seen["black", vertex].min() < 120 and seen["white", vertex].max() > 700
+        for name in ("black", "white"):
+            assert np.ptp(seen[name, vertex]) > 200, "a rim, or another ground"
+
+
 @pytest.mark.parametrize("size", [2, 9, 13, 19])
 def test_an_svg_has_every_point_and_its_text(size: int) -> None:
     position = some_map(size, "A2" if size == 2 else "C3")
@@ -131,6 +179,7 @@ def test_nobody_speaks_of_what_nobody_knows() -> None:
 @pytest.mark.parametrize("size", [2, 9, 19])
 def test_nothing_is_drawn_beyond_the_edge(size: int) -> None:
     position = some_map(size, "A2" if size == 2 else "T19" if size == 19 else "C3")
+    position = replace(position, played_out=played_out(size) if size > 2 else None)
     drawing = map_drawing(position)
     for shape in drawing.shapes:
         if isinstance(shape, Words):

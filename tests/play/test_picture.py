@@ -67,5 +67,6 @@ def test_validations_leave_a_picture_in_the_log(folder: Path) -> None:
     assert fit(*options) == 0
     log = EventAccumulator("lightning_logs/small/version_0", size_guidance={"images": 0})
     log.Reload()
-    assert [event.step for event in log.Images("val/game")] == [4, 12, 20]
+    for tag in ("val/game", "val/calibration"):
+        assert [event.step for event in log.Images(tag)] == [4, 12, 20]
     assert "settings/text_summary" in log.Tags()["tensors"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tessera.training.calibration import CALIBRATION_METRICS
 from tests.runs import fit, tessera
 from tests.training.test_resume import STOPPER, stop_at
 
@@ -117,6 +118,9 @@ def test_an_outcome_is_measured_and_logged(capsys: pytest.CaptureFixture) -> Non
     # Of the second of two validations: nothing is left of the first.
     brier = json.loads(Path("val.json").read_text())["val/win_brier"]
     assert events.Scalars("val/win_brier")[-1].value == pytest.approx(brier, abs=1e-6)
+    for name in CALIBRATION_METRICS:
+        measured = json.loads(Path("val.json").read_text())[f"val/{name}"]
+        assert events.Scalars(f"val/{name}")[-1].value == pytest.approx(measured, abs=1e-6)
     assert re.search(rf"\nwin_brier +{found['test/win_brier']:.4f} ", rows)
 
 
@@ -127,7 +131,7 @@ def test_games_are_predicted_and_shown_with_what_the_model_reads(
     more = ("--trainer.max_steps", 4, "--trainer.val_check_interval", 4, "--data.context", 5)
     assert fit(*options, *more, "--picture_every_n_validations", 1) == 0
     (log,) = Path("lightning_logs").rglob("events*")
-    assert EventAccumulator(str(log)).Reload().Tags()["images"] == ["val/game"]
+    assert EventAccumulator(str(log)).Reload().Tags()["images"] == ["val/game", "val/calibration"]
     Path("games.txt").write_text("B2 A1 pass C3 A2 pass B1\nB2\n")
     capsys.readouterr()
     predicted = []

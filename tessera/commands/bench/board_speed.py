@@ -6,7 +6,7 @@ Shapes: B sequences, L positions, T positions of all games (``B * L``), N rows, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import conv_flop_count
 
 from tessera.commands.bench.engine_speed import Timing
 from tessera.data import GameStream, StreamSettings
+from tessera.data.chunk_size import games_that_fit
 from tessera.go import Rules
 from tessera.model import GameModel, ModelSettings
 from tessera.model.board_convolution import BoardConvolution, activated, gradients
@@ -56,8 +57,14 @@ def board_model(board_size: int, is_gpu: bool) -> GameModel:
     return GameModel(ModelSettings(Vocabulary(board_size).size, **parts))
 
 
-def board_stream(board_size: int, device: torch.device) -> GameStream:
-    """Whole rule-based games with their boards, a batch after another."""
+def board_stream(board_size: int, device: torch.device, ahead: bool = False) -> GameStream:
+    """Whole rule-based games with their boards, a batch after another.
+
+    Args:
+        board_size: n.
+        device: where they are played.
+        ahead: play as many at once as there is room for, as training does.
+    """
     shapes = _ON_A_GPU if device.type == "cuda" else _ON_A_CPU
     sequences, plies = shapes["small" if board_size < _LARGE else "large"]
     settings = StreamSettings(
@@ -67,6 +74,8 @@ def board_stream(board_size: int, device: torch.device) -> GameStream:
         batch_size=sequences,
         games_per_chunk=4 * sequences,
     )
+    if ahead:
+        settings = replace(settings, games_per_chunk=games_that_fit(settings, device, ("board",)))
     stream = GameStream(settings, device=device, needs=("board",))
     if device.type == "cuda":
         stream.length_step = 32

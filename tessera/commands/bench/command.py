@@ -11,19 +11,24 @@ import torch
 
 from tessera.accelerator import memory_problem
 from tessera.commands.arguments import OneLineParser, find_device
-from tessera.commands.bench import engine_report, selfplay_speed, train_speed
+from tessera.commands.bench import engine_report, map_command, selfplay_speed, train_speed
 from tessera.commands.bench.engine_speed import Timing
+from tessera.commands.bench.map_speed import MapReport
 from tessera.commands.bench.report import Report
 from tessera.commands.bench.train_speed import TrainReport
+from tessera.commands.ending import say
 from tessera.commands.json_file import write_json
+from tessera.commands.one_line import one_line
 from tessera.go import Rules
-from tessera.setting_errors import Problem, noted, or_none, problems_of, whole
+from tessera.setting_errors import Problem, SettingError, noted, or_none, problems_of, whole
+from tessera.training.checkpoint_file import CheckpointError
 from tessera.vocabulary import check_board_size
 
 _KINDS = {
     "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
     "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
+    "map": "from a move to its whole map, in the program and as a Go program waits for it",
 }
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
 _ALLOWED = {name: or_none(whole(1, most)) for name, most in _MOST.items()}
@@ -35,42 +40,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``tessera bench`` with these arguments (those of the process if None).
 
     Returns:
-        0; a wrong argument ends the process with one line and exit code 2.
+        0; 1 if memory ran out; 2 for a checkpoint that cannot be used, with a line that says why;
+        a wrong argument ends the process with one line and 2 as well.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
-    device = _checked(parser, arguments)
+    check = map_command.checked if arguments.kind == "map" else _checked
+    device = check(parser, arguments)
     # Without a number torch gets one thread, as ``play_games`` takes it, and rivals what they like.
+    before = torch.get_num_threads()
     torch.set_num_threads(arguments.threads or 1)
     if arguments.threads is not None and hasattr(os, "sched_setaffinity"):
         # The rivals' threads start later.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
-    runs = arguments.runs or (5 if device.type == "cuda" else 1)
-    timing = Timing(device, arguments.seconds, runs)
     try:
-        report = _measure(arguments, timing)
+        report = _measure(arguments, device)
     except torch.OutOfMemoryError:
-        print(f"{parser.prog}: out of memory on {device}: lower --batch_size.", file=sys.stderr)
+        advice = "" if arguments.kind == "map" else ": lower --batch_size"
+        print(f"{parser.prog}: out of memory on {device}{advice}.", file=sys.stderr)
         return 1
+    except (CheckpointError, SettingError) as error:
+        torch.set_num_threads(before)  # nothing has begun
+        return say(one_line(" ".join(str(error).splitlines())), 2)
     print("\n".join(report.lines()))
     write_json(arguments.json, report.as_json())
     return 0
 
 
-def _measure(arguments: argparse.Namespace, timing: Timing) -> Report | TrainReport:
+def _measure(
+    arguments: argparse.Namespace, device: torch.device
+) -> Report | TrainReport | MapReport:
+    if arguments.kind == "map":
+        return map_command.measure(arguments, device)
+    runs = arguments.runs or (5 if device.type == "cuda" else 1)
+    timing = Timing(device, arguments.seconds, runs)
     if arguments.kind == "engine":
         return engine_report.measure(arguments.board_size, arguments.batch_size, timing)
     if arguments.kind == "train":
         return train_speed.measure(arguments.board_size[0], timing)
-    batch = arguments.batch_size or (_GAMES_ON_A_GPU if timing.device.type == "cuda" else _GAMES)
+    batch = arguments.batch_size or (_GAMES_ON_A_GPU if device.type == "cuda" else _GAMES)
     return selfplay_speed.measure(arguments.board_size[0], batch, timing)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera bench", description=__doc__, allow_abbrev=False)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{engine,selfplay,train}")
+    names = f"{{{','.join(_KINDS)}}}"
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar=names)
     for kind, what in _KINDS.items():
-        add = kinds.add_parser(kind, allow_abbrev=False, help=what, description=what).add_argument
+        of_kind = kinds.add_parser(kind, allow_abbrev=False, help=what, description=what)
+        if kind == "map":
+            map_command.add_options(of_kind)
+            continue
+        add = of_kind.add_argument
         several = kind == "engine"
         boards = "2 to 19, one or more (default: 19; 19 and 9 on a GPU)"
         boards = boards if several else "2 to 19 (default: 19)"

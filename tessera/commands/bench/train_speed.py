@@ -34,8 +34,8 @@ from tessera.commands.bench.report import measured, say
 from tessera.commands.bench.rivals import RivalModel, mamba_ssm
 from tessera.commands.machine import machine_name
 from tessera.commands.table import Cell, table
-from tessera.data import GameStream, StreamSettings
-from tessera.data.chunk_size import whole_batches
+from tessera.data import GameBatch, GameStream, StreamSettings
+from tessera.data.chunk_size import games_that_fit, whole_batches
 from tessera.model import GameModel, MambaModel
 from tessera.training.optimizer import GraphedAdamW
 from tessera.vocabulary import Vocabulary
@@ -55,6 +55,7 @@ _COLUMNS = {
 _WARM_UP_STEPS = 5  # the third captures what the second left
 _STEPS_AT_ONCE = 4
 _FED_STEPS = 200  # at least on a GPU, in whole chunks of games
+_GAMES_ON_A_CPU = 64  # at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def _time_board(board_size: int, timing: Timing, found: list[ConvolutionSpeed]) 
     model, stream = board_model(board_size, is_gpu).to(device), board_stream(board_size, device)
     sequences = stream.settings.batch_size
     taken = [stream.batch(index) for index in range(stream.settings.batches_per_chunk)]
-    batches = [(batch.inputs, batch.targets, batch.features("board")) for batch in taken]
+    batches = [_arguments(batch) for batch in taken]
     counts = [int((batch.targets != model.pad_token).sum()) for batch in taken]
     flops = FlopCounterMode(display=False, custom_mapping=fused_flops())
     with flops:
@@ -226,6 +227,11 @@ def _time_board(board_size: int, timing: Timing, found: list[ConvolutionSpeed]) 
         return sum(counts)
 
     rates = [run.num_done / run.seconds for run in timing.repeat(some)]
+    generation = None
+    if is_gpu:
+        alone_s = sum(counts) / len(counts) / statistics.median(rates)
+        stream = board_stream(board_size, device, ahead=True)
+        generation = 1 - alone_s / _fed_s(lambda batch: step(*_arguments(batch)), stream)
     length = max(tokens.shape[1] for tokens, *_ in batches)
     found.append(time_convolutions(model, sequences * length, board_size, timing))
     return TrainSpeed(
@@ -239,8 +245,12 @@ def _time_board(board_size: int, timing: Timing, found: list[ConvolutionSpeed]) 
         peak_mb=peak_mb,
         flops=round(flops.get_total_flops() * sequences * length * len(counts) / sum(counts)),
         bytes_moved=None,
-        generation_ratio=None,
+        generation_ratio=generation,
     )
+
+
+def _arguments(batch: GameBatch) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    return batch.inputs, batch.targets, batch.features("board")
 
 
 def _blocks(number: int) -> str:
@@ -348,16 +358,22 @@ def seconds_with_games(
 ) -> float:
     """Seconds of a step that is fed with windows of rule-based games, over whole chunks of them."""
     settings = StreamSettings(board_size=board_size, batch_size=1, context=length)
-    most = 4096 if device.type == "cuda" else 64
-    games = whole_batches(max(most, math.ceil(sequences / settings.num_windows)), sequences, 1)
-    settings = replace(settings, batch_size=sequences, games_per_chunk=games)
+    settings = replace(settings, batch_size=sequences, games_per_chunk=sequences)
+    games = whole_batches(_GAMES_ON_A_CPU, sequences, settings.num_windows)
+    if device.type == "cuda":
+        games = games_that_fit(settings, device)
+    settings = replace(settings, games_per_chunk=games)
     stream = GameStream(settings, device=device)
-    batches = stream.settings.batches_per_chunk
+    return _fed_s(lambda batch: step(batch.inputs, batch.targets), stream)
+
+
+def _fed_s(step: Callable[[GameBatch], None], stream: GameStream) -> float:
+    """Seconds of a step on a batch, the games that are played for it included."""
+    device, batches = stream.device, stream.settings.batches_per_chunk
 
     def train(chunk: int) -> None:
         for index in range(chunk * batches, (chunk + 1) * batches):
-            batch = stream.batch(index)
-            step(batch.inputs, batch.targets)
+            step(stream.batch(index))
 
     train(0)  # the first games are played before there is anything to do meanwhile
     chunks = math.ceil((_FED_STEPS if device.type == "cuda" else 1) / batches)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tessera.commands.arguments import OneLineParser
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
-from tessera.commands.fit.named_configs import model_names
 from tessera.commands.json_file import file_problems, json_text, write_json
 from tessera.commands.light_metrics import load_metrics_lightly
+from tessera.commands.named_configs import model_names
 from tessera.commands.one_line import one_line
 from tessera.commands.table import Cell, table
 from tessera.vocabulary import MAX_CONTEXT

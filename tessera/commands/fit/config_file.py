@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from tessera.commands.fit.named_configs import config_file, names_in_words
 from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, check_settings_text
+from tessera.commands.named_configs import config_file, names_in_words
 from tessera.commands.one_line import one_line
 
 SECTIONS = ("trainer", "model", "data", "monitor", "defragmentation")

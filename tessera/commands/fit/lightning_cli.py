@@ -22,8 +22,7 @@ from tessera.commands.console import go_on_without_console, waiting_for
 from tessera.commands.ending import is_first_process
 from tessera.commands.fit.closing import closing_lines, stopped_where
 from tessera.commands.fit.earlier_options import upgraded_options
-from tessera.commands.fit.measurement import Measurement, json_problems, tell
-from tessera.commands.fit.named_configs import names_in_words
+from tessera.commands.fit.measurement import Measurement, file_problems_of, tell
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
@@ -33,6 +32,7 @@ from tessera.commands.fit.trainer_settings import (
     has_several_processes,
     spent_limits,
 )
+from tessera.commands.named_configs import names_in_words
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
@@ -41,8 +41,9 @@ from tessera.play.game_picture import GamePicture
 from tessera.play.games import read_games
 from tessera.setting_errors import Problem, SettingError
 from tessera.signals import Stopped
-from tessera.training.checkpoint_content import check_content
-from tessera.training.checkpoint_file import CheckpointError, SaveError, read_checkpoint
+from tessera.training.calibration_picture import CalibrationPicture
+from tessera.training.checkpoint_content import read_checked
+from tessera.training.checkpoint_file import CheckpointError, SaveError
 from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import keep_signals
 from tessera.training.kernels import KernelsTogether
@@ -154,9 +155,8 @@ class TesseraCLI(LightningCLI):
             if not str(settings.ckpt_path).isprintable():
                 raise SettingError(one_line(f"ckpt_path must be a file, got {settings.ckpt_path}."))
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
-            checkpoint = read_checkpoint(path)
             named = ModelSettings.of(settings.model.as_dict()).own_parts()
-            check_content(path, checkpoint, command == "fit", named)
+            checkpoint = read_checked(path, command == "fit", named)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
             config = parser.parse_args(self._options)
@@ -167,7 +167,8 @@ class TesseraCLI(LightningCLI):
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
         problems = run_problems(settings, defaults, command)
-        if problems := [*problems, *json_problems(settings.get("json"))]:
+        files = file_problems_of(settings.get("json"), settings.get("reliability"))
+        if problems := [*problems, *files]:
             raise SettingError(*problems)
         self.config = config
 
@@ -222,7 +223,8 @@ class TesseraCLI(LightningCLI):
             self.run_folder = self._open_run()
         # The others wait for the GPU where they log; what the monitor does before is hidden by it.
         callbacks = [KernelsTogether(), *self._monitor(), *callbacks, Throughput()]
-        callbacks.append(GamePicture(self._setting("picture_every_n_validations")))
+        every = self._setting("picture_every_n_validations")
+        callbacks += [GamePicture(every), CalibrationPicture(every)]
         config["logger"] = self._logger(settings)
         if self.run_folder is None:
             # Unless it is told not to, the trainer brings a checkpoint callback of its own.
@@ -348,14 +350,17 @@ class TesseraCLI(LightningCLI):
         # Of the one data loader; nothing if there were no batches.
         metrics = next(iter(run(verbose=False, **kwargs)), {})
         if self.trainer.is_global_zero:
-            measurement = Measurement(self._setting("ckpt_path"), self._step, games, metrics)
-            tell(measurement, has_table, self._setting("json"))
+            found, path = self.model.calibration, self._setting("ckpt_path")
+            measurement = Measurement(path, self._step, games, metrics, found)
+            tell(measurement, has_table, self._setting("json"), self._setting("reliability"))
 
     def predict(self, model: TesseraModule, ckpt_path: str, **kwargs: Any) -> None:
         """Write the distributions of the given games, a line of JSON for each ply."""
         settings = self.datamodule.settings
         files = self._setting("games")
-        games, warnings = read_games(files, settings.board_size, settings.rules)
+        features = model.model.features
+        sees_board = features is not None and features.table == "board"
+        games, warnings = read_games(files, settings.board_size, settings.rules, sees_board)
         for warning in warnings:
             print(f"tessera: warning: {warning}", file=sys.stderr)
         print_predictions(self.trainer, model, games, settings, ckpt_path)

@@ -30,7 +30,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--picture_every_n_validations",
         type=int,
         default=1,
-        help="Validations between two pictures of a game in TensorBoard; 0 for none.",
+        help="Validations between two pictures in TensorBoard, of a game and of the calibration; "
+        "0 for none.",
     )
     parser.add_argument(
         "--cpu_threads",
@@ -67,6 +68,12 @@ def add_command_options(parser: LightningArgumentParser, command: str) -> None:
             default=None,
             help="A file for the metrics with all their digits; - is standard output, in place of "
             "the table.",
+        )
+        parser.add_argument(
+            "--reliability",
+            type=str | None,
+            default=None,
+            help="A file for the picture of the calibration; a name that ends in .png or .svg.",
         )
 
 

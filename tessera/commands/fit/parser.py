@@ -12,8 +12,8 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tessera.commands.ending import say
-from tessera.commands.fit.named_configs import with_config_files
 from tessera.commands.fit.settings_text import UNREADABLE, SettingsTextError, check_settings_text
+from tessera.commands.named_configs import with_config_files
 from tessera.commands.one_line import one_line
 from tessera.training.earlier import upgraded_settings
 

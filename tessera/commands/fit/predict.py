@@ -24,7 +24,8 @@ def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterat
 
     ``{"game": "a.sgf", "ply": 0, "played": "Q16", "probabilities": {"A19": 0.001, ...}}``: what was
     expected before that ply, for each vertex, ``pass`` and ``EOS``, the end of the game; they sum
-    to 1. ``played`` is what followed, null after the last move.
+    to 1. ``played`` is what followed, null after the last move. Of a game from a position that was
+    set up each line says ``"set_up": true``.
 
     Args:
         game: whose moves.
@@ -45,6 +46,8 @@ def lines_of(game: NamedGame, chances: Tensor, vocabulary: Vocabulary) -> Iterat
         played = vocabulary.vertex(game.moves[ply]) if ply < len(game.moves) else None
         probabilities = {name: float(f"{row[token]:.6g}") for token, name in names.items()}
         line = {"game": game.name, "ply": ply, "played": played, "probabilities": probabilities}
+        if game.start is not None:
+            line["set_up"] = True
         yield json.dumps(line, allow_nan=False)
 
 
@@ -79,10 +82,13 @@ class _Batches(Dataset[Any]):
         return len(self.games)
 
     def __getitem__(self, number: int) -> tuple[Tensor, int | None, tuple[Tensor, ...]]:
-        settings, moves = self.settings, self.games[number].moves
-        tokens = torch.tensor([[Vocabulary(settings.board_size).eos_token, *moves]])
-        size, rules = settings.board_size, settings.rules
-        return tokens, settings.context, tables_of(self.module.model, tokens[:, 1:], size, rules)
+        settings, game = self.settings, self.games[number]
+        tokens = torch.tensor([[Vocabulary(settings.board_size).eos_token, *game.moves]])
+        size, rules, start = settings.board_size, settings.rules, None
+        if game.start is not None:
+            start = game.start.boards()[None], torch.tensor([game.start.turn])
+        tables = tables_of(self.module.model, tokens[:, 1:], size, rules, start)
+        return tokens, settings.context, tables
 
 
 def print_predictions(

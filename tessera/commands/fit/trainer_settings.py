@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 
 from tessera.commands.fit.durations import duration_text, seconds_of
 from tessera.commands.fit.launcher import launcher, launcher_problems
+from tessera.training.calibration import CALIBRATION_METRICS
 from tessera.training.metrics import metric_names
 from tessera.training.module import FIGURES
 from tessera.training.outcome_metrics import OUTCOME_METRICS
@@ -200,7 +201,7 @@ def _monitored(callbacks: Any, has_outcome: bool) -> Iterator[str]:
     given = [callback for callback in given if isinstance(callback, Mapping | Namespace)]
     if any(not str(callback["class_path"]).startswith(_OWN_PACKAGES) for callback in given):
         return  # it may log what the others wait for
-    held_out = [f"val/{name}" for name in metric_names()]
+    held_out = [f"val/{name}" for name in (*metric_names(), *CALIBRATION_METRICS)]
     if has_outcome:
         held_out += [f"val/{name}" for name in OUTCOME_METRICS]
     logged = [*(f"train/{name}" for name in _TRAIN_TAGS), *held_out]

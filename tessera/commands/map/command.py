@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera.commands.arguments import OneLineParser, add_model_options, find_device
@@ -19,11 +17,11 @@ from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.map.request import Request
 from tessera.commands.one_line import one_line
 from tessera.commands.output_file import file_problems, write_file
+from tessera.commands.picture_file import picture_file, picture_problems
 
 if TYPE_CHECKING:
-    from tessera.play.map import PositionMap
+    from tessera.play.session import Session
 
-_PICTURES = (".png", ".svg")
 _MOST_PLAYOUTS = 1_000_000  # some ten minutes on a CPU, on 9×9
 
 
@@ -43,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tessera.commands.quiet import quieten
     from tessera.companion import load
     from tessera.play.map import position_map
+    from tessera.play.map_drawing import map_drawing
     from tessera.setting_errors import SettingError
     from tessera.training.checkpoint_file import CheckpointError
     from tessera.training.run_folder import RunFolder, find_checkpoint
@@ -53,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         options = (arguments.device, arguments.board_size, arguments.own)
         session = load(path, *options).session()
-        lead_to(session, request)
+        komi = lead_to(session, request)
     except (SettingError, CheckpointError) as error:
         return say(one_line(" ".join(str(error).splitlines())), 2)
     try:
-        position = position_map(session, arguments.playouts)
+        position = position_map(session, arguments.playouts, komi)
     except ValueError as error:
         return say(f"{path}: {error}", 1)
     if arguments.json == "-":
@@ -68,25 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json not in (None, "-"):
         write_file(arguments.json, json_text(position.as_json()).encode())
     if arguments.output is not None:
-        write_file(arguments.output, _picture(position, arguments.output))
+        write_file(arguments.output, picture_file(map_drawing(position), arguments.output))
     if arguments.sgf is not None:
         from tessera.play.sgf_map import write_sgf_map
 
-        write_file(arguments.sgf, write_sgf_map(position, session.rules))
+        game = _every_map(session) if arguments.every_move else None
+        write_file(arguments.sgf, game or write_sgf_map(position, session.rules))
     return 0
 
 
-def _picture(position: PositionMap, name: str) -> bytes:
-    from tessera.play.map_drawing import map_drawing
-    from tessera.play.picture import drawn
-    from tessera.play.svg import svg
+def _every_map(session: Session) -> bytes:
+    """The session's game as SGF, each position with its map."""
+    from tessera.play.game_maps import maps_of_session
+    from tessera.play.sgf_map import write_sgf_maps
+    from tessera.play.sgf_session import session_document
 
-    drawing = map_drawing(position)
-    if _extension(name) == ".svg":
-        return svg(drawing)
-    file = io.BytesIO()
-    drawn(drawing).save(file, "PNG", optimize=True)
-    return file.getvalue()
+    document, moves = session_document(session), session.moves
+    document.get_root().set("AP", ("tessera", "map"))
+    for _ in moves:
+        session.undo()
+    return write_sgf_maps(document, maps_of_session(session, moves))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add_model_options(parser)
     add("--output", metavar="FILE", help="also draw it: a name that ends in .png or .svg")
     add("--sgf", metavar="FILE", help="also write it as SGF, with labels and percentages")
+    what = "with --sgf: every position of the game with its map, not the last one alone"
+    add("--every_move", action="store_true", help=what)
     add("--json", metavar="FILE", help="also write the figures; - is standard output, alone")
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
     return parser
@@ -118,6 +120,8 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if arguments.playouts and not 2 <= arguments.playouts <= _MOST_PLAYOUTS:
         allowed = f"be 0, or 2 to {_MOST_PLAYOUTS:,}"
         problems.append(f"--playouts must {allowed}, got {arguments.playouts}.")
+    if arguments.every_move and arguments.sgf is None:
+        problems.append("--every_move is of --sgf, which must name a file.")
     if not arguments.ckpt_path:
         problems.append("--ckpt_path must name the model, or be last; got none.")
     if not problems:
@@ -131,11 +135,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
 
 def _file_problems(arguments: argparse.Namespace) -> list[str]:
     """What is wrong with the names of the files that are to be written, but for --json."""
-    problems = []
-    if arguments.output and _extension(arguments.output) not in _PICTURES:
-        problems.append(f"--output must end in .png or .svg, got {arguments.output}.")
-    else:
-        problems += file_problems(arguments.output, "--output")
+    problems = picture_problems(arguments.output, "--output")
     problems += file_problems(arguments.sgf, "--sgf")
     written: dict[str, str] = {}
     if arguments.file not in (None, "", "-"):
@@ -147,7 +147,3 @@ def _file_problems(arguments: argparse.Namespace) -> list[str]:
             if other != f"--{option}":
                 problems.append(f"--{option} must be another file than {other}, got {name}.")
     return problems
-
-
-def _extension(name: str) -> str:
-    return Path(name).suffix.lower()

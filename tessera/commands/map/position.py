@@ -6,6 +6,7 @@ import torch
 
 from tessera.commands.map.request import Request
 from tessera.go import IllegalMoveError
+from tessera.play import sgf_session
 from tessera.play.diagram import read_diagram
 from tessera.play.games import moves_of, read_content, read_text
 from tessera.play.map import COLOURS
@@ -15,8 +16,8 @@ from tessera.play.sgf_trees import is_sgf
 from tessera.setting_errors import SettingError
 
 
-def lead_to(session: Session, request: Request) -> None:
-    """Bring a new session to the position that is meant.
+def lead_to(session: Session, request: Request) -> float | None:
+    """Bring a new session to the position that is meant; the komi that a file says, if it does.
 
     Raises:
         SettingError: a line that says what is wrong with the file, or with which move.
@@ -24,13 +25,19 @@ def lead_to(session: Session, request: Request) -> None:
     try:
         if request.moves is not None:
             _play(session, "--moves", _given(session, request.moves))
-            return
+            return None
         assert request.file is not None
         content = read_content(request.file, "positions")
         if is_sgf(content):
-            _play(session, request.file, _moves_of_sgf(session, request, content))
+            game = _game_of(session, request, content)
+            try:
+                sgf_session.lead_to(session, game, request.move)
+            except ValueError as error:
+                raise SettingError(f"{request.file}: {error}") from error
+            return game.komi
         else:
             _set_up(session, request, read_text(request.file, content))
+        return None
     except SettingError:
         raise
     except ValueError as error:
@@ -52,8 +59,8 @@ def _play(session: Session, name: str, moves: list[int]) -> None:
             raise SettingError(f"{name}: move {ply}: {error}") from error
 
 
-def _moves_of_sgf(session: Session, request: Request, content: bytes) -> list[int]:
-    name, games = request.file, read_sgf(content)
+def _game_of(session: Session, request: Request, content: bytes) -> SgfGame:
+    name, games = request.file, read_sgf(content, allows_set_up=True)
     if request.to_play is not None:
         raise SettingError(f"--to_play is of a board; {name} is an SGF file, whose moves say it.")
     if request.game is None and len(games) > 1:
@@ -68,13 +75,11 @@ def _moves_of_sgf(session: Session, request: Request, content: bytes) -> list[in
     game = games[number - 1]
     if isinstance(game, ValueError):
         raise SettingError(f"{name}: {game}")
-    assert isinstance(game, SgfGame)
     _check_size(session, str(name), game.board_size)
-    last = len(game.moves) if request.move is None else request.move
-    if last > len(game.moves):
-        most = len(game.moves)
-        raise SettingError(f"--move must be 0 to {most}, the moves of {name}, got {last}.")
-    return game.moves[:last]
+    most = len(game.moves)
+    if request.move is not None and request.move > most:
+        raise SettingError(f"--move must be 0 to {most}, the moves of {name}, got {request.move}.")
+    return game
 
 
 def _set_up(session: Session, request: Request, text: str) -> None:
@@ -89,8 +94,7 @@ def _set_up(session: Session, request: Request, text: str) -> None:
     if request.to_play is None:
         raise SettingError("--to_play must say who moves on the board, black or white; got none.")
     _check_size(session, str(name), len(rows))
-    features = session.model.features
-    if features is None or features.table != "board":
+    if not session.sees_board:
         raise SettingError(
             f"{name}: the model reads moves and does not see a board (model.features board does); "
             "give it the game as SGF or --moves."

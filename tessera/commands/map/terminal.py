@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
-from tessera.play.map import PositionMap
+from tessera.play.map import PlayedOut, PositionMap
 
 _MOST_BAR = 12  # characters of the longest bar
 _GAP = 2
+_CLEAR, _LEANING = 0.5, 0.1  # of an ownership: three of four playouts, and 55 of 100
 # Of the 256 colours that terminals share. The map is one hue, from light to dark.
 _WOOD, _GREY, _BLACK, _WHITE = 180, 246, 16, 231
+_GREYS = (232, 255)  # from black to white
 _HEAT = ((0.08, 153), (0.25, 111), (0.45, 69), (0.65, 26), (0.85, 18))  # from this strength on
 
 
@@ -65,7 +67,7 @@ def lines_of(position: PositionMap, ink: Ink, width: int) -> list[str]:
         ink: what the stream can show.
         width: characters of a line.
     """
-    board = _board(position, ink)
+    board = _board(position, ink, _cells(position, ink))
     board_width = 2 * position.board_size + 7
     room = width - board_width - _GAP
     moves = _moves(position, ink, room if room >= 18 else width)
@@ -81,13 +83,34 @@ def lines_of(position: PositionMap, ink: Ink, width: int) -> list[str]:
         title += f", the last of them {last}"
     facts = [*position.facts(), *_history(position)]
     lines = [_capital(title), "", *body, "", *_legend(position, ink), *map(_capital, facts)]
+    if position.played_out is not None:
+        lines += ["", *_ownership(position, position.played_out, ink)]
     return [line.rstrip() for line in lines]
 
 
-def _board(position: PositionMap, ink: Ink) -> list[str]:
+def _ownership(position: PositionMap, played: PlayedOut, ink: Ink) -> Iterator[str]:
+    """A second board: whose each point is at the end of the playouts."""
+    yield f"Whose each point is at the end of {played.num_games:,} playouts:"
+    yield ""
+    yield from _board(
+        position, ink, [_owner(owner) for owner in played.ownership.flatten().tolist()]
+    )
+    yield ""
+    yield "X black's in three of four playouts or more   x more often black's   . neither's"
+    yield "O o the same of white"
+
+
+def _owner(owner: float) -> _Cell:
+    """A letter for whose a point is, on grey from black to white."""
+    sign = "X" if owner > 0 else "O"
+    sign = "." if abs(owner) < _LEANING else sign if abs(owner) >= _CLEAR else sign.lower()
+    ground = _GREYS[0] + round((1 - owner) / 2 * (_GREYS[1] - _GREYS[0]))
+    return _Cell(sign, _WHITE if owner > 0 else _BLACK, ground)
+
+
+def _board(position: PositionMap, ink: Ink, cells: list[_Cell]) -> list[str]:
     size, vertex = position.board_size, position.vocabulary.vertex
     letters = "   " + "".join(f" {vertex(column)[0]}" for column in range(size)) + "    "
-    cells = _cells(position, ink)
     rows = [letters]
     for row in range(size):
         number = size - row

@@ -104,7 +104,7 @@ def features_kernel(
     if not SUICIDE:
         otherwise = no_suicide(own, opponent, atari, SIZE, SINGLE)
     goes_on = (tl.load(passes + game) < 2) & (ply < max_moves)
-    forbidden = tl.where(goes_on, otherwise & ~legal, 0)
+    forbidden = otherwise & ~tl.where(goes_on, legal, 0)
     if AS_LANDMARKS:
         large = large_atari(own, atari, last)
         write_landmarks(entries, game, taken, forbidden, large, SIZE)

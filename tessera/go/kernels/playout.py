@@ -235,14 +235,16 @@ def play_games_kernel(
                     tl.store(entropies + at, entropy, mask=inside)
                 draws = ply_words(stream, ply + lane)
 
-        # Once a game is over nothing is forbidden.
+        # The end of the game forbids every stone that was not suicide.
+        if WITH_BOARD or WITH_LANDMARKS:
+            forbidden = rows_of_board(SIZE) & ~(own | opponent)
+            if not SUICIDE:
+                forbidden = no_suicide(own, opponent, atari, SIZE, SINGLE)
         if WITH_BOARD:
-            nothing = tl.zeros([LANES], tl.int32)
-            write_board(board, record + game + ply, own, opponent, atari, newest, nothing, SIZE)
+            write_board(board, record + game + ply, own, opponent, atari, newest, forbidden, SIZE)
         if WITH_LANDMARKS:
-            nothing = tl.zeros([LANES], tl.int32)
             large = large_atari(own, atari, last)
-            write_landmarks(landmarks, record + game + ply, newest, nothing, large, SIZE)
+            write_landmarks(landmarks, record + game + ply, newest, forbidden, large, SIZE)
         if WITH_SETTLED:
             entry = record + game + ply
             for_ever = settled_points(own, opponent, SIZE, SUICIDE)

@@ -6,10 +6,13 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from tessera.commands.fit.measurement import Measurement
+from tessera.training.calibration import CALIBRATION_METRICS
 from tessera.training.checkpoint_file import read_checkpoint, write_checkpoint
 from tessera.training.metrics import metric_names
 from tests.full_disk import files_of_at_most
@@ -19,6 +22,7 @@ LAST = "checkpoints/small/version_0/last.ckpt"
 HEADS = ["metric", "all", "captures 0", "1–4", "5–19", "20+"]
 HEADS += ["ply 0–31", "32–63", "64–127", "128–255", "256+"]
 ROWS = ["loss", "floor_nats", "excess_nats", "top1", "top5", "legal_mass", "legal_top1"]
+ROWS += CALIBRATION_METRICS
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +43,11 @@ def measure(command: str, *options: object) -> int:
 def cells(lines: list[str]) -> dict[tuple[str, str], str]:
     """The table's cells, by row and column; none of them is empty."""
     (start,) = (row for row, line in enumerate(lines) if line.startswith("metric "))
+    end = lines.index("", start) if "" in lines[start:] else len(lines)
     assert lines[start].replace(" ", "") == "".join(HEADS).replace(" ", "")
     return {
         (name, head): cell
-        for name, *others in map(str.split, lines[start + 1 :])
+        for name, *others in map(str.split, lines[start + 1 : end])
         for head, cell in zip(HEADS[1:], others, strict=True)
     }
 
@@ -56,10 +61,11 @@ def test_the_table_and_the_file_are_what_is_logged(
     assert measure(command, "--json", f"{command}.json", *options) == 0
     lines = capsys.readouterr().out.splitlines()
     written = json.loads(Path(f"{command}.json").read_text())
-    assert lines[0] == f"{LAST}, step 5" and len(lines) == 3 + len(ROWS)
+    assert lines[0] == f"{LAST}, step 5"
     (file,) = Path(command).rglob("metrics.csv")
     (logged,) = csv.DictReader(file.read_text().splitlines())
-    known = {f"{games}/{name}" for name in metric_names()}
+    bins = written.pop(f"{games}/calibration")
+    known = {f"{games}/{name}" for name in (*metric_names(), *CALIBRATION_METRICS)}
     assert known & set(logged) == known & set(written)
     assert {name: float(logged[name]) for name in known & set(logged)} == {
         name: value for name, value in written.items() if name in known
@@ -69,11 +75,20 @@ def test_the_table_and_the_file_are_what_is_logged(
     shown = cells(lines)
     assert list(dict.fromkeys(name for name, _ in shown)) == ROWS
     for name in ROWS:
+        if name in CALIBRATION_METRICS:
+            assert 0 < written[f"{games}/{name}"] < 1
         groups = ["", *(f"_by_captures/{x}" for x in ("0", "1-4", "5-19", "20_or_more"))]
         groups += [f"_by_ply/{x}" for x in ("0-31", "32-63", "64-127", "128-255", "256_or_more")]
         for head, group in zip(HEADS[1:], groups, strict=True):
             value = written.get(f"{games}/{name}{group}")
             assert shown[name, head] == ("–" if value is None else f"{value:.4f}")
+    heads = {"moves": "legal moves given", "tops": "likeliest moves given"}
+    assert len(lines) == 3 + len(ROWS) + sum(2 + len(bins[name]) for name in heads)
+    for name, head in heads.items():
+        (start,) = (row for row, line in enumerate(lines) if line.startswith(head))
+        for each, line in zip(bins[name], lines[start + 1 :], strict=False):
+            assert f" {each['forecasts']:,} " in line
+            assert f" {100 * each['played'] / each['forecasts']:.3f} " in line
     # Games of 12 moves have no 32nd one.
     assert shown["excess_nats", "32–63"] == "–" != shown["excess_nats", "ply 0–31"]
 
@@ -119,6 +134,45 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_computed(
             "tessera: data.val_batches must be at least 1, got 0.",
             f"tessera: {why}",
         ]
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_picture_of_the_calibration_is_written_as_its_name_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert measure("validate", "--reliability", "found.png") == 0
+    with Image.open("found.png") as picture:
+        assert picture.format == "PNG" and picture.width == 600
+    capsys.readouterr()
+    options = ("--verbose", "false", "--json", "-", "--reliability", "found.SVG")
+    assert measure("validate", *options) == 0
+    found = json.loads(capsys.readouterr().out)
+    texts = [text for text in ElementTree.parse("found.SVG").getroot().itertext() if text.strip()]
+    error, noise = (100 * found[f"val/move_ece{which}"] for which in ("", "_noise"))
+    said = f"move_ece {error:.2f} %; true probabilities would have {noise:.2f} % by chance"
+    assert said in texts
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["x.jpg"], "--reliability must end in .png or .svg, got x.jpg."),
+        (["none/x.png"], "--reliability: there is no folder none."),
+        ([""], "--reliability must name a file, got none."),
+        (
+            ["./x.svg", "--json", "x.svg"],
+            "--reliability must be another file than --json, got ./x.svg.",
+        ),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_said_before_anything_is_computed(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(Path().iterdir())
+    assert measure("test", "--reliability", *options) == 2
+    assert capsys.readouterr() == ("", f"tessera: {message}\n")
+    assert sorted(Path().iterdir()) == before
 
 
 @pytest.mark.usefixtures("trained")

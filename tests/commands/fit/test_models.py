@@ -14,7 +14,7 @@ import yaml
 
 from tessera.commands.compare.command import claims_in_lines
 from tessera.commands.compare.published import MODELS, published
-from tessera.commands.fit.named_configs import model_names
+from tessera.commands.named_configs import model_names
 from tessera.model import GameModel, ModelSettings
 from tests.pages import ROOT, blocks
 from tests.runs import tessera

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from tessera.commands.fit.predict import lines_of
+from tessera.companion import load
 from tessera.play.games import NamedGame
+from tessera.play.sgf import SgfGame, read_sgf
+from tessera.play.sgf_session import lead_to
 from tessera.training.checkpointing import DivergedError
 from tessera.training.module import TesseraModule
 from tessera.vocabulary import Vocabulary
@@ -61,6 +64,55 @@ def test_every_game_of_every_file_is_predicted(
         *one,
     ]
     assert "tessera:" not in told.err
+
+
+def test_handicap_stones_are_moves_between_which_white_passes(
+    trained: Path, capsys: pytest.CaptureFixture
+) -> None:
+    Path("handicap.sgf").write_text("(;SZ[3]HA[2]AB[aa][cc];W[bb])")
+    Path("same.txt").write_text("A3 pass C1 B2")
+    capsys.readouterr()
+    assert predict("handicap.sgf", "same.txt") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in rows:
+        del row["game"]
+    assert len(rows) == 10 and rows[:5] == rows[5:]
+
+
+def test_a_position_that_is_set_up_needs_a_model_that_sees_the_board(
+    trained: Path, capsys: pytest.CaptureFixture
+) -> None:
+    Path("set_up.sgf").write_text("(;SZ[3]AB[ab]AW[bb];W[cc];B[aa])")
+    Path("later.sgf").write_text("(;SZ[3];B[aa];AW[bb];W[cc])")
+    Path("illegal.sgf").write_text("(;SZ[3]AB[ab]AW[bb];W[cc];B[ab])")
+    capsys.readouterr()
+    assert predict("set_up.sgf", "later.sgf") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "tessera: set_up.sgf: a position is set up, and the model reads moves and does not see a "
+        "board (model.features board does), so it can only follow a game from its beginning.",
+        "tessera: later.sgf: move 2: a position is set up in the middle of the game; a game must "
+        "be played from its beginning.",
+    ]
+    board = ("--model.features", "board", "--model.head", "points", "--run_name", "board")
+    assert fit("--trainer.max_steps", 1, *board) == 0
+    asked = ("predict", "--ckpt_path", "last", *board, "--games")
+    capsys.readouterr()
+    assert tessera(*asked, "illegal.sgf") == 2
+    assert capsys.readouterr().err == "tessera: illegal.sgf: move 2: A2 is occupied.\n"
+    assert tessera(*asked, "set_up.sgf") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["played"] for row in rows] == ["C1", "A3", None]
+    assert all(row["set_up"] is True for row in rows)
+    session = load("checkpoints/board/version_0/last.ckpt").session()
+    (game,) = read_sgf(Path("set_up.sgf").read_bytes(), allows_set_up=True)
+    assert isinstance(game, SgfGame)
+    for ply, row in enumerate(rows):
+        lead_to(session, game, ply)
+        outlook = session.outlook()
+        for token in outlook.legal.nonzero().flatten().tolist():
+            chance = row["probabilities"][session.vocabulary.vertex(token)]
+            told = float(outlook.probabilities[token]) * outlook.legal_mass
+            assert told == pytest.approx(chance, abs=1e-4)
 
 
 def test_all_faults_are_told_and_nothing_is_predicted(

@@ -95,6 +95,33 @@ def test_a_board_is_read_from_a_file_or_standard_input(capsys: pytest.CaptureFix
     assert black["to_play"] == "black" and black["probabilities"] != white["probabilities"]
 
 
+def test_a_position_that_an_sgf_file_sets_up_is_that_of_the_board(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    Path("board.txt").write_text(DIAGRAM)
+    Path("set_up.sgf").write_text("(;SZ[3]KM[99]AB[bb][cc]AW[ab][bc]PL[W];W[ba];B[ca])")
+    drawn = figures(capsys, "board.txt", "--to_play", "white", run="board")
+    assert figures(capsys, "set_up.sgf", "--move", 0, run="board") == {
+        **drawn,
+        "moves_since_set_up": [],
+    }
+    found = figures(capsys, "set_up.sgf", "--playouts", 10, run="board")
+    assert found["board"] == [".OX", "OX.", ".OX"] and found["to_play"] == "white"
+    assert found["moves"] is None and found["moves_since_set_up"] == ["B3", "C3"]
+    assert found["playouts"]["win"] == 1 and found["playouts"]["score"] > 80, "by the file's komi"
+    assert asked("set_up.sgf", run="board") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("White to play after 2 moves, set up before, the last of them C3.")
+    assert "What was played before is unknown." in told
+
+
+def test_handicap_stones_are_moves(capsys: pytest.CaptureFixture) -> None:
+    Path("handicap.sgf").write_text("(;SZ[3]HA[2]AB[aa][cc];W[bb])")
+    found = figures(capsys, "handicap.sgf")
+    assert found["moves"] == ["A3", "pass", "C1", "B2"]
+    assert found == figures(capsys, "--moves", "A3 pass C1 B2")
+
+
 @pytest.mark.parametrize("run", ["small", "board"])
 def test_the_figures_are_of_the_legal_moves_and_sum_to_one(
     capsys: pytest.CaptureFixture, run: str
@@ -140,6 +167,28 @@ def test_a_board_is_written_as_the_sgf_of_a_position(capsys: pytest.CaptureFixtu
     black, white, _ = root.get_setup_stones()
     assert (black, white) == ({(1, 1), (0, 2)}, {(1, 0), (0, 1)})
     assert "What was played before is unknown." in capsys.readouterr().out
+
+
+def test_every_position_of_a_game_is_written_with_its_map(capsys: pytest.CaptureFixture) -> None:
+    Path("game.sgf").write_text("(;SZ[3];B[ab];W[bb];B[ca])")
+    assert asked("game.sgf", "--move", 2, "--sgf", "maps.sgf", "--every_move") == 0
+    assert asked("game.sgf", "--move", 2, "--sgf", "last.sgf") == 0
+    nodes = sgf.Sgf_game.from_bytes(Path("maps.sgf").read_bytes()).get_main_sequence()
+    assert len(nodes) == 3
+    for ply, node in enumerate(nodes):
+        found = figures(capsys, "game.sgf", "--move", ply)["probabilities"]
+        told = dict(re.findall(r"^(?:[a-j]  )?(\w+)  ([\d.]+) %$", node.get("C"), re.M))
+        assert {vertex: float(chance) for vertex, chance in told.items()} == {
+            vertex: pytest.approx(100 * chance, abs=0.006) for vertex, chance in found.items()
+        }
+        assert len(node.get("LB")) == len(told) - 1
+    last = sgf.Sgf_game.from_bytes(Path("last.sgf").read_bytes()).get_last_node()
+    assert last.get("C") == nodes[-1].get("C")
+    Path("set_up.sgf").write_text("(;SZ[3]AB[ab]AW[bb];W[ca])")
+    assert asked("set_up.sgf", "--sgf", "maps.sgf", "--every_move", run="board") == 0
+    root, move = sgf.Sgf_game.from_bytes(Path("maps.sgf").read_bytes()).get_main_sequence()
+    assert root.get("PL") == "w" and move.get_move() == ("w", (2, 2))
+    assert root.get("C").startswith("white to play, set up") and root.has_setup_stones()
 
 
 def test_a_terminal_has_colours_unless_they_are_not_wanted(trained: Path) -> None:
@@ -191,7 +240,10 @@ OTHERS = ("--output", "new.png", "--json", "new.json", "--sgf", "new.sgf")
         ("two.sgf --game 2", "tessera: two.sgf: move 1: B[dd] is no point of a 3×3 board."),
         ("occupied.sgf", "tessera: occupied.sgf: move 2: A3 is occupied."),
         ("large.sgf", "tessera: large.sgf: the board must be 3×3, the model's, got 9."),
-        ("handicap.sgf", "tessera: handicap.sgf: the root: AB[aa] sets up a position; a game"),
+        (
+            "handicap.sgf",
+            "tessera: handicap.sgf: a position is set up, and the model reads",
+        ),
         ("board.txt", "tessera: --to_play must say who moves on the board, black or white"),
         ("board.txt --move 1", "tessera: --move is of an SGF file; board.txt is none."),
         ("board.txt --to_play red", "tessera map: argument --to_play: invalid choice: 'red'"),
@@ -205,6 +257,10 @@ OTHERS = ("--output", "new.png", "--json", "new.json", "--sgf", "new.sgf")
         ("--moves A1 --output x.jpg", "tessera map: --output must end in .png or .svg, got x.jpg."),
         ("--moves A1 --output none/x.png", "tessera map: --output: there is no folder none."),
         ("--moves A1 --output ''", "tessera map: --output must name a file, got none."),
+        (
+            "--moves A1 --every_move",
+            "tessera map: --every_move is of --sgf, which must name a file.",
+        ),
         ("--moves A1 --sgf .", "tessera map: --sgf: . cannot be written."),
         ("--moves A1 --json none/x", "tessera map: --json: there is no folder none."),
         (

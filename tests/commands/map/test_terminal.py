@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tessera.commands.map.terminal import Ink, lines_of
-from tests.play.test_map_drawing import some_map
+from tests.play.test_map_drawing import played_out, some_map
 
 PLAIN = Ink(has_signs=True)
 
@@ -138,3 +138,24 @@ def test_signs_are_for_streams_that_have_them() -> None:
     assert not Ink.of(stream("ascii"), {}).has_signs
     assert not Ink.of(stream("latin-1"), {}).has_signs
     assert Ink.of(stream("utf-8"), {}).has_signs
+
+
+def test_ownership_is_a_second_board_of_letters() -> None:
+    played = played_out(3)
+    lines = lines_of(replace(some_map(3), played_out=played), PLAIN, 80)
+    at = lines.index("Whose each point is at the end of 1,000 playouts:")
+    assert lines[:at][-2:] == ["Given to what is no legal move: 25.0 %.", ""]
+    assert "In 1,000 playouts black wins 25.0 % (22.0 to 28.0), score W+3.2 (± 0.8)." in lines
+    assert lines[at + 2 : at + 7] == [
+        "    A B C",
+        " 3  . . X 3",
+        " 2  O . . 2",
+        " 1 (X)O . 1",
+        "    A B C",
+    ]
+    weak = replace(played, ownership=played.ownership / 4)
+    lines = lines_of(replace(some_map(3), played_out=weak), PLAIN, 80)
+    assert lines[at + 3 : at + 6] == [" 3  . . x 3", " 2  o . . 2", " 1 (x)o . 1"]
+    coloured = lines_of(replace(some_map(3), played_out=weak), Ink(True, True), 80)
+    assert uncoloured(coloured)[-8:] == lines[-8:] and "48;5;" in coloured[-5]
+    assert max(map(len, lines)) <= 80

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tessera.commands.fit.named_configs import config_names, model_names, with_config_files
+from tessera.commands.named_configs import config_names, model_names, with_config_files
 from tests.runs import tessera
 
 NAMES = [

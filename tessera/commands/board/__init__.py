@@ -1,0 +1,1 @@
+"""``tessera board``: a model's map in the browser."""

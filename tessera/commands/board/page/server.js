@@ -1,0 +1,31 @@
+// The questions to the program that serves this page. The address of each begins with the page's.
+
+export class Refused extends Error {}
+
+async function asked(name, options) {
+  let response;
+  try {
+    response = await fetch(name, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The program does not answer: has it ended?");
+  }
+  if (!response.ok) throw new Refused((await response.text()).trim().split("\n").pop());
+  return response;
+}
+
+function posted(question, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return { method: "POST", headers, body: JSON.stringify(question), signal };
+}
+
+const answered = async (name, options) => (await asked(name, options)).json();
+
+export const settings = () => answered("settings");
+export const map = (moves) => answered("map", posted({ moves }));
+export const move = (moves, temperature) => answered("move", posted({ moves, temperature }));
+export const playouts = (moves, num_games, signal) =>
+  answered("playouts", posted({ moves, num_games }, signal));
+export const save = async (tree) => (await asked("save", posted({ tree }))).blob();
+export const load = (file) =>
+  answered("load", { method: "POST", headers: { "Content-Type": "application/x-go-sgf" }, body: file });

@@ -1,0 +1,121 @@
+"""How games end: settled points, what playouts say of the rest, and sekis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tessera.play import ending
+from tessera.play.diagram import read_diagram
+from tessera.play.ending import Ending, ending_of
+from tessera.play.session import Session
+
+NewSession = Callable[..., Session]
+
+# Black has the left and white the right; three stones stand where they cannot live.
+FINISHED = """
+ . . . X O . . . .
+ . . . X O . . . .
+ . . . X O . X . .
+ . O . X O . . . .
+ . . . X O . . . .
+ . . . X O . . . .
+ . . . X O . . . .
+ . O . X O . . . .
+ . . . X O . . . .
+"""
+# Two chains of each have two liberties together, and no eyes; all others have eyes.
+SEKI = """
+ X O . X O . . . .
+ X O . X O . . . .
+ X O O X O . . . .
+ X X X O O . . . .
+ X X X O O O O O O
+ X . X O . . O . .
+ X X X O O O O O O
+ . . X O . . O . .
+ X X X O O O O O O
+"""
+# The same with an eye for each chain, and one liberty together.
+SEKI_WITH_EYES = """
+ X O . O . X . X O
+ X O O O X X X X O
+ X X X X O O O O O
+ X X X X X O O O O
+ X . X X X O . O O
+ X X X X X O O O O
+ X . X X X O . O .
+ X X X X X O O O O
+ . X X X X O O O O
+"""
+# Three points for an eye, in which two black stones stand: white is dead.
+EYE_OF_THREE = """
+ . X X . O X . . .
+ O O O O O X . . .
+ X X X X X X . . .
+ . . . . . . . . .
+ . X . X . X . X .
+ . . . . . . . . .
+ . X . X . X . X .
+ . . . . . . . . .
+ . . . . . . . . .
+"""
+
+
+def set_up(new_session: NewSession, diagram: str, turn: int = 0) -> Session:
+    rows = torch.tensor(read_diagram(diagram))
+    session = new_session("board", len(rows))
+    session.set_position(torch.stack([rows > 0, rows < 0]), turn)
+    return session
+
+
+def names(session: Session, found: Ending, status: str) -> list[str]:
+    vertex = session.vocabulary.vertex
+    return [" ".join(map(vertex, chain)) for chain in found.chains(status)]
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_stones_that_cannot_live_are_captured(new_session: NewSession, turn: int) -> None:
+    session = set_up(new_session, FINISHED, turn)
+    found = ending_of(session)
+    assert names(session, found, "dead") == ["G7", "B6", "B2"]
+    assert len(found.chains("alive")) == 2 and not found.chains("seki")
+    assert found.owners[:, :4].eq(1).all() and found.owners[:, 4:].eq(-1).all()
+    assert found.score(7.5) == "W+16.5" == ending.score(session, 7.5)
+    as_they_stand = ending_of(session, 0)
+    assert not as_they_stand.dead.any()
+    # Where all else touches both colours: nine stones of each, B6, B2 and G7.
+    assert as_they_stand.score(0) == "W+1"
+
+
+def test_the_same_is_answered_each_time(new_session: NewSession) -> None:
+    session = set_up(new_session, EYE_OF_THREE)
+    one, other = ending_of(session, 20), ending_of(session, 20)
+    assert torch.equal(one.owners, other.owners) and torch.equal(one.dead, other.dead)
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize(
+    ("diagram", "chains", "neutral"),
+    [
+        (SEKI, ["B9 B8 B7 C7", "D9 D8 D7"], ["C9", "C8"]),
+        (SEKI_WITH_EYES, ["B9 D9 B8 C8 D8", "F9 H9 E8 F8 G8 H8"], ["E9"]),
+    ],
+)
+def test_the_stones_of_a_seki_are_alive_and_its_liberties_nobodys(
+    new_session: NewSession, diagram: str, turn: int, chains: list[str], neutral: list[str]
+) -> None:
+    session = set_up(new_session, diagram, turn)
+    found = ending_of(session)
+    assert names(session, found, "seki") == chains and not found.chains("dead")
+    nobodys = found.owners.flatten().eq(0).nonzero().flatten().tolist()
+    assert [session.vocabulary.vertex(point) for point in nobodys] == neutral
+
+
+def test_a_chain_that_is_killed_from_within_is_in_no_seki(new_session: NewSession) -> None:
+    session = set_up(new_session, EYE_OF_THREE)
+    found = ending_of(session)
+    assert names(session, found, "dead") == ["E9 A8 B8 C8 D8 E8"]
+    assert not found.chains("seki") and found.owners.eq(1).all()
