@@ -21,6 +21,7 @@ from tessera.training.checkpoint_progress import check_progress
 from tessera.training.module import TesseraModule
 from tessera.vocabulary import MIN_BOARD_SIZE, board_size_of, num_tokens
 
+_ANY_SIZE = 2**12  # is described at once, whatever the weights are
 _FEW_LAYERS = 64  # are built as fast as anything is read
 _WORDS = {
     int: "a whole number",
@@ -154,7 +155,8 @@ def _check_sizes(settings: ModelSettings, weights: Any) -> None:
         raise ContentError(f"state_dict must hold weights by name, got {shown(weights)}")
     for name, weight in weights.items():
         check_dense(f"state_dict {named(name)}", weight)
-    most = max(weight.numel() for weight in weights.values())
+    # Not every size is one of a weight's: a window of attention, the tokens of a tensor train.
+    most = max(_ANY_SIZE, *(weight.numel() for weight in weights.values()))
     sizes = {"vocab_size": settings.vocab_size, **settings.fixed()}
     for name, size in sizes.items():
         limit = most if name != "n_layers" else len(weights) // _weights_of_a_layer(settings)

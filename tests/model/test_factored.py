@@ -206,6 +206,17 @@ def test_a_tied_head_learns_with_the_embedding_whose_weights_are_there_once() ->
     assert all(weight.grad is not None for weight in model.embedding.parameters())
 
 
+@pytest.mark.parametrize("embedding", ["table", "tensor_train", "low_rank_table"])
+def test_other_weights_given_to_a_call_are_those_of_both_ends(embedding: str) -> None:
+    # As a captured training step is given its own, see ``TrainingGraphs``.
+    settings = ModelSettings(28, 8, n_layers=2, head="tied", embedding=embedding)
+    model, other = GameModel(settings), GameModel(settings)
+    tokens = torch.tensor([[27, 3, 24]])
+    expected = other(tokens)
+    assert torch.equal(functional_call(model, dict(other.named_parameters()), (tokens,)), expected)
+    assert not torch.equal(model(tokens), expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -42,7 +42,7 @@ def refusal(checkpoint: Checkpoint, is_fit: bool) -> str | None:
     except CheckpointError as error:
         line = str(error)
         assert line.startswith("x.ckpt cannot be used: ") and line.endswith(".")
-        assert "\n" not in line and len(line) < 250
+        assert "\n" not in line and len(line) < 300
         return line.removeprefix("x.ckpt cannot be used: ")
     return None
 

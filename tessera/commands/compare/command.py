@@ -20,6 +20,7 @@ from tessera.vocabulary import MAX_CONTEXT
 
 if TYPE_CHECKING:
     from tessera.commands.compare.count import Count
+    from tessera.commands.compare.published import Published
     from tessera.commands.compare.rows import Row
 
 _OF_FIT = ("--model.", "--data.")
@@ -49,24 +50,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     load_metrics_lightly()
     # Here, so that a wrong argument is found before torch and Lightning are loaded.
     from tessera.commands.compare.count import count
+    from tessera.commands.compare.published import MODELS, published
     from tessera.commands.compare.rows import read_rows
     from tessera.setting_errors import SettingError, under
 
     counts: list[tuple[Row, Count]] = []
+    claims: list[Published] = []
     try:
         for row in read_rows(arguments.rows or model_names(), options):
             waiting_for(f"counting {row.name}")
             with under(f"{row.name}: model"):
                 counts.append((row, count(row.model, lengths)))
+        if not arguments.rows:
+            claims = published({row.name: row.model for row in read_rows(MODELS, ())})
     except SettingError as error:
         waiting_for("")
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
     waiting_for("")
-    content = [_as_json(row, found) for row, found in counts]
+    content: dict[str, Any] = {"rows": [_as_json(row, found) for row, found in counts]}
+    if claims:
+        content["published"] = [claim._asdict() for claim in claims]
     if is_printed:
         print(json_text(content), end="")
         return 0
-    print("\n".join(_lines(counts, lengths)))
+    print("\n".join([*_lines(counts, lengths), *claims_in_lines(claims)]))
     write_json(arguments.json, content)
     return 0
 
@@ -76,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="tessera compare",
         description="Count what models are made of: parameters by part, the bytes that a game's "
         "state takes, and the FLOPs of a forward pass, as far as they are products. Nothing is "
-        "trained, and no memory is taken for the weights.",
+        "trained, and no memory is taken for the weights. Without a row also what the sibling "
+        "designs published of their sizes, beside the same models here.",
         epilog="Settings of the model and of the data, such as --model.d_model 128 or "
         "--data.board_size 9, hold for all rows; they are those of tessera fit.",
         usage="tessera compare [ROW …] [--count LENGTH …] [--model.SETTING VALUE …] [--json FILE]",
@@ -123,6 +131,13 @@ def _lines(counts: Sequence[tuple[Row, Count]], lengths: Sequence[int]) -> list[
             cells += [found.state_bytes[length], found.flops_per_token[length]]
         rows.append(cells)
     return table(rows, columns)
+
+
+def claims_in_lines(claims: Sequence[Published]) -> list[str]:
+    """What was published, a table behind an empty line; none of nothing."""
+    columns = {"published parameters of": None, "published": ",d", "counted": ",d"}
+    rows = [(*claim, claim.difference) for claim in claims]
+    return ["", *table(rows, {**columns, "difference": "+.1%"})] if claims else []
 
 
 def _parts(counts: Sequence[tuple[Row, Count]]) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tessera.commands.compare.count import PARTS, _counted, _flops, count
-from tessera.commands.named_configs import model_names
 from tessera.model import GameModel, ModelSettings
 from tests.runs import tessera
 
@@ -61,7 +60,7 @@ def test_rows_are_configurations_read_one_after_the_other(
     heading, *lines = capsys.readouterr().out.splitlines()
     assert "state at 3" in heading and "FLOPs/token at 6" in heading
     assert "feed-forward" not in heading  # no row has one
-    first, second = json.loads(Path("out.json").read_text())
+    first, second = json.loads(Path("out.json").read_text())["rows"]
     assert [line.split()[0] for line in lines] == rows == [first["row"], second["row"]]
     sizes = [
         (row["model"]["vocab_size"], row["model"]["d_model"], row["model"]["n_layers"])
@@ -71,18 +70,6 @@ def test_rows_are_configurations_read_one_after_the_other(
     assert second["model"]["mixer"] == "attention"
     assert second["parameters"]["total"] == int(lines[1].split()[-5].replace(",", ""))
     assert second["state_bytes"]["6"] - second["state_bytes"]["3"] == 3 * 3 * 2 * 8 * 4
-
-
-def test_every_model_that_comes_with_the_program_is_a_row(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--count", "1", "--data.board_size", "9", "--json", "-"]
-    assert tessera("compare", *options) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["row"] for row in rows] == model_names()
-    for row in rows:
-        assert ModelSettings(**row["model"]).num_parameters() == row["parameters"]["total"]
-    assert [path.name for path in folder.iterdir()] == ["small.yaml"]
 
 
 def test_a_file_may_have_a_plus_in_its_name(
