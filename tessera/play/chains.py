@@ -35,14 +35,15 @@ def beside(point: int, size: int) -> Iterator[int]:
 
 
 def is_left_alone(chain: Sequence[int], colours: Sequence[int], size: int) -> bool:
-    """Whether nobody may want to fill a liberty of the chain, of which there are two or more.
+    """Whether nobody may want to fill a liberty of the chain.
 
     On each of them a stone of either colour would take nothing, and be in atari: so it is in a
     seki, and also where the one who fills gives some stones away to kill the chain later.
     """
-    found = liberties(chain, colours, size)
-    return len(found) >= 2 and all(
-        _is_self_atari(point, colour, colours, size) for point in found for colour in (1, -1)
+    return all(
+        _is_self_atari(point, colour, colours, size)
+        for point in liberties(chain, colours, size)
+        for colour in (1, -1)
     )
 
 

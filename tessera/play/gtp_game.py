@@ -32,7 +32,7 @@ class GameMark:
     session: Mark
     komi: float
     plies: tuple[int, ...]
-    is_models: tuple[bool, ...]
+    of_model: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,10 @@ class GtpGame:
     ) -> None:
         self.session, self.temperature, self.resign_below = session, temperature, resign_below
         self.komi = session.rules.komi
-        self._is_models = [False, False]  # whether the model has moved for black, for white
         # The plies of each move: two, if the other colour was made to pass before it.
         self._plies: list[int] = []
+        # For each move the colour, if it is one of the model's.
+        self._of_model: list[int | None] = []
         self._num_playouts = PLAYOUTS if num_playouts is None else num_playouts
         self._num_told = num_playouts or 0
         self._ending: tuple[GPUGoEngine, Ending] | None = None
@@ -93,19 +94,19 @@ class GtpGame:
 
     def mark(self) -> GameMark:
         """The game as it stands, for ``go_back``."""
-        marks = tuple(self._plies), tuple(self._is_models)
+        marks = tuple(self._plies), tuple(self._of_model)
         return GameMark(self.session.mark(), self.komi, *marks)
 
     def go_back(self, mark: GameMark) -> None:
         """Let the game be what it was."""
         self.session.go_back(mark.session)
         self.komi, self._plies = mark.komi, list(mark.plies)
-        self._is_models = list(mark.is_models)
+        self._of_model = list(mark.of_model)
 
     def clear(self) -> None:
         """Begin a new game on the empty board."""
         self.session.clear()
-        self._plies, self._is_models = [], [False, False]
+        self._plies, self._of_model = [], []
 
     def play(self, colour: int, token: int) -> None:
         """Play for a colour, whoever's turn it is.
@@ -116,6 +117,7 @@ class GtpGame:
         plies = self._let_move(colour)
         self.session.play(token)
         self._plies.append(plies + 1)
+        self._of_model.append(None)
 
     def _let_move(self, colour: int) -> int:
         """Make it this colour's turn; the number of passes that took."""
@@ -132,6 +134,7 @@ class GtpGame:
         """
         if not self._plies:
             raise GtpError("cannot undo")
+        self._of_model.pop()
         for _ in range(self._plies.pop()):
             self.session.undo()
 
@@ -185,7 +188,7 @@ class GtpGame:
         token = self._drawn(outlook, among)
         self.session.play(token)
         self._plies.append(plies + 1)
-        self._is_models[colour] = True
+        self._of_model.append(colour)
         return self.session.vocabulary.vertex(token)
 
     def _drawn(self, outlook: Outlook, among: Collection[int] | None) -> int:
@@ -229,7 +232,7 @@ class GtpGame:
         """Place stones on these points, which are returned."""
         for point in points:
             self.play(BLACK, point)
-        self._plies = []  # what is undone are moves
+        self._plies, self._of_model = [], []  # what is undone are moves
         return list(points)
 
     def _check_handicap(self, stones: int, most: int) -> None:
@@ -277,7 +280,7 @@ class GtpGame:
             raise GtpError(f"cannot load file: its board has {game.board_size} lines")
         try:
             self._plies = [1] * lead_to(self.session, game, plies)
-            self._is_models = [False, False]
+            self._of_model = [None] * len(self._plies)
         except ValueError as error:
             raise GtpError(f"cannot load file: {error}") from None
         if game.komi is not None:
@@ -289,8 +292,8 @@ class GtpGame:
         root = document.get_root()
         root.set("AP", ("tessera", "gtp"))
         root.set("KM", self.komi)
-        for name, is_model in zip(("PB", "PW"), self._is_models, strict=True):
-            if is_model:
+        for colour, name in enumerate(("PB", "PW")):
+            if colour in self._of_model:
                 root.set(name, "tessera")
         if self.session.is_over:
             root.set("RE", self.ending().score(self.komi))

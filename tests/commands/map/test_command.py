@@ -257,10 +257,6 @@ OTHERS = ("--output", "new.png", "--json", "new.json", "--sgf", "new.sgf")
         ("--moves A1 --output x.jpg", "tessera map: --output must end in .png or .svg, got x.jpg."),
         ("--moves A1 --output none/x.png", "tessera map: --output: there is no folder none."),
         ("--moves A1 --output ''", "tessera map: --output must name a file, got none."),
-        (
-            "--moves A1 --every_move",
-            "tessera map: --every_move is of --sgf, which must name a file.",
-        ),
         ("--moves A1 --sgf .", "tessera map: --sgf: . cannot be written."),
         ("--moves A1 --json none/x", "tessera map: --json: there is no folder none."),
         (
