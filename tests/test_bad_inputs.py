@@ -17,10 +17,11 @@ from tests import judging
 _MISTAKES = (
     "bad_settings:settings",
     "bad_commands:commands",
+    "bad_machine:locked_files",
     "bad_files:files",
     "bad_checkpoints:checkpoints",
 )
-_MACHINE = ("bad_commands:machine_faults",)
+_MACHINE = ("bad_machine:machine_faults",)
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import random
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load_file
 
 from tessera.data import GameDataModule
 from tessera.training import CheckpointError, TesseraModule
@@ -23,6 +21,13 @@ from tessera.training.checkpoint_content import read_checked
 from tessera.training.checkpoint_file import describe_exported, read_checkpoint
 from tessera.training.export import exported, weights_of
 from tessera.training.precision import SCALE
+from tests.training.exported_bytes import (
+    changed_header,
+    changed_settings,
+    joined,
+    parted,
+    with_weight,
+)
 
 FILE = Path("model.safetensors")
 WEIGHT = "blocks.mixers.0.in_proj.weight"
@@ -66,66 +71,6 @@ def refusal(content: bytes, is_fit: bool = False) -> str | None:
         assert "\n" not in line and len(line) < 300
         return line
     return None
-
-
-def parted(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header and the tensors."""
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
-
-
-def joined(header: Any, tensors: bytes, length: int | None = None) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return (len(text) if length is None else length).to_bytes(8, "little") + text + tensors
-
-
-def resealed(header: dict[str, Any], tensors: bytes) -> bytes:
-    """A file of a stranger's, whose digest is right."""
-    text = re.sub('"sha256": ".*?"', '"sha256": ""', header["__metadata__"]["tessera"])
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(header.keys() - {"__metadata__"}):
-        entry = header[name]
-        types = {"F32": "torch.float32", "I8": "torch.int8", "F16": "torch.float16"}
-        digest.update(json.dumps([name, types[entry["dtype"]], entry["shape"]]).encode())
-        digest.update(tensors[slice(*entry["data_offsets"])])
-    sealed = text.replace('"sha256": ""', f'"sha256": "{digest.hexdigest()}"')
-    header["__metadata__"]["tessera"] = sealed
-    return joined(header, tensors)
-
-
-def changed_settings(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
-    def written(content: bytes) -> bytes:
-        header, tensors = parted(content)
-        settings = json.loads(header["__metadata__"]["tessera"])
-        told = change(settings)
-        text = told if isinstance(told, str) else json.dumps(settings)
-        header["__metadata__"]["tessera"] = text
-        return resealed(header, tensors)
-
-    return written
-
-
-def changed_header(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
-    def written(content: bytes) -> bytes:
-        header, tensors = parted(content)
-        told = change(header)
-        return joined(told if isinstance(told, bytes) else header, tensors)
-
-    return written
-
-
-def with_weight(name: str, weight: torch.Tensor | None) -> Callable[[bytes], bytes]:
-    """A stranger's file with another tensor of that name, or none, and the right digest."""
-
-    def written(content: bytes) -> bytes:
-        tensors = load(content)
-        tensors.pop(name, None)
-        if weight is not None:
-            tensors[name] = weight
-        header, data = parted(save(tensors))
-        return resealed({**header, "__metadata__": parted(content)[0]["__metadata__"]}, data)
-
-    return written
 
 
 def test_the_weights_come_back_to_the_bit_with_their_settings(whole: bytes) -> None:
