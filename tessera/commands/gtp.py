@@ -54,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tessera.training.checkpoint_file import CheckpointError
 
-    torch.set_num_threads(arguments.threads)
     try:
         companion = _load(arguments, device)
     except (CheckpointError, SettingError) as error:
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
     if arguments.resign_below is not None and companion.model.outcome is None:
         parser.error("--resign_below needs a model with an outcome, and this one has none.")
+    torch.set_num_threads(arguments.threads)
     waiting_for("")
     # Looking through all that was loaded for garbage would hold up a move for 0.2 s now and then.
     gc.freeze()
