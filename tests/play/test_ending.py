@@ -114,6 +114,17 @@ def test_the_stones_of_a_seki_are_alive_and_its_liberties_nobodys(
     assert [session.vocabulary.vertex(point) for point in nobodys] == neutral
 
 
+def test_a_liberty_of_a_seki_is_nobodys_whatever_the_playouts_say(
+    new_session: NewSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = set_up(new_session, SEKI)
+    liberties = [session.vocabulary.token(vertex) for vertex in ("C9", "C8")]
+    owned = ending._owned(session.engine, ending.PLAYOUTS)
+    owned.view(-1)[liberties] = 0.9
+    monkeypatch.setattr(ending, "_owned", lambda engine, num_playouts: owned)
+    assert ending_of(session).owners.flatten()[liberties].tolist() == [0, 0]
+
+
 def test_a_chain_that_is_killed_from_within_is_in_no_seki(new_session: NewSession) -> None:
     session = set_up(new_session, EYE_OF_THREE)
     found = ending_of(session)
