@@ -314,8 +314,8 @@ def test_a_board_with_captured_stones_is_refused(capsys: pytest.CaptureFixture) 
 def test_what_is_not_finite_is_never_shown(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(self: Session) -> tuple[torch.Tensor, None]:
-        return torch.full((12,), float("nan")), None
+    def read(self: Session) -> torch.Tensor:
+        return torch.full((12,), float("nan"))
 
     monkeypatch.setattr(Session, "_read_window", read)
     capsys.readouterr()
