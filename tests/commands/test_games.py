@@ -83,7 +83,8 @@ def test_the_map_of_a_built_in_player_is_what_it_draws_from() -> None:
     engine = GPUGoEngine(1, "cpu", 5)
     nodes = document.get_main_sequence()
     moves = moves_of(content)
-    for node, move in zip(nodes, moves, strict=False):
+    for ply, (node, move) in enumerate(zip(nodes, moves, strict=False)):
+        assert node.get("C").startswith(f"{'white' if ply % 2 else 'black'} to play")
         exact = distribution(get_player("rules"), engine)[0].tolist()
         told = percentages(node)
         vertices = {engine.vocabulary.vertex(token): 100 * p for token, p in enumerate(exact)}

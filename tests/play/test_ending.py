@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tessera.play import ending
+from tessera.play.chains import is_left_alone
 from tessera.play.diagram import read_diagram
 from tessera.play.ending import Ending, ending_of
 from tessera.play.session import Session
@@ -112,6 +113,13 @@ def test_the_stones_of_a_seki_are_alive_and_its_liberties_nobodys(
     assert names(session, found, "seki") == chains and not found.chains("dead")
     nobodys = found.owners.flatten().eq(0).nonzero().flatten().tolist()
     assert [session.vocabulary.vertex(point) for point in nobodys] == neutral
+
+
+@pytest.mark.parametrize("own", [1, -1])
+def test_a_chain_that_either_may_want_to_fill_is_not_left_alone(own: int) -> None:
+    # In the corner; its own colour would be in atari on the last liberty, the other captures.
+    colours = [0, 0, 0, -own, -own, 0, own, 0, 0]
+    assert not is_left_alone([6], colours, 3)
 
 
 def test_a_liberty_of_a_seki_is_nobodys_whatever_the_playouts_say(
