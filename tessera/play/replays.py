@@ -71,7 +71,8 @@ class Replays:
                 self._graphs.clear()
                 self._seen.clear()  # of another dtype other kernels are compiled
                 self._places = places
-            kind = (name, *((tensor.shape, tensor.dtype) for tensor in inputs))
+            autocast = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+            kind = (name, autocast, *((tensor.shape, tensor.dtype) for tensor in inputs))
             if kind not in self._graphs:
                 if kind not in self._seen or len(self._graphs) == _MOST_GRAPHS:
                     self._seen.add(kind)  # this time it compiles what a capture cannot
