@@ -17,9 +17,8 @@ from tessera.play.map import PlayedOut, played_out
 from tessera.play.session import Session
 from tessera.setting_errors import Problem, SettingError
 from tessera.training.checkpoint_content import on_any_machine, read_checked
+from tessera.training.exported_file import MODEL
 from tessera.vocabulary import Vocabulary, board_size_of, check_board_size, num_tokens
-
-_MODEL = "model."  # what the names of the model's weights begin with in a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ def of_checkpoint(
     model = GameModel(parameters)
     weights = checkpoint["state_dict"].items()
     model.load_state_dict(
-        {name[len(_MODEL) :]: weight for name, weight in weights if name.startswith(_MODEL)}
+        {name[len(MODEL) :]: weight for name, weight in weights if name.startswith(MODEL)}
     )
     settings = games.settings
     model.requires_grad_(False).eval().to(device)

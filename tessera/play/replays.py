@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -42,6 +42,10 @@ class Replays:
         self._is_possible = True
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Of a game that is copied, with its model: the copy captures its own.
+        return Replays.of, (self._model(),)
+
     @classmethod
     def of(cls, model: GameModel) -> Replays:
         """Those of a model, as long as it lives."""
@@ -65,8 +69,10 @@ class Replays:
         with self._lock:
             if (places := [weight.data_ptr() for weight in model.parameters()]) != self._places:
                 self._graphs.clear()
+                self._seen.clear()  # of another dtype other kernels are compiled
                 self._places = places
-            kind = (name, *((tensor.shape, tensor.dtype) for tensor in inputs))
+            autocast = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+            kind = (name, autocast, *((tensor.shape, tensor.dtype) for tensor in inputs))
             if kind not in self._graphs:
                 if kind not in self._seen or len(self._graphs) == _MOST_GRAPHS:
                     self._seen.add(kind)  # this time it compiles what a capture cannot

@@ -168,17 +168,6 @@ def _shown(name: str, values: list[bytes]) -> str:
     return shown(name.encode() + b"".join(b"[" + value + b"]" for value in values[:9]))
 
 
-def write_sgf(record: GameRecord, game: int) -> bytes:
-    """One game of a record as an SGF file.
-
-    Args:
-        record: finished games.
-        game: index into the record, 0 to G - 1.
-    """
-    content: bytes = record_document(record, game).serialise()
-    return content
-
-
 def record_document(record: GameRecord, game: int, player: str | None = None) -> sgf.Sgf_game:
     """One game of a record; whoever asked may add to it.
 

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from sgfmill import sgf, sgf_moves
 
 from tessera.companion import load
 from tessera.go import RULES, GPUGoEngine, play_games
+from tessera.go.bitboard import as_moves
 from tessera.go.players import distribution, get_player
 from tessera.play.referee import Verdict, judge
 from tessera.play.sgf import SgfGame, read_sgf
@@ -81,7 +83,8 @@ def test_the_map_of_a_built_in_player_is_what_it_draws_from() -> None:
     engine = GPUGoEngine(1, "cpu", 5)
     nodes = document.get_main_sequence()
     moves = moves_of(content)
-    for node, move in zip(nodes, moves, strict=False):
+    for ply, (node, move) in enumerate(zip(nodes, moves, strict=False)):
+        assert node.get("C").startswith(f"{'white' if ply % 2 else 'black'} to play")
         exact = distribution(get_player("rules"), engine)[0].tolist()
         told = percentages(node)
         vertices = {engine.vocabulary.vertex(token): 100 * p for token, p in enumerate(exact)}
@@ -100,6 +103,8 @@ def test_a_model_plays_itself_and_tells_its_map(capsys: pytest.CaptureFixture[st
     assert tessera(*asked, "--player", LAST, "--sgf", "other", "--map") == 0
     files = contents("one")
     assert files == contents("other") and len(files) == 3
+    assert tessera(*asked, "--player", "last", "--sgf", "seeded", "--seed", 1) == 0
+    assert [moves_of(x) for x in contents("seeded").values()] != list(map(moves_of, files.values()))
     assert tessera(*asked, "--player", LAST, "--sgf", "cold", "--temperature", 1e-6) == 0
     companion = load(LAST)
     for content in contents("cold").values():
@@ -119,6 +124,18 @@ def test_a_model_plays_itself_and_tells_its_map(capsys: pytest.CaptureFixture[st
             told = percentages(node)
             for vertex, chance in {**found.points, "pass": found.pass_}.items():
                 assert told[vertex] == pytest.approx(100 * chance, abs=0.01)
+
+
+def test_a_model_that_leaves_settled_points_alone_does_so_here() -> None:
+    small = SMALL.replace("board_size: 3, max_moves: 12", "board_size: 5, skip_settled: true")
+    Path("small.yaml").write_text(small)
+    assert fit("--trainer.max_steps", 1) == 0
+    assert tessera("games", "--number", 8, "--player", LAST, "--sgf", "out") == 0
+    for content in contents("out").values():
+        engine = GPUGoEngine(1, "cpu", 5, skip_settled=True)
+        for move in moves_of(content):
+            assert move == 25 or as_moves(engine.playable_rows())[0, move]
+            engine.play_batch(torch.tensor([move]))
 
 
 @pytest.mark.parametrize(

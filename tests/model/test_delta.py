@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from tessera.model.mixers.gated_delta import GatedDeltaMixer
 from tessera.model.scans.delta import (
     DeltaScan,
     chunked_delta_rule,
@@ -129,3 +131,36 @@ def test_reflections_permute_three_things_however_often_they_are_swapped(rule) -
 def test_what_asks_for_a_kernel_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="scan must be auto, triton, torch, got 'mamba_ssm'"):
         DeltaScan("mamba_ssm")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("writes", [1, 3])
+def test_the_mixer_is_the_rule_as_it_is_written(writes: int) -> None:
+    torch.manual_seed(0)
+    heads, key, value, length = 2, 3, 4, 5
+    mixer = GatedDeltaMixer(8, heads, key, value, d_conv=2, writes=writes).double()
+    mixer.norm_weight.copy_(torch.randn(value))
+    hidden = torch.randn(length, 8).double()
+    conv = heads * (key + writes * (key + value))
+    z, x, fade, beta = mixer.in_proj(hidden).split([heads * value, conv, heads, writes * heads], 1)
+    before = torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+    taps = mixer.conv1d.weight[:, 0].unbind(1)
+    q, k, v = F.silu(before * taps[0] + x * taps[1] + mixer.conv1d.bias).split(
+        [heads * key, writes * heads * key, writes * heads * value], 1
+    )
+    q, k = F.normalize(q.view(length, heads, key), dim=-1), k.view(length, writes, heads, key)
+    k, v = F.normalize(k, dim=-1), v.view(length, writes, heads, value)
+    left = (-mixer.A_log.exp() * F.softplus(fade + mixer.dt_bias)).exp()
+    beta = 2 * beta.view(length, writes, heads).sigmoid()
+    said = torch.zeros(length, heads, value).double()
+    for head in range(heads):
+        state = torch.zeros(value, key).double()
+        for at in range(length):
+            state *= left[at, head]
+            for nth in range(writes):
+                new = v[at, nth, head] - state @ k[at, nth, head]
+                state += beta[at, nth, head] * torch.outer(new, k[at, nth, head])
+            said[at, head] = state @ q[at, head]
+    said = F.rms_norm(said, (value,), mixer.norm_weight, 1e-5).flatten(1) * F.silu(z)
+    # Lengths have a small number added, so that zero has one.
+    torch.testing.assert_close(mixer(hidden[None])[0], mixer.out_proj(said), rtol=1e-3, atol=1e-5)

@@ -196,6 +196,17 @@ def test_a_low_rank_head_has_logits_in_a_space_of_its_rank() -> None:
     assert torch.linalg.matrix_rank(logits - logits[:1], rtol=1e-4) == 3
 
 
+def test_a_tied_head_has_a_gain_for_each_number_of_a_vector() -> None:
+    model = GameModel(ModelSettings(28, 8, head="tied", embedding="tensor_train"))
+    assert isinstance(model.head, TiedHead)
+    with torch.no_grad():
+        model.head.gain.copy_(torch.arange(8.0))
+        model.head.bias.copy_(torch.arange(28.0))
+        hidden, table = torch.randn(3, 8), model.embedding(torch.arange(28))
+        expected = (hidden * torch.arange(8.0)) @ table.T + torch.arange(28.0)
+        torch.testing.assert_close(model.head(hidden), expected)
+
+
 def test_a_tied_head_learns_with_the_embedding_whose_weights_are_there_once() -> None:
     model = GameModel(ModelSettings(28, 8, n_layers=2, head="tied", embedding="tensor_train"))
     names = list(model.state_dict())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from tessera.model import GameModel, ModelSettings
 from tessera.model.scans.sums import running_sums
 
 
@@ -27,3 +31,34 @@ def test_long_sums_of_float32_lose_less_than_a_plain_walk() -> None:
     x = torch.full((1, 100_000), 0.1)
     expected = 0.1 * torch.arange(1, 100_001, dtype=torch.float64)
     assert float((running_sums(x)[0] / expected - 1).abs().max()) < 1e-6
+
+
+class NoFloatCumsum(TorchDispatchMode):
+    """Refuses what torch refuses on a GPU where determinism is asked for."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        assert func is not torch.ops.aten.cumsum.default or not found.is_floating_point()
+        return found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mixer": "rotating_mamba"},
+        {"mixer": "adaptive_rank"},
+        {"mixer": "tangent_attention"},
+        {"features": "landmarks"},
+    ],
+    ids=str,
+)
+def test_a_step_can_be_made_where_determinism_is_asked_for(settings: dict[str, Any]) -> None:
+    model = GameModel(ModelSettings(28, 16, n_layers=2, **settings))
+    tokens = torch.randint(25, (2, 70))
+    tables = ()
+    if model.features is not None:
+        tables = model.features.begun(torch.zeros(2, 70, model.features.num_sets, 5).int())
+    with NoFloatCumsum():
+        model(tokens, None, tables).sum().backward()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tessera.play import ending
+from tessera.play.chains import is_left_alone
 from tessera.play.diagram import read_diagram
 from tessera.play.ending import Ending, ending_of
 from tessera.play.session import Session
@@ -112,6 +113,24 @@ def test_the_stones_of_a_seki_are_alive_and_its_liberties_nobodys(
     assert names(session, found, "seki") == chains and not found.chains("dead")
     nobodys = found.owners.flatten().eq(0).nonzero().flatten().tolist()
     assert [session.vocabulary.vertex(point) for point in nobodys] == neutral
+
+
+@pytest.mark.parametrize("own", [1, -1])
+def test_a_chain_that_either_may_want_to_fill_is_not_left_alone(own: int) -> None:
+    # In the corner; its own colour would be in atari on the last liberty, the other captures.
+    colours = [0, 0, 0, -own, -own, 0, own, 0, 0]
+    assert not is_left_alone([6], colours, 3)
+
+
+def test_a_liberty_of_a_seki_is_nobodys_whatever_the_playouts_say(
+    new_session: NewSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = set_up(new_session, SEKI)
+    liberties = [session.vocabulary.token(vertex) for vertex in ("C9", "C8")]
+    owned = ending._owned(session.engine, ending.PLAYOUTS)
+    owned.view(-1)[liberties] = 0.9
+    monkeypatch.setattr(ending, "_owned", lambda engine, num_playouts: owned)
+    assert ending_of(session).owners.flatten()[liberties].tolist() == [0, 0]
 
 
 def test_a_chain_that_is_killed_from_within_is_in_no_seki(new_session: NewSession) -> None:

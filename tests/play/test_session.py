@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from tessera.go import GPUGoEngine, IllegalMoveError
 from tessera.play.reading import tables_of
+from tessera.play.replays import Replays
 from tessera.play.session import Outlook, Session
 from tests.play.conftest import KINDS, new_model
 
@@ -49,6 +51,16 @@ def whole(session: Session, kind: str) -> tuple[Tensor, Tensor | None]:
 
 
 GAME = "B3 C3 A2 D2 B1 C1 C2 B2 E5 pass C2 A5 D4 pass"
+
+
+def test_a_game_that_is_copied_has_a_model_of_its_own_and_the_same_outlook(
+    new_session: NewSession,
+) -> None:
+    session = play(new_session(), "B3 C3 A2")
+    other = copy.deepcopy(session)
+    assert other.model is not session.model
+    assert other._replays is Replays.of(other.model) is not Replays.of(session.model)
+    assert torch.equal(other.outlook().probabilities, session.outlook().probabilities)
 
 
 @pytest.mark.parametrize("kind", KINDS)

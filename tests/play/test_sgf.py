@@ -8,7 +8,7 @@ import pytest
 from sgfmill import sgf, sgf_moves
 
 from tessera.go import RULES, Rules, play_games
-from tessera.play.sgf import SgfGame, read_sgf, write_sgf
+from tessera.play.sgf import SgfGame, read_sgf, record_document
 from tessera.vocabulary import Vocabulary
 
 
@@ -31,7 +31,7 @@ def faults_of(content: bytes) -> list[str]:
 def test_written_games_are_read_again(size: int, games: int, rules: str) -> None:
     shorter = replace(RULES[rules], max_moves=100)
     record = play_games("rules", range(games), seed=4, board_size=size, rules=shorter)
-    content = b"".join(write_sgf(record, game) for game in range(games))
+    content = b"".join(record_document(record, game).serialise() for game in range(games))
     assert read_sgf(content) == [
         SgfGame(size, record.moves[game, : int(record.lengths[game])].tolist())
         for game in range(games)
@@ -40,7 +40,7 @@ def test_written_games_are_read_again(size: int, games: int, rules: str) -> None
 
 def test_another_program_sees_the_same_stones_and_result() -> None:
     record = play_games("uniform", range(1), seed=4, board_size=9)
-    document = sgf.Sgf_game.from_bytes(write_sgf(record, 0))
+    document = sgf.Sgf_game.from_bytes(record_document(record, 0).serialise())
     board, plays = sgf_moves.get_setup_and_moves(document)
     for colour, point in plays:
         if point is not None:
@@ -54,23 +54,23 @@ def test_another_program_sees_the_same_stones_and_result() -> None:
 def test_results_are_written_without_exponents_and_as_they_are(komi: float, margin: str) -> None:
     record = play_games("uniform", range(1), seed=4, board_size=2, rules=Rules(komi=komi))
     record = replace(record, results=record.results * 0 - komi)
-    root = sgf.Sgf_game.from_bytes(write_sgf(record, 0)).get_root()
+    root = sgf.Sgf_game.from_bytes(record_document(record, 0).serialise()).get_root()
     assert root.get("RE") == f"{'W' if komi > 0 else 'B'}+{margin}"
     assert root.get("KM") == komi
-    drawn = write_sgf(replace(record, results=record.results * 0), 0)
+    drawn = record_document(replace(record, results=record.results * 0), 0).serialise()
     assert sgf.Sgf_game.from_bytes(drawn).get_root().get("RE") == "0"
 
 
 def test_what_was_captured_is_written_where_other_programs_would_capture_more() -> None:
     record = play_games("uniform", range(1), seed=4, board_size=3, rules="phase2")
-    rules = sgf.Sgf_game.from_bytes(write_sgf(record, 0)).get_root().get("RU")
+    rules = sgf.Sgf_game.from_bytes(record_document(record, 0).serialise()).get_root().get("RU")
     assert rules == "ko simple, suicide off, only single stones are captured"
 
 
 def test_how_it_was_scored_is_written_where_other_programs_would_count_otherwise() -> None:
     rules = Rules(score="pass_alive")
     record = play_games("uniform", range(1), seed=4, board_size=3, rules=rules)
-    written = sgf.Sgf_game.from_bytes(write_sgf(record, 0)).get_root().get("RU")
+    written = sgf.Sgf_game.from_bytes(record_document(record, 0).serialise()).get_root().get("RU")
     assert written == "ko positional, suicide off, pass-alive territory without its dead stones"
 
 

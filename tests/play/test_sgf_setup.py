@@ -79,6 +79,7 @@ def test_handicap_is_what_says_so_and_is_nothing_else(content: bytes, handicap: 
     [
         (b"(;SZ[5]AB[ff])", "the root: AB[ff] has a point that is none of a 5\u00d75 board."),
         (b"(;SZ[5]AB[aa]AW[aa])", "the root: AB[aa]AW[aa] sets one point up twice."),
+        (b"(;SZ[5]AB[aa]AE[aa])", "the root: AB[aa]AE[aa] sets one point up twice."),
         (b"(;SZ[5]PL[X])", "the root: PL[X] names a player who is neither B nor W."),
         (
             b"(;SZ[5]AB[aa]PL[B];W[bb])",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tessera.training.geometry import GeometryDiagnostics
 from tests.runs import fit
 
 ON = ("--trainer.callbacks", '[{"class_path": "tessera.training.geometry.GeometryDiagnostics"}]')
@@ -52,3 +53,11 @@ def test_they_are_logged_where_there_are_any_and_train_nothing(
     ]
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
     assert all(math.isfinite(x) for values in watched.values() for x in values)
+
+
+def test_a_move_is_entailed_by_the_move_before_it() -> None:
+    outwards = torch.linspace(0.2, 1.5, 6)[None, :, None] * torch.ones(8)
+    counted = torch.ones(1, 6, dtype=torch.bool)
+    for vectors, expected in ((outwards, 1), (outwards.flip(1), 0)):
+        found = GeometryDiagnostics()._measured(vectors, counted)
+        assert float(found["entailed_ratio"]) == expected

@@ -83,8 +83,9 @@ class LandmarkFeatures(Features):
         # Plies of the same player to move as before the first position, and those of the other.
         is_odd_BL = (~is_pad_BL).cumsum(1) % 2 == 1
         parity_BL11 = is_odd_BL[..., None, None, None]
-        even = events_BLSNN.masked_fill(parity_BL11, 0).cumsum(1)
-        odd = events_BLSNN.masked_fill(~parity_BL11, 0).cumsum(1)
+        # In whole numbers, of which a GPU's sums are the same each time and in any order.
+        even = events_BLSNN.masked_fill(parity_BL11, 0).cumsum(1, dtype=torch.int32)
+        odd = events_BLSNN.masked_fill(~parity_BL11, 0).cumsum(1, dtype=torch.int32)
         even, odd = even + counts_B2SNN[:, None, 0], odd + counts_B2SNN[:, None, 1]
         own_BLSNN = torch.where(parity_BL11, odd, even)
         other_BLSNN = torch.where(parity_BL11, even, odd)

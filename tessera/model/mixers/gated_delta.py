@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
-from tessera.model.convolution import causal_convolution, triton_convolution
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
 from tessera.model.parts import PartSettings
 from tessera.model.scans.delta import DeltaScan, delta_step_in_place
@@ -152,14 +151,6 @@ class GatedDeltaMixer(StateSpaceMixer):
             weight_P = self.norm_weight.to(dtype)
             normed = F.rms_norm(o.to(dtype), weight_P.shape, weight_P, _NORM_EPS)
             return (normed.flatten(-2) * F.silu(z.to(dtype))).to(z.dtype)
-
-    def _convolve(self, x_BLE: Tensor, before_BWE: Tensor | None) -> Tensor:
-        """The causal convolution through silu, by Triton's kernel on a GPU that has Triton."""
-        assert self.conv1d.bias is not None
-        arguments = (x_BLE, self.conv1d.weight.squeeze(1), self.conv1d.bias, before_BWE)
-        if self.scan.steps_in_kernel(x_BLE):
-            return triton_convolution(*arguments)
-        return causal_convolution(*arguments)
 
 
 def _usual_heads(d_model: int) -> int:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
-from tessera.model.convolution import causal_convolution, triton_convolution
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
 from tessera.model.parts import PartSettings
 from tessera.model.scans.dual import DualScan
@@ -173,14 +172,6 @@ class Mamba2Mixer(StateSpaceMixer):
     def _for_each_channel(self, values: Tensor) -> Tensor:
         """Numbers of the heads (…, K) as numbers of their channels (…, D), contiguous."""
         return values.unsqueeze(-1).expand(*values.shape, self.headdim).flatten(-2).contiguous()
-
-    def _convolve(self, x_BLE: Tensor, before_BWE: Tensor | None) -> Tensor:
-        """The causal convolution through silu, by Triton's kernel on a GPU that has Triton."""
-        assert self.conv1d.bias is not None
-        arguments = (x_BLE, self.conv1d.weight.squeeze(1), self.conv1d.bias, before_BWE)
-        if self.scan.steps_in_kernel(x_BLE):
-            return triton_convolution(*arguments)
-        return causal_convolution(*arguments)
 
 
 def _largest_headdim(d_inner: int) -> int:

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from tessera.model.backend import ScanName
 from tessera.model.contract import check_sizes
-from tessera.model.convolution import causal_convolution, triton_convolution
 from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
 from tessera.model.parts import PartSettings
 from tessera.model.scans.rotating import rotating_scan, turned
@@ -118,14 +117,6 @@ class RotatingMambaMixer(StateSpaceMixer):
         dt, enters, leaves, raw = self.x_proj(x).split(sizes, dim=-1)
         angle = math.pi * raw.to(torch.promote_types(raw.dtype, torch.float32)).tanh()
         return F.linear(dt, self.dt_proj.weight), enters, leaves, angle
-
-    def _convolve(self, x_BLD: Tensor, before_BWD: Tensor | None) -> Tensor:
-        """The causal convolution through silu, by Triton's kernel where the scan is one."""
-        assert self.conv1d.bias is not None
-        arguments = (x_BLD, self.conv1d.weight.squeeze(1), self.conv1d.bias, before_BWD)
-        if self.scan.steps_in_kernel(x_BLD):
-            return triton_convolution(*arguments)
-        return causal_convolution(*arguments)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""What the mixers of Mamba and Mamba-2 share: a convolution's window, a scan's state, one step.
+"""What Mamba and its like share: a convolution and its window, a scan's state, one step.
 
-Shape suffixes: B games, L positions, H ``d_model``, D ``d_inner``, N ``d_state``, W ``d_conv - 1``.
+Shape suffixes: B games, L positions, H ``d_model``, D ``d_inner``, N ``d_state``, W ``d_conv - 1``,
+E what the convolution sees.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.model.backend import Scan
-from tessera.model.convolution import last_inputs
+from tessera.model.convolution import causal_convolution, last_inputs, triton_convolution
 from tessera.model.mixers.base import Mixer
 from tessera.model.state import LayerState
 
@@ -26,7 +27,7 @@ class StateSpaceState(NamedTuple):
 
     Attributes:
         conv: inputs of the convolution at the last ``d_conv - 1`` moves, oldest first, zeros before
-            the first move; (B, W, channels) float32, with ``d_inner`` channels, of Mamba-2
+            the first move; (B, W, E) float32, E of Mamba ``d_inner``, of Mamba-2
             ``d_inner + 2 * d_state``.
         ssm: state of the scan, (B, D, N) float32; of Mamba-2 head by head.
     """
@@ -43,7 +44,7 @@ def initial_dt_bias(count: int) -> Tensor:
 
 
 class StateSpaceMixer(Mixer):
-    """All but the arithmetic of one of the two; its last SSM state is what a watcher sees.
+    """All but the arithmetic of one of them; its last SSM state is what a watcher sees.
 
     Attributes:
         d_inner: channels.
@@ -75,6 +76,14 @@ class StateSpaceMixer(Mixer):
     @abstractmethod
     def _step(self, hidden_BH: Tensor, own: StateSpaceState, is_new_B: Tensor) -> Tensor:
         """``step_in_place`` by Triton, which reads and writes the state once."""
+
+    def _convolve(self, x_BLE: Tensor, before_BWE: Tensor | None) -> Tensor:
+        """The causal convolution through silu, by Triton's kernel on a GPU that has Triton."""
+        assert self.conv1d.bias is not None
+        arguments = (x_BLE, self.conv1d.weight.squeeze(1), self.conv1d.bias, before_BWE)
+        if self.scan.steps_in_kernel(x_BLE):
+            return triton_convolution(*arguments)
+        return causal_convolution(*arguments)
 
     def mix(
         self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from tessera.model.scans.selective import selective_scan
+from tessera.model.scans.sums import running_sums
 
 
 def rotating_scan(
@@ -55,7 +56,7 @@ def rotating_scan(
     angle_BLM = angle_BLM.to(dtype)
     if is_pad_BL is not None:
         angle_BLM = angle_BLM.masked_fill(is_pad_BL[..., None], 0.0)
-    total_BLM = angle_BLM.cumsum(1)
+    total_BLM = running_sums(angle_BLM)
     B_BLN, C_BLN = (turned(x.to(dtype), -total_BLM).to(x.dtype) for x in (B_BLN, C_BLN))
     A_DN = torch.cat((A_DM, A_DM), dim=1)
     y_BLD, last_BDN = scan(
