@@ -22,7 +22,7 @@ Run: TypeAlias = Callable[[Sequence[Tensor]], tuple[Tensor, ModelState | None]]
 
 
 class Replays:
-    """Runs of one model, captured when the same is asked again, of tensors of the same shapes.
+    """Runs of one model, captured when tensors of the same shapes come twice running.
 
     On a GPU hundreds of launches become one, with the same bits. Elsewhere, and while a module has
     a hook, nothing is captured. If capturing fails, that is said once, and nothing is any more.
@@ -36,7 +36,7 @@ class Replays:
 
     def __init__(self, model: GameModel) -> None:
         self._model = ref(model)  # which a table of all models would keep alive
-        self._seen: set[object] = set()
+        self._newest: object = None
         self._graphs: dict[object, _Graph] = {}
         self._places: list[int] = []
         self._is_possible = True
@@ -69,13 +69,15 @@ class Replays:
         with self._lock:
             if (places := [weight.data_ptr() for weight in model.parameters()]) != self._places:
                 self._graphs.clear()
-                self._seen.clear()  # of another dtype other kernels are compiled
+                self._newest = None  # of another dtype other kernels are compiled
                 self._places = places
             autocast = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
             kind = (name, autocast, *((tensor.shape, tensor.dtype) for tensor in inputs))
             if kind not in self._graphs:
-                if kind not in self._seen or len(self._graphs) == _MOST_GRAPHS:
-                    self._seen.add(kind)  # this time it compiles what a capture cannot
+                # The first time compiles what a capture cannot. A window that still grows has
+                # another shape at each move, and would take all places.
+                is_first, self._newest = kind != self._newest, kind
+                if is_first or len(self._graphs) == _MOST_GRAPHS:
                     return run(inputs)
                 try:
                     self._graphs[kind] = _Graph(run, inputs)
