@@ -22,9 +22,9 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("fit --config=", "config must name a file, got none."),
     ("fit -c", "config must name a file, got none."),
     ("fit --config .", "config . must be a file"),
-    ("fit --config none.yaml", "config must be a file or one of full_game"),
+    ("fit --config none.yaml", "config must be a file or one of any_board"),
     ("fit --config small.yaml none.yaml", "none.yaml"),
-    ("fit --config small.yaml --config none.yaml", "config must be a file or one of full_game"),
+    ("fit --config small.yaml --config none.yaml", "config must be a file or one of any_board"),
     ("fit --config http://localhost:9/x.yaml", "must be a file"),
     ("fit --data none.yaml", "data"),
     ("fit --model small.yaml", "model"),
@@ -239,8 +239,9 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("gtp --ckpt_path=", "--ckpt_path must name the model"),
     *(
         (f"gtp --ckpt_path={path}", "checkpoint")
-        for path in ("none.ckpt", ".", "small.yaml", "game.sgf", "[a]", "n" * 300)
+        for path in ("none.ckpt", ".", "small.yaml", "game.sgf", "[a]")
     ),
+    (f"gtp --ckpt_path={'n' * 300}", "File name too long"),
     ("gtp --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
     (f"gtp {_LAST} --temperature hot", "--temperature"),
     (f"gtp {_LAST} --playouts few", "--playouts"),

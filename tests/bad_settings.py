@@ -46,7 +46,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("model.mamba.scan", (*_NO_WORD, "triton", "mamba_ssm")),
     (
         "model.mixer",
-        ("9", "{n: 9}", "[]", "mamba3", "[mamba, foo]", "[mamba, mamba2]", "no.Such", "os.path"),
+        ("9", "{n: 9}", "[]", "mamba3", "[foo]", "[mamba, mamba2]", "no.Such", "os.path"),
     ),
     ("model.embedding", (*_NO_WORD, "mamba", "no.Such")),
     ("model.feed_forward", (*_NO_WORD, "mamba", "torch.nn.Linear")),

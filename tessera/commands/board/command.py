@@ -56,12 +56,12 @@ def _serve(arguments: argparse.Namespace, device: str, bound: socket.socket) -> 
     from tessera.training.checkpoint_file import CheckpointError
     from tessera.training.run_folder import find_checkpoint
 
-    torch.set_num_threads(arguments.threads)
     try:
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         companion = load(path, device, arguments.board_size, arguments.own)
     except (CheckpointError, SettingError) as error:
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
+    torch.set_num_threads(arguments.threads)
     server = Server(Answers(companion, str(path)), bound)
     try:
         print(f"board: {server.address}", flush=True)
