@@ -190,7 +190,7 @@ def _play_to_the_end(
     is_wanted: Callable[[], bool] | None,
 ) -> None:
     """Play one game from each of these positions (G,), drawn as game ``hashed`` (G,)."""
-    games = _copies(engine, positions)
+    games = copies_of(engine, positions)
     while games.batch_size:
         if is_wanted is not None and not is_wanted():
             raise NotWanted
@@ -202,12 +202,12 @@ def _play_to_the_end(
         else:
             done = over.nonzero().squeeze(1)
             at = positions[done]
-            _count(_copies(games, done), at, engine.move_number[at], played)
+            _count(copies_of(games, done), at, engine.move_number[at], played)
             games.keep(going)
             positions, hashed = positions[going], hashed[going]
 
 
-def _copies(engine: GPUGoEngine, games: Tensor) -> GPUGoEngine:
+def copies_of(engine: GPUGoEngine, games: Tensor) -> GPUGoEngine:
     """An engine of copies of these games (G,), which share nothing with the others."""
     copied = copy(engine)
     copied.superko = copy(engine.superko)

@@ -21,6 +21,7 @@ MOVE = 0
 WINDOW = 1
 ZOBRIST = 2
 PLAYOUT = 3  # here the ply is the number of a playout
+OPENING = 4  # of a match
 
 
 def mix(words: Tensor) -> Tensor:
