@@ -86,7 +86,7 @@ class TesseraModule(LightningModule):
         self._is_to_be_graphed = cuda_graph
         features = self.model.features
         self._features = "none" if features is None else features.table
-        self.needs = () if features is None else (features.table,)
+        self.needs = () if features is None else features.needs
         self.held_out_needs = (*NextMoveMetrics.needs, *CalibrationMetrics.needs, *self.needs)
         self.held_out_metrics = NextMoveMetrics()
         self.outcome_metrics = None if self.model.outcome is None else OutcomeMetrics()
