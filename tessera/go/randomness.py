@@ -21,6 +21,9 @@ MOVE = 0
 WINDOW = 1
 ZOBRIST = 2
 PLAYOUT = 3  # here the ply is the number of a playout
+SEARCH = 4
+OPENING = 5
+SAMPLE = 6  # here the ply is the number of a batch
 
 
 def mix(words: Tensor) -> Tensor:
