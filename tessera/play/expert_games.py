@@ -15,7 +15,7 @@ from torch import Tensor
 from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
 from tessera.go.players import get_player
-from tessera.go.randomness import MOVE, OPENING, SEARCH, below, draw, mix, random_words
+from tessera.go.randomness import MOVE, OPENING, SELFPLAY, below, draw, mix, random_words
 from tessera.play.evaluator import last_tokens
 from tessera.play.game_tally import GameTally
 from tessera.play.position_ring import PositionRing
@@ -176,7 +176,7 @@ class ExpertGames:
 
     def is_full(self, ply: int) -> bool:
         """Whether this ply of all slots is searched in full, a hash of its number."""
-        word = random_words(self.settings.seed, torch.tensor(ply), 0, SEARCH)
+        word = random_words(self.settings.seed, torch.tensor(ply), 0, SELFPLAY)
         share = (int(word) % 2**32) / 2**32
         return share < self.settings.full_share
 
@@ -192,7 +192,7 @@ class ExpertGames:
         """One ply of the search in every slot; kept if it is searched in full."""
         is_full = self.is_full(self.plies)
         search = self.full if is_full else self.fast
-        words = self._words(SEARCH)
+        words = self._words(SELFPLAY)
         found = search.run(self.engine, words, self._is_playing, sensible_moves(self.engine))
         self._take(found)
         if is_full:
@@ -266,7 +266,7 @@ class ExpertGames:
         engine, answer = self.engine, self._answer
         assert answer is not None
         allowed = sensible_moves(engine)
-        words = mix(self._words(SEARCH))
+        words = mix(self._words(SELFPLAY))
         drawn = draw(answer.action_weights.masked_fill(~allowed, 0), allowed, words)
         is_early = engine.move_number < self.settings.temperature_plies
         moves = torch.where(is_early, drawn, answer.action)
