@@ -130,6 +130,7 @@ SHORT = {
     "compare": "--model.n_layers 4 --count 1",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+    "bench memory": "--rows muse --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
 
