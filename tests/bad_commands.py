@@ -287,7 +287,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor --json", "--json"),
     ("doctor --device cpu", "--device"),
     ("doctor surplus", "surplus"),
-    ("bench", "{engine,selfplay,train,map}"),
+    ("bench", "{engine,selfplay,train,map,memory}"),
     ("bench engines", "engines"),
     ("bench engine --board_size", "--board_size"),
     *(
@@ -337,6 +337,19 @@ COMMANDS: tuple[tuple[str, str], ...] = (
             "--ckpt_path=",
             "--json=none/bench.json",
             "--seconds=1",
+        )
+    ),
+    *(
+        (f"bench memory {option}", option.partition("=")[0].split()[0])
+        for option in (
+            "--rows=none",
+            "--rows muse size",
+            "--rows",
+            "--precision=fp8",
+            "--precision=",
+            "--device=abacus",
+            "--json=none/bench.json",
+            "--threads=1",
         )
     ),
     (f"bench map {_LAST} --config tessera", "--config must be left out"),
