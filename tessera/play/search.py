@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine
-from tessera.go.branching import copies, copy_games
+from tessera.go.branching import copies, copy_games, kind_of
 from tessera.go.contract import chosen_games, whole_numbers
 from tessera.model.graphs import Capture, cause
 from tessera.play.evaluator import Evaluator
@@ -134,8 +134,7 @@ class GumbelSearch:
         Raises:
             MemoryError: if the device has less memory than the trees take.
         """
-        kind = (engine.batch_size, engine.device, engine.board_size, engine.rules, engine.backend)
-        kind = (*kind, engine.skip_settled)
+        kind = (engine.batch_size, *kind_of(engine))
         if self._room is None or self._room.kind != kind:
             self._room = None  # whose memory is needed again
             trees = Trees(
