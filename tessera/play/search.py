@@ -16,6 +16,7 @@ from torch import Tensor
 from tessera.go import GPUGoEngine
 from tessera.go.branching import copies, copy_games, kind_of
 from tessera.go.contract import chosen_games, whole_numbers
+from tessera.go.play import one_thread
 from tessera.model.graphs import Capture, cause
 from tessera.play.evaluator import Evaluator
 from tessera.play.gumbel import (
@@ -186,6 +187,9 @@ class GumbelSearch:
         everyone = torch.arange(engine.batch_size, device=engine.device)
         copy_games(engine, everyone, everyone, room.trees.leaves)
         is_alone = words.is_cuda and not torch.cuda.is_current_stream_capturing()
+        if engine.device.type == "cpu":
+            with one_thread():
+                return self._find(room, words)
         if engine.backend != "triton" or not is_alone or not self._is_possible:
             return self._find(room, words)
         # What was captured of weights that have been moved reads where they no longer are.
