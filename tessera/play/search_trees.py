@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tessera.go import GPUGoEngine
 from tessera.go.bitboard import as_moves
-from tessera.go.branching import copy_games
+from tessera.go.branching import copy_games, kind_of
 from tessera.play.evaluator import Evaluator, worth
 from tessera.play.gumbel import Moves, Sigma, next_inside
 
@@ -47,10 +47,9 @@ class Trees:
         self._evaluator, self.sigma = evaluator, sigma
         self._passes, self._first_pass = passes, first_pass
         games, nodes = engine.batch_size, num_simulations + 1
-        kind = (engine.device, engine.board_size, engine.rules, engine.backend, engine.skip_settled)
-        self.leaves = GPUGoEngine(games, *kind)
+        self.leaves = GPUGoEngine(games, *kind_of(engine))
         # Where nothing is looked at below the root, no position is kept.
-        self._nodes = GPUGoEngine(games * nodes, *kind) if num_simulations else None
+        self._nodes = GPUGoEngine(games * nodes, *kind_of(engine)) if num_simulations else None
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(games, nodes, *shape, dtype=dtype, device=engine.device)
