@@ -13,7 +13,7 @@ from tessera.commands.table import Cell, Form, table
 # Each group's tables are in the unit that what was published is in.
 _UNITS = {"sizes": ("GiB", 2**30), "lengths": ("GiB", 2**30), "muse": ("MiB", 2**20)}
 _REASON_WIDTH = 50
-_PARTS = ("weights", "gradients", "moments", "kept", "peak")
+_PARTS = ("weights", "gradients", "moments", "kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class MemoryResult:
         row, counted, measured = self.row, self.counted, self.measured
         cells: list[Cell] = [row.name, row.length, row.mode, counted.parameters]
         cells += [getattr(counted, part) / unit or None for part in _PARTS]
+        cells.append(counted.peak / unit)
         if measured is None:
             cells += [None, None]
         else:
@@ -73,9 +74,10 @@ class MemoryReport:
             form = ",.2f" if name == "GiB" else ",.1f"
             columns: dict[str, Form] = {"model": None, "length": ",d", "run": None}
             columns |= {"parameters": ",d"}
-            columns |= {part: form for part in _PARTS} | {"measured": form, "ms": ",.1f"}
+            columns |= {part: form for part in _PARTS}
+            columns |= {"peak, counted": form, "peak, measured": form, "ms": ",.1f"}
             columns |= {"published": form, "why they differ": _REASON_WIDTH}
-            heading = f"{what[0].upper()}{what[1:]}, in {name} by parts and at the peak:"
+            heading = f"{what[0].upper()}{what[1:]}, in {name}:"
             lines += ["", heading, *table([each.cells(unit) for each in found], columns)]
         return lines
 
