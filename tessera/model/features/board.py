@@ -40,6 +40,7 @@ class BoardFeatures(Features):
         squeeze: channels of which the vector is made.
         summary: ``points``, all points side by side, or ``pooled``, their mean and the point of the
             last move, which no weight ties to a board of this size.
+        adds: whether there is a vector that is added; if not, there is the map alone.
 
     Raises:
         SettingError: if a size is not a whole number of at least 1, or ``summary`` is another.
@@ -47,6 +48,8 @@ class BoardFeatures(Features):
 
     table = "board"
     num_sets = 5
+    nothing: Tensor
+    no_bias: Tensor
 
     def __init__(
         self,
@@ -56,14 +59,21 @@ class BoardFeatures(Features):
         depth: int = 4,
         squeeze: int = 8,
         summary: Summary = "points",
+        adds: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(channels=channels, depth=depth, squeeze=squeeze)
         one_of(*get_args(Summary))("summary", summary)
-        self.summary = summary
+        self.summary, self.d_model = summary, d_model
         self.board_size, self.map_channels = board_size_of(vocab_size), channels
         self.first = BoardConvolution(NUM_PLANES, channels)
         self.rest = nn.ModuleList(BoardConvolution(channels, channels) for _ in range(depth))
+        self.squeeze = self.up = None
+        if not adds:
+            # The kernel squeezes a map whatever is made of that.
+            self.register_buffer("nothing", torch.zeros(1, channels), persistent=False)
+            self.register_buffer("no_bias", torch.zeros(1), persistent=False)
+            return
         self.squeeze = nn.Linear(channels, squeeze)
         num_points = self.board_size**2 if summary == "points" else _POOLED
         self.up = nn.Linear(squeeze * num_points, d_model)
@@ -73,11 +83,16 @@ class BoardFeatures(Features):
     ) -> tuple[Encoded, LayerState]:
         """See ``Features.encode``; at PAD the map is that of an empty board."""
         sets_BLSN = tables[0].masked_fill(is_pad_BL[..., None, None], 0)
-        weight = self.up.weight
+        weight = self.first.weight
         code = board_code(weight)
         planes_TNNC = code.planes(
             sets_BLSN.flatten(0, 1), tokens_BL.flatten(), rounded_dtype(weight)
         )
+        if self.squeeze is None or self.up is None:
+            layers = weights_of(self.first, *self.rest)
+            map_TNNC, _ = code.tower(planes_TNNC, layers, (self.nothing, self.no_bias))
+            added_BLH = weight.new_zeros(*tokens_BL.shape, self.d_model)
+            return Encoded(added_BLH, map_TNNC), ()
         *layers, squeeze = weights_of(self.first, *self.rest, self.squeeze)
         map_TNNC, squeezed_TNNS = code.tower(planes_TNNC, layers, squeeze)
         added_TH = self.up(self._summed(squeezed_TNNS.relu(), tokens_BL.flatten()))
@@ -107,18 +122,23 @@ class BoardSettings(PartSettings):
         squeeze: channels of the map of which the vector is made that is added to the embedding.
         summary: what that vector is made of: points (all of them, so of this size of board) or
             pooled (their mean and the last move's point, so of any board).
+        adds: whether there is such a vector; if not, nothing but a head that reads maps sees the
+            board, and the mixer knows the moves alone.
     """
 
     channels: int = 32
     depth: int = 4
     squeeze: int = 8
     summary: Summary = "points"
+    adds: bool = True
 
     part: ClassVar[type[nn.Module]] = BoardFeatures
 
     def num_parameters(self, d_model: int, vocab_size: int) -> int:
         """Of the convolutions and the two matrices."""
         c, s = self.channels, self.squeeze
-        points = board_size_of(vocab_size) ** 2 if self.summary == "points" else _POOLED
         convolutions = (9 * NUM_PLANES + 1) * c + self.depth * (9 * c + 1) * c
+        if not self.adds:
+            return convolutions
+        points = board_size_of(vocab_size) ** 2 if self.summary == "points" else _POOLED
         return convolutions + (c + 1) * s + (s * points + 1) * d_model
