@@ -319,7 +319,7 @@ class TesseraModule(LightningModule):
 
 
 def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters with weight decay, and those without.
+    """The parameters with weight decay, and those without; frozen ones are in neither.
 
     Without: biases, norms and everything else of one axis, and what the part that owns it names in
     ``no_weight_decay`` (the embedding's table; A_log and D of a mixer).
@@ -332,7 +332,7 @@ def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramete
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in (each for each in model.parameters() if each.requires_grad):
         is_plain = parameter.dim() < 2 or id(parameter) in exempt
         (plain if is_plain else decayed).append(parameter)
     return decayed, plain
