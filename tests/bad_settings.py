@@ -51,6 +51,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("model.embedding", (*_NO_WORD, "mamba", "no.Such")),
     ("model.feed_forward", (*_NO_WORD, "mamba", "torch.nn.Linear")),
     ("model.head", (*_NO_WORD, "dense", "torch.nn.Linear")),
+    ("model.objective", (*_NO_WORD, "mamba", "no.Such")),
     ("model.own", ("9", "[9]", "{n: 9}", "{no.Such: {n: 9}}", "{no.Such: 9}")),
     ("model.lr", (*_NO_NUMBER, 0, -1, "1e400")),
     ("model.warmup_steps", (*_NO_WHOLE, -1)),

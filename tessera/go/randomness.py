@@ -21,6 +21,8 @@ MOVE = 0
 WINDOW = 1
 ZOBRIST = 2
 PLAYOUT = 3  # here the ply is the number of a playout
+OPENING = 4  # of a match
+SEARCH = 5  # here the number is a game's word of a ply, and the ply is a move
 
 
 def mix(words: Tensor) -> Tensor:

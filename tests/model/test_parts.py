@@ -50,6 +50,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "poincare_attention": [{"window": 3}, {"num_heads": 4, "window": 20}],
     "hyperbolic_ssm": [{}, {"d_state": 7}],
     "phase7_hybrid": [{"max_rank": 6, "min_rank": 5, "num_heads": 2, "window": 4}],
+    "identity": [{}],
     "dense": [{}, {"expand": 3}],
     "low_rank": [
         {"rank": 3},
@@ -103,6 +104,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
+    "position alone": {"mixer": "identity", "features": "board", "head": "points", "board": BOARD},
     "sibling designs": {
         "n_layers": 2,
         "mixer": ["phase7_hybrid", "bk_core"],

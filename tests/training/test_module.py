@@ -176,10 +176,10 @@ def test_the_losses_of_an_outcome_are_weighted_and_measured_without_pad() -> Non
     expected = moves + 0.7 * win + 0.2 * score
     torch.testing.assert_close(trained.training_step(batch, 0), expected)
     with torch.no_grad():
-        trained._measure(batch)
+        trained.objective.measure(trained.model, batch)
         found = trained.model.outlook(batch.inputs)[1]
     wins = (batch.scores().sign() + 1) / 2
-    assert trained.outcome_metrics is not None
-    measured = trained.outcome_metrics.compute()
+    assert trained.objective.outcome_metrics is not None
+    measured = trained.objective.outcome_metrics.compute()
     brier = ((found.win - wins) ** 2)[counted].mean()
     torch.testing.assert_close(measured["win_brier"], brier)
