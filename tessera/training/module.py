@@ -67,8 +67,8 @@ class TesseraModule(LightningModule):
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
         cuda_graph: bool = True,
-        objective: str = "next_move",
         stable_steps: int = 0,
+        objective: str = "next_move",
         **model: Any,
     ) -> None:
         super().__init__()
@@ -77,8 +77,7 @@ class TesseraModule(LightningModule):
         schedule: dict[str, Any] = {"lr": lr, "warmup_steps": warmup_steps}
         schedule |= {"decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
-        schedule |= {"cuda_graph": cuda_graph, "objective": objective}
-        schedule |= {"stable_steps": stable_steps}
+        schedule |= {"cuda_graph": cuda_graph, "stable_steps": stable_steps, "objective": objective}
         objectives: dict[str, Any] = {}  # the settings of those that have any
         self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
