@@ -142,9 +142,6 @@ class Session:
         """Whether the model is told where stones stand, so that it can say something of set-ups."""
         features = self.model.features
         return features is not None and features.table in ("board", "position")
-            "board",
-            "position",
-        )
 
     @property
     def is_over(self) -> bool:

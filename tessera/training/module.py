@@ -18,6 +18,7 @@ from tessera.setting_errors import Problem, SettingError, noted, number, or_none
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
+from tessera.training.objectives.expert_iteration import ExpertIterationSettings
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned
@@ -48,7 +49,8 @@ class TesseraModule(LightningModule):
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        objective: what is learned: next_move.
+        objective: what is learned: next_move, or expert_iteration, to win.
+        expert_iteration: of the objective expert_iteration.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -64,6 +66,7 @@ class TesseraModule(LightningModule):
         weight_decay: float = 0.1,
         cuda_graph: bool = True,
         objective: str = "next_move",
+        expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),
         **model: Any,
     ) -> None:
         super().__init__()
@@ -73,7 +76,7 @@ class TesseraModule(LightningModule):
         schedule |= {"decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
         schedule |= {"cuda_graph": cuda_graph, "objective": objective}
-        objectives: dict[str, Any] = {}  # the settings of those that have any
+        objectives: dict[str, Any] = {"expert_iteration": expert_iteration}
         self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
