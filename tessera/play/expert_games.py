@@ -76,10 +76,10 @@ class GamesSettings:
 
 
 class ExpertGames:
-    """B games at a time, each slot with a number of its own; a game that ends makes room for the next.
+    """B games at a time; a game that ends makes room in its slot for the next number.
 
     A ply of all slots is a pure function of what ``tensors`` holds, of ``plies`` and of the
-    searches. On a GPU with kernels it is a search and a CUDA graph, and nothing waits for the device.
+    searches. On a GPU with kernels it is a search and a CUDA graph, and nothing waits.
 
     Args:
         full: searches the plies that are learnt from.
@@ -199,7 +199,7 @@ class ExpertGames:
         self.plies += 1
 
     def end_playouts(self) -> None:
-        """From now on games are learnt from by their ends, their positions so far by the playouts."""
+        """From now on the ends of games are learnt from; of positions so far playouts spoke."""
         self.begun.copy_(self.ring.written.expand_as(self.begun))
 
     # Inside.

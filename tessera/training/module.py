@@ -66,7 +66,7 @@ class TesseraModule(LightningModule):
         weight_decay: float = 0.1,
         cuda_graph: bool = True,
         objective: str = "next_move",
-        expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),
+        expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),  # noqa: B008 (frozen)
         **model: Any,
     ) -> None:
         super().__init__()

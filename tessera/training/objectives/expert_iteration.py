@@ -1,4 +1,4 @@
-"""The objective ``expert_iteration``: play against itself with a search, and learn what it found."""
+"""The objective ``expert_iteration``: play itself with a search, and learn what that found."""
 
 from __future__ import annotations
 
