@@ -16,7 +16,7 @@ from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
 from tessera.go.features import board_rows
 from tessera.go.players import get_player
-from tessera.go.randomness import MOVE, OPENING, SELFPLAY, below, draw, mix, random_words
+from tessera.go.randomness import BEGINNING, MOVE, SELFPLAY, below, draw, mix, random_words
 from tessera.play.evaluator import last_tokens
 from tessera.play.game_tally import GameTally
 from tessera.play.position_ring import PositionRing
@@ -162,7 +162,7 @@ class ExpertGames:
             return
         self._has_begun = True
         seed, engine = self.settings.seed, self.engine
-        words = random_words(seed, self.numbers, 0, OPENING)
+        words = random_words(seed, self.numbers, 0, BEGINNING)
         moves = engine.vocabulary.num_points
         first = below(mix(words), torch.full_like(words, moves))
         self.openings.copy_(torch.maximum(self._opening_lengths(self.numbers), first))
@@ -209,7 +209,7 @@ class ExpertGames:
 
     def _opening_lengths(self, numbers: Tensor) -> Tensor:
         """How many plies each game begins with at random: none in half of them."""
-        words = random_words(self.settings.seed, numbers, 1, OPENING)
+        words = random_words(self.settings.seed, numbers, 1, BEGINNING)
         longest = torch.full_like(words, self.settings.opening_plies)
         return (1 + below(mix(words), longest)).clamp(max=longest) * (words & 1)
 
