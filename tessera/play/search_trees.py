@@ -14,6 +14,7 @@ from tessera.go.bitboard import as_moves
 from tessera.go.branching import copy_games, kind_of
 from tessera.play.evaluator import Evaluator, worth
 from tessera.play.gumbel import Moves, Sigma, next_inside
+from tessera.play.sensible import sensible_moves
 
 
 class Trees:
@@ -183,6 +184,11 @@ class Trees:
     def _allowed(self, over: Tensor) -> Tensor:
         """The moves (B, A) bool that are looked at; pass alone where the game is over."""
         leaves = self.leaves
+        if self._passes == "sensible":
+            moves = sensible_moves(leaves)
+            moves[:, :-1] &= ~over.unsqueeze(1)
+            moves[:, -1] |= over
+            return moves
         rows = leaves.playable_rows() if leaves.skip_settled else None
         points = leaves.get_legal_mask() if rows is None else as_moves(rows)
         points[:, -1] = False

@@ -18,6 +18,7 @@ from tessera.setting_errors import Problem, SettingError, noted, number, or_none
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
+from tessera.training.objectives.expert_iteration import ExpertIterationSettings
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned
@@ -52,7 +53,8 @@ class TesseraModule(LightningModule):
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        objective: what is learned: next_move.
+        objective: what is learned: next_move, or expert_iteration, to win.
+        expert_iteration: of the objective expert_iteration.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -69,6 +71,7 @@ class TesseraModule(LightningModule):
         cuda_graph: bool = True,
         stable_steps: int = 0,
         objective: str = "next_move",
+        expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),  # noqa: B008 (frozen)
         **model: Any,
     ) -> None:
         super().__init__()
