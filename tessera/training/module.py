@@ -81,7 +81,7 @@ class TesseraModule(LightningModule):
         schedule |= {"decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
         schedule |= {"cuda_graph": cuda_graph, "stable_steps": stable_steps, "objective": objective}
-        objectives: dict[str, Any] = {}  # the settings of those that have any
+        objectives: dict[str, Any] = {"expert_iteration": expert_iteration}
         self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
