@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tessera.go import FEATURES, GPUGoEngine, Player
 from tessera.go.bitboard import unpack
-from tessera.go.playouts import copies_of
+from tessera.go.branching import copies
 from tessera.model import GameModel, ModelState
 from tessera.play.model_player import ModelPlayer, draw_choice
 from tessera.play.reading import reader_of
@@ -120,7 +120,7 @@ class Seated:
         if is_whole:
             return self._player.choose(engine, words).moves
         games = is_mine.nonzero().squeeze(1)
-        chosen = self._player.choose(copies_of(engine, games), words[games]).moves
+        chosen = self._player.choose(copies(engine, games), words[games]).moves
         return torch.zeros_like(words).index_copy_(0, games, chosen)
 
 
