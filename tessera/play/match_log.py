@@ -1,4 +1,4 @@
-"""A log of the games of a match: one JSON line each, only ever appended to, from which it goes on."""
+"""A log of a match's games: a JSON line each, only ever appended to, from which it goes on."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tessera.go import GPUGoEngine, get_player, play_out
 from tessera.go.bitboard import unpack
+from tessera.go.branching import copies
 from tessera.go.play import one_thread
-from tessera.go.playouts import copies_of
 from tessera.go.randomness import PLAYOUT, below, mix, random_words
 from tessera.setting_errors import whole_number
 
@@ -58,7 +58,7 @@ class PlayoutSide(ABC):
         chosen = torch.zeros_like(words)
         with one_thread():
             for some in games.split(self._games_at_once(engine)):
-                found = self._choose(copies_of(engine, some), words[some])
+                found = self._choose(copies(engine, some), words[some])
                 chosen.index_copy_(0, some, found)
         return chosen
 
@@ -98,7 +98,7 @@ class FlatSide(PlayoutSide):
             games, playouts = at // count, at % count
             nth = (first[games] + playouts) % num_moves[games]
             tokens = order[games, nth]
-            leaves = copies_of(engine, games)
+            leaves = copies(engine, games)
             leaves.play_batch(tokens)
             won, area = _results(leaves, random_words(0, words[games], playouts, PLAYOUT))
             mover = engine.turn[games]
@@ -116,9 +116,9 @@ class FlatSide(PlayoutSide):
 class TreeSide(PlayoutSide):
     """Plain UCT: a tree of N playouts, one new position each; the most visited move is played.
 
-    Up to 64 positions, a sixteenth of N, are played out together; a path counts as visited, and not yet won, as soon
-    as it is walked, so that the next one goes elsewhere. Every move is tried once before any is
-    tried again, then UCB1 decides. The tree is forgotten after the move.
+    A sixteenth of N positions, 64 at most, are played out together; a path counts as visited, and
+    not yet won, as soon as it is walked, so that the next one goes elsewhere. Every move is tried
+    once before any is tried again, then UCB1 decides. The tree is forgotten after the move.
 
     Source: Kocsis and Szepesvári 2006; Chaslot, Winands and van den Herik 2008 for walks at once.
     """
@@ -141,7 +141,7 @@ class TreeSide(PlayoutSide):
             pad = engine.vocabulary.pad_token
             moves = torch.stack([path.padded_moves(depth, pad) for path in paths], 1).flatten(0, 1)
             games = torch.arange(len(words), device=words.device).repeat_interleave(count)
-            leaves = copies_of(engine, games)
+            leaves = copies(engine, games)
             for ply in range(depth):
                 leaves.play_batch(moves[:, ply])
             playouts = start + torch.arange(count, device=words.device).repeat(len(words))

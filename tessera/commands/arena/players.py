@@ -26,6 +26,7 @@ _KEYS: Mapping[str, tuple[Callable[[str], Any], Check]] = {
     "dtype": (str, one_of("float32", "bfloat16")),
 }
 _WITHOUT_SEARCH = ("temperature",)
+_MOST_LETTERS = 40  # of a label
 _SETTINGS = re.compile(r"(.*)@((?:[^@=,/]+=[^@,]*,?)+)", re.DOTALL)
 
 
@@ -102,12 +103,14 @@ def _settings(text: str, given: str) -> dict[str, Any]:
     return found
 
 
-def labels_of(texts: Sequence[str]) -> list[str]:
-    """The names as results show them: those that are there twice are numbered."""
-    return [
-        f"{text}#{texts[: nth + 1].count(text)}" if texts.count(text) > 1 else text
-        for nth, text in enumerate(texts)
-    ]
+def labels_of(titles: Sequence[str]) -> list[str]:
+    """The players as results show them: what is there twice, or is long, has its number."""
+    labels = []
+    for nth, title in enumerate(titles, 1):
+        is_long = len(title) > _MOST_LETTERS
+        short = f"…{title[-_MOST_LETTERS:]}" if is_long else title
+        labels.append(f"{short} (player {nth})" if is_long or titles.count(title) > 1 else short)
+    return labels
 
 
 def run_or_file(target: str, run_name: str) -> tuple[str, str]:
