@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tessera.go import GameRecord, GPUGoEngine, Rules, play_games, play_out, settled_points
 from tessera.go.bitboard import count_points, nth_point
+from tessera.go.branching import copy_games
 from tessera.go.features import board_rows, landmark_rows
 from tessera.go.randomness import WINDOW, below, random_words
 from tessera.go.record import TABLES
@@ -69,6 +70,13 @@ HOSTILE: dict[str, tuple[int, Rules, int]] = {
     "2-simple-suicide": (2, Rules(ko="simple", suicide=True), 8),
     "3-situational": (3, Rules(ko="situational"), 14),
     "3-single-stones": (3, Rules(ko="positional", capture="single"), 14),
+}
+
+# Board size, rules, number of plies before games branch, and afterwards.
+BRANCHED: dict[str, tuple[int, Rules, int, int]] = {
+    "2-positional": (2, Rules(max_moves=12), 6, 5),
+    "3-situational-suicide": (3, Rules(ko="situational", suicide=True), 8, 4),
+    "3-simple": (3, Rules(ko="simple"), 7, 4),
 }
 
 # Board size, suicide, number and seed of boards whose settled points are found.
@@ -245,6 +253,37 @@ def follow_hostile(
     return [tensor.cpu() for tensor in [*held, engine.get_legal_mask(), engine.score()]]
 
 
+def branch(
+    size: int, rules: Rules, before: int, after: int, backend: str, device: str = "cpu"
+) -> list[Tensor]:
+    """Everything two engines hold once games of one were copied, twice, and have gone on."""
+    games = torch.arange(4, device=device)
+    engine, other = (GPUGoEngine(4, device, size, rules, backend) for _ in range(2))
+    for ply in range(before):
+        engine.play_batch(_any_move(engine, games, ply))
+        other.play_batch(_any_move(other, games, ply + 1000 * (ply > before // 2)))
+    copy_games(engine, games[:3].flip(0), games[1:], other)
+    held = [*everything(other).values(), other.get_legal_mask()]
+    for ply in range(after):
+        other.play_batch(_any_move(other, games, ply + 2000))
+    engine.branch(games[:2], games[:2] + 2)
+    # Once more from games that have gone on, onto games that have seen less.
+    copy_games(other, games[:2], games[2:], engine)
+    engine.branch(games, games.flip(0))
+    for ply in range(after):
+        engine.play_batch(_any_move(engine, games * 0, ply + 3000))
+        held += [*everything(engine).values(), engine.get_legal_mask()]
+    held += [*everything(other).values(), other.get_legal_mask()]
+    return [tensor.cpu() for tensor in held]
+
+
+def _any_move(engine: GPUGoEngine, numbers: Tensor, ply: int) -> Tensor:
+    """A random legal point; where there is none any occupied one, which is not played."""
+    mask = engine.get_legal_mask()[:, :-1]
+    nth = below(random_words(2, numbers, ply, WINDOW), mask.sum(1)).unsqueeze(1)
+    return (mask.cumsum(1) > nth).int().argmax(1)
+
+
 def settle(
     size: int, suicide: bool, boards: int, seed: int, backend: str, device: str = "cpu"
 ) -> list[Tensor]:
@@ -291,8 +330,10 @@ def main(path: str) -> None:
     some = {name: play_some(name) for name in SOME}
     told = {name: tell(*case, backend="triton") for name, case in TOLD.items()}
     playouts = {name: count_playouts(*case, backend="triton") for name, case in PLAYOUTS.items()}
+    branched = {name: branch(*case, backend="triton") for name, case in BRANCHED.items()}
     census = count_legal_positions(2, "cpu")
-    torch.save((records, plies, census, hostile, settled, scored, some, told, playouts), path)
+    whole = (records, plies, census, hostile, settled, scored, some, told, playouts, branched)
+    torch.save(whole, path)
 
 
 if __name__ == "__main__":
