@@ -121,7 +121,7 @@ def test_plies_of_any_tokens_leave_the_state_of_the_plain_code(size: int, rules:
 @pytest.mark.parametrize(("size", "rules"), CASES)
 def test_branches_in_kernels_hold_what_the_plain_code_does(size: int, rules: str) -> None:
     plain, fast = (
-        branch(size, RULES[rules], 3 * size**2 // 2, size**2 // 2, backend, "cuda")
+        branch(size, RULES[rules], 3 * size**2 // 2, backend, "cuda", after=size**2 // 2)
         for backend in ("torch", "triton")
     )
     assert_same_tensors(plain, fast)
