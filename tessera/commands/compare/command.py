@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from tessera.commands.compare import report_command
 from tessera.commands.compare.options import Options, options_of, parted
 from tessera.commands.compare.options import parser as new_parser
 from tessera.commands.console import waiting_for
@@ -17,6 +18,7 @@ from tessera.setting_errors import SettingError
 from tessera.vocabulary import MAX_CONTEXT
 
 _LONGEST = 2**20  # positions
+_REPORT = "report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,8 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 if a row could not be trained; 2 for a mistake in what was asked for.
     """
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == [_REPORT]:
+        return report_command.main(given[1:])
     parser = new_parser()
-    own, fit = parted(sys.argv[1:] if argv is None else argv)
+    own, fit = parted(given)
     arguments = parser.parse_args(own)
     if arguments.count is not None:
         return _count(arguments, fit, parser)

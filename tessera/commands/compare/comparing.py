@@ -14,6 +14,7 @@ from tessera.commands.compare.dry_run import print_plan
 from tessera.commands.compare.options import Options
 from tessera.commands.compare.plan import Plan, plan_of
 from tessera.commands.compare.pool import places
+from tessera.commands.compare.report import write_report
 from tessera.commands.compare.rows import read_rows
 from tessera.commands.compare.running import WorkerError, run_all
 from tessera.commands.compare.speeds import (
@@ -89,7 +90,7 @@ def _train(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
             return 128 + stopped.number
     finally:
         lock.release()
-    print(f"runs:   {folder / 'runs.csv'}")
+    print(write_report(folder))
     for line in comparison.failures:
         say(f"{line}.", 1)
     return 1 if comparison.failures else 0
