@@ -302,9 +302,7 @@ class ExpertGames:
         following = self.next_number + over.cumsum(0) - 1
         self.numbers.copy_(torch.where(over, following, self.numbers))
         self.next_number += over.sum()
-        self.openings.copy_(
-            torch.where(over, self._opening_lengths(self.numbers), self.openings)
-        )
+        self.openings.copy_(torch.where(over, self._opening_lengths(self.numbers), self.openings))
         self.begun.copy_(torch.where(over, self.ring.written, self.begun))
         self.engine.reset(over)
 
