@@ -19,17 +19,20 @@ class Axis:
         low: the least number that has a place, which must be above 0 on a logarithmic axis.
         high: the largest one.
         is_log: whether equal factors are equal lengths.
-        names: of the numbers 0, 1, … that are written in place of numbers; none for numbers.
+        at: the numbers that are written, and how; round ones if there is none.
     """
 
     low: float
     high: float
     is_log: bool = False
-    names: tuple[str, ...] = ()
+    at: tuple[tuple[float, str], ...] = ()
 
     @classmethod
     def around(
-        cls, numbers: Sequence[float], is_log: bool = False, names: tuple[str, ...] = ()
+        cls,
+        numbers: Sequence[float],
+        is_log: bool = False,
+        at: tuple[tuple[float, str], ...] = (),
     ) -> Axis:
         """An axis with room for all of them; what a logarithm has no place for is at its edge.
 
@@ -45,7 +48,7 @@ class Axis:
             low, high = low - apart, high + apart
         more = _ROOM * (high - low)
         low, high = low - more, high + more
-        return cls(10**low, 10**high, True, names) if is_log else cls(low, high, False, names)
+        return cls(10**low, 10**high, True, at) if is_log else cls(low, high, False, at)
 
     def part(self, number: float) -> float:
         """Where a number is along the axis, from 0 to 1; at an edge if it lies beyond it."""
@@ -58,9 +61,9 @@ class Axis:
         return min(1.0, max(0.0, (number - low) / (high - low)))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """The numbers that are written, and how: some four to nine, or all names."""
-        if self.names:
-            return [(float(nth), name) for nth, name in enumerate(self.names)]
+        """The numbers that are written, and how: those of ``at``, or some four to nine."""
+        if self.at:
+            return list(self.at)
         found = self._log_ticks() if self.is_log else _even_ticks(self.low, self.high)
         return [(number, short(number)) for number in found]
 

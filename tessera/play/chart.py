@@ -34,8 +34,9 @@ _LETTER = 0.56  # width of a letter over the height of its font
 _NAME = 15  # height of a row's name
 _MOST_LETTERS = 26  # of a row's name
 _RADIUS = 4.5  # of a mark
+_MOST_MARKS = 8  # of a row that are drawn on its line
 _GRID: Colour = (226, 222, 214)
-_LEADER: Colour = (176, 172, 166)
+_LEADER: Colour = (204, 200, 194)
 _FRONT: Colour = (120, 116, 110)
 _COLOURS: tuple[Colour, ...] = (
     (0, 114, 178),
@@ -198,7 +199,7 @@ class _Plot:
     def _marks(self) -> Iterator[Shape]:
         for series in self.series:
             ink = _COLOURS[series.style % len(_COLOURS)]
-            is_curve = series.line and len(series.marks) > 12
+            is_curve = series.line and len(series.marks) > _MOST_MARKS
             for mark in series.marks[-1:] if is_curve else series.marks:
                 x, y = self._place(mark.x, mark.y)
                 shapes: list[Line | Polyline | Polygon | Box | Disc | Words] = []

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
+from tessera.go.features import board_rows
 from tessera.go.players import get_player
-from tessera.go.randomness import MOVE, OPENING, SELFPLAY, below, draw, mix, random_words
+from tessera.go.randomness import BEGINNING, MOVE, SELFPLAY, below, draw, mix, random_words
 from tessera.play.evaluator import last_tokens
 from tessera.play.game_tally import GameTally
 from tessera.play.position_ring import PositionRing
-from tessera.play.sensible import sensible_moves
 
 _RANKS_APART = 2**40  # games of one process; none plays so many
 _OPENING_PLAYER = "rules"
+_GAIN, _MOST = 10.0, 3.0  # points that make a first move e times likelier; exponents, at most
 
 
 class Found(Protocol):
@@ -37,9 +38,7 @@ class Found(Protocol):
 class Search(Protocol):
     """What chooses the moves, see ``tessera.play.search.GumbelSearch``."""
 
-    def run(
-        self, engine: GPUGoEngine, words: Tensor, is_playing: Tensor, allowed: Tensor
-    ) -> Found: ...
+    def run(self, engine: GPUGoEngine, words: Tensor) -> Found: ...
 
 
 class _Answer(NamedTuple):
@@ -77,10 +76,10 @@ class GamesSettings:
 
 
 class ExpertGames:
-    """B games at a time, each slot with a number of its own; a game that ends makes room for the next.
+    """B games at a time; a game that ends makes room in its slot for the next number.
 
     A ply of all slots is a pure function of what ``tensors`` holds, of ``plies`` and of the
-    searches. On a GPU with kernels it is a search and a CUDA graph, and nothing waits for the device.
+    searches. On a GPU with kernels it is a search and a CUDA graph, and nothing waits.
 
     Args:
         full: searches the plies that are learnt from.
@@ -123,7 +122,6 @@ class ExpertGames:
         self.begun = torch.zeros_like(self.numbers)  # rows before the first one of the game
         self.next_number = self.numbers.new_full((), slots + rank * _RANKS_APART)
         self._player = get_player(_OPENING_PLAYER)
-        self._is_playing = torch.ones(slots, dtype=torch.bool, device=device)
         self._answer: _Answer | None = None
         self._graphs: dict[str, torch.cuda.CUDAGraph] = {}
         self._run_once: set[str] = set()
@@ -164,7 +162,7 @@ class ExpertGames:
             return
         self._has_begun = True
         seed, engine = self.settings.seed, self.engine
-        words = random_words(seed, self.numbers, 0, OPENING)
+        words = random_words(seed, self.numbers, 0, BEGINNING)
         moves = engine.vocabulary.num_points
         first = below(mix(words), torch.full_like(words, moves))
         self.openings.copy_(torch.maximum(self._opening_lengths(self.numbers), first))
@@ -192,9 +190,7 @@ class ExpertGames:
         """One ply of the search in every slot; kept if it is searched in full."""
         is_full = self.is_full(self.plies)
         search = self.full if is_full else self.fast
-        words = self._words(SELFPLAY)
-        found = search.run(self.engine, words, self._is_playing, sensible_moves(self.engine))
-        self._take(found)
+        self._take(search.run(self.engine, self._words(SELFPLAY)))
         if is_full:
             self._step("full", lambda: self._ply(is_kept=True))
             self.written += 1
@@ -203,7 +199,7 @@ class ExpertGames:
         self.plies += 1
 
     def end_playouts(self) -> None:
-        """From now on games are learnt from by their ends, their positions so far by the playouts."""
+        """From now on the ends of games are learnt from; of positions so far playouts spoke."""
         self.begun.copy_(self.ring.written.expand_as(self.begun))
 
     # Inside.
@@ -213,7 +209,7 @@ class ExpertGames:
 
     def _opening_lengths(self, numbers: Tensor) -> Tensor:
         """How many plies each game begins with at random: none in half of them."""
-        words = random_words(self.settings.seed, numbers, 1, OPENING)
+        words = random_words(self.settings.seed, numbers, 1, BEGINNING)
         longest = torch.full_like(words, self.settings.opening_plies)
         return (1 + below(mix(words), longest)).clamp(max=longest) * (words & 1)
 
@@ -265,7 +261,7 @@ class ExpertGames:
     def _ply(self, is_kept: bool) -> None:
         engine, answer = self.engine, self._answer
         assert answer is not None
-        allowed = sensible_moves(engine)
+        allowed = answer.prior_logits > -torch.inf
         words = mix(self._words(SELFPLAY))
         drawn = draw(answer.action_weights.masked_fill(~allowed, 0), allowed, words)
         is_early = engine.move_number < self.settings.temperature_plies
@@ -292,8 +288,6 @@ class ExpertGames:
 
     def _position(self) -> dict[str, Tensor]:
         """What a row of the ring says of where the games stand."""
-        from tessera.go.features import board_rows
-
         engine = self.engine
         return {"tokens": last_tokens(engine), "rows": board_rows(engine), "turns": engine.turn}
 
@@ -319,6 +313,3 @@ def _improved(counts: Tensor, move_scores: Tensor, scores: Tensor) -> Tensor:
     passes = torch.zeros_like(weights)
     passes[:, -1] = 1
     return torch.where(total > 0, weights / total.clamp(min=1e-9), passes).float()
-
-
-_GAIN, _MOST = 10.0, 3.0

@@ -132,8 +132,9 @@ class GameTally:
         told = torch.stack([tensors["hashed"].clamp(max=_HASHES), repeats.sum()]).double()
         host = to_host(torch.cat([flat, told]), owner)
         sums = dict(zip(_SUMS, host.tolist(), strict=False))
-        sizes, chances, wins = host[len(_SUMS) : -2].view(3, _BINS)
-        tensors["sums"].zero_(), tensors["bins"].zero_()
+        _, chances, wins = host[len(_SUMS) : -2].view(3, _BINS)
+        tensors["sums"].zero_()
+        tensors["bins"].zero_()
         found: dict[str, float] = {}
         if plies := sums["plies"]:
             found |= {"entropy": sums["entropy"] / plies, "gain": sums["gain"] / plies}

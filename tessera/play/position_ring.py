@@ -64,7 +64,7 @@ class Ended(NamedTuple):
 
 
 class PositionRing:
-    """R rows of B positions, of one moment of all slots each; the newest row takes the oldest's place.
+    """R rows of B positions, of one moment of all slots each; the newest replaces the oldest.
 
     How a game ends is written to its positions when it does. Nothing waits for the device, and
     everything that is kept lies in ``tensors``.

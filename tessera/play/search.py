@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine
-from tessera.go.branching import copies, copy_games
+from tessera.go.branching import copies, copy_games, kind_of
 from tessera.go.contract import chosen_games, whole_numbers
+from tessera.go.play import one_thread
 from tessera.model.graphs import Capture, cause
 from tessera.play.evaluator import Evaluator
 from tessera.play.gumbel import (
@@ -31,7 +32,7 @@ from tessera.setting_errors import SettingError, number, one_of, problems_of, wh
 
 _logger = logging.getLogger(__name__)
 
-PASSES = ("free", "last")
+PASSES = ("free", "last", "sensible")
 _MOST_SIMULATIONS = 2**15 - 1  # a child's number has 16 bits
 _FROM_0 = number("at least 0", lambda x: 0 <= x < math.inf)
 _ALLOWED = {
@@ -90,7 +91,8 @@ class GumbelSearch:
         noise: scale of the Gumbel noise; 1 is what the paper improves a policy with, 0 plays the
             best.
         passes: free, a pass is a move like any other, or last, it is one only where there is no
-            other (of an engine with ``skip_settled``: where all points are settled).
+            other (of an engine with ``skip_settled``: where all points are settled); sensible: of
+            all moves only those of ``sensible_moves`` are looked at.
         first_pass: plies of a game before which it is so in any case.
 
     Raises:
@@ -134,8 +136,7 @@ class GumbelSearch:
         Raises:
             MemoryError: if the device has less memory than the trees take.
         """
-        kind = (engine.batch_size, engine.device, engine.board_size, engine.rules, engine.backend)
-        kind = (*kind, engine.skip_settled)
+        kind = (engine.batch_size, *kind_of(engine))
         if self._room is None or self._room.kind != kind:
             self._room = None  # whose memory is needed again
             trees = Trees(
@@ -187,6 +188,9 @@ class GumbelSearch:
         everyone = torch.arange(engine.batch_size, device=engine.device)
         copy_games(engine, everyone, everyone, room.trees.leaves)
         is_alone = words.is_cuda and not torch.cuda.is_current_stream_capturing()
+        if engine.device.type == "cpu":
+            with one_thread():
+                return self._find(room, words)
         if engine.backend != "triton" or not is_alone or not self._is_possible:
             return self._find(room, words)
         # What was captured of weights that have been moved reads where they no longer are.

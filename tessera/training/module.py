@@ -19,6 +19,7 @@ from tessera.training.batch_size import batch_size_that_fits
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
+from tessera.training.objectives.expert_iteration import ExpertIterationSettings
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned
@@ -53,7 +54,8 @@ class TesseraModule(LightningModule):
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        objective: what is learned: next_move.
+        objective: what is learned: next_move, or expert_iteration, to win.
+        expert_iteration: of the objective expert_iteration.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -68,8 +70,9 @@ class TesseraModule(LightningModule):
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
         cuda_graph: bool = True,
-        objective: str = "next_move",
         stable_steps: int = 0,
+        objective: str = "next_move",
+        expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),  # noqa: B008 (frozen)
         **model: Any,
     ) -> None:
         super().__init__()
@@ -78,9 +81,8 @@ class TesseraModule(LightningModule):
         schedule: dict[str, Any] = {"lr": lr, "warmup_steps": warmup_steps}
         schedule |= {"decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
-        schedule |= {"cuda_graph": cuda_graph, "objective": objective}
-        schedule |= {"stable_steps": stable_steps}
-        objectives: dict[str, Any] = {}  # the settings of those that have any
+        schedule |= {"cuda_graph": cuda_graph, "stable_steps": stable_steps, "objective": objective}
+        objectives: dict[str, Any] = {"expert_iteration": expert_iteration}
         self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
@@ -324,7 +326,7 @@ class TesseraModule(LightningModule):
 
 
 def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters with weight decay, and those without.
+    """The parameters with weight decay, and those without; frozen ones are in neither.
 
     Without: biases, norms and everything else of one axis, and what the part that owns it names in
     ``no_weight_decay`` (the embedding's table; A_log and D of a mixer).
@@ -337,7 +339,7 @@ def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramete
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in (each for each in model.parameters() if each.requires_grad):
         is_plain = parameter.dim() < 2 or id(parameter) in exempt
         (plain if is_plain else decayed).append(parameter)
     return decayed, plain

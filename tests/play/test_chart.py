@@ -107,7 +107,8 @@ def test_ticks_are_round_numbers_of_which_there_are_some() -> None:
     assert [text for _, text in Axis.around([0.002, 30], True).ticks()] == [
         *("0.01", "0.1", "1", "10"),
     ]
-    assert Axis.around([0, 1], names=("few", "many")).ticks() == [(0.0, "few"), (1.0, "many")]
+    own = ((0.0, "few"), (1.0, "many"))
+    assert Axis.around([0, 1], at=own).ticks() == list(own)
     texts = [short(x) for x in (0.002, 0, 999, 1_000, 20_000, 1.5e6, 3e15, 1e21)]
     assert texts == ["0.002", "0", "999", "1k", "20k", "1.5M", "3P", "1e+21"]
 

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from torch.nn import functional as F
 
 from tessera.data import GameStream, StreamSettings
-from tessera.model import MambaModel
+from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.training import TesseraModule
 from tessera.training.module import decay_groups
 
@@ -183,3 +183,19 @@ def test_the_losses_of_an_outcome_are_weighted_and_measured_without_pad() -> Non
     measured = trained.objective.outcome_metrics.compute()
     brier = ((found.win - wins) ** 2)[counted].mean()
     torch.testing.assert_close(measured["win_brier"], brier)
+
+
+def test_a_frozen_table_stays_as_it_was_drawn_and_is_in_no_group_of_the_optimizer() -> None:
+    model = GameModel(
+        ModelSettings(12, 8, table={"frozen": True}, head="tied", mixer="context_token")
+    )
+    before = model.embedding.weight.clone()
+    groups = decay_groups(model)
+    weights = {id(weight) for group in groups for weight in group}
+    assert id(model.embedding.weight) not in weights
+    assert len(weights) == len(list(model.parameters())) - 1
+    optimizer = torch.optim.AdamW([*groups[0], *groups[1]], 0.1)
+    tokens = torch.tensor([[11, 3, 4, 5]])
+    model(tokens, tokens).sum().backward()
+    optimizer.step()
+    assert torch.equal(model.embedding.weight, before)

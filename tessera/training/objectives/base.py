@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -129,7 +129,7 @@ class Objective(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
-class ObjectiveSettings(ABC):
+class ObjectiveSettings(metaclass=ABCMeta):
     """An objective's settings: a frozen dataclass of primitives, whose docstring says what each is.
 
     Attributes:
