@@ -11,10 +11,11 @@ from lightning.fabric.utilities.cloud_io import _load
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from tessera.data import GameBatch, GameStream, MixedStream, OwnStream
+from tessera.data import BatchTrials, GameBatch, GameStream, MixedStream, OwnStream
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
+from tessera.training.batch_size import batch_size_that_fits
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
@@ -132,6 +133,10 @@ class TesseraModule(LightningModule):
     def forward(self, tokens: Tensor, features: tuple[Tensor, ...] = ()) -> Tensor:
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
         return self.model(tokens, None, features)
+
+    def batch_size_that_fits(self, trials: BatchTrials) -> int:
+        """How many sequences its batches are to have, see ``tessera.training.batch_size``."""
+        return batch_size_that_fits(self, trials)
 
     def new_player(self, model: GameModel, temperature: float, dtype: torch.dtype) -> ModelPlayer:
         """The player of the games that the model in training plays against itself."""
