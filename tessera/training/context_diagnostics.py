@@ -39,7 +39,7 @@ _ALLOWED = {"rows": whole(2), "games": whole(1), "passes": whole(3), "seed": who
 
 
 class ContextDiagnostics(Callback):
-    """Logs checks of vectors of the first games of each validation, the same games each time.
+    """Logs checks of vectors of each validation's first batch, which has the same games each time.
 
     Beside each figure stands its control, which has ``untrained_`` in front of its name: the same
     of a new model with the same settings, its weights drawn from ``seed``, of the same positions of
@@ -73,7 +73,7 @@ class ContextDiagnostics(Callback):
 
     Args:
         rows: vectors that a rank is taken of, at most.
-        games: that are looked at, the first ones, at most.
+        games: that are looked at, the batch's first ones, at most.
         passes: over the same games.
         seed: of the control's weights, and of which vectors are looked at.
     """
