@@ -33,6 +33,7 @@ from tessera.training.context_vectors import (
     untrained,
 )
 from tessera.training.module import TesseraModule
+from tessera.transfers import owned
 
 _SWEEPS = (5, 10, 20, 40)  # after which the convergence rate is logged
 _ALLOWED = {"rows": whole(2), "games": whole(1), "passes": whole(3), "seed": whole(0)}
@@ -110,11 +111,12 @@ class ContextDiagnostics(Callback):
             return
         model, some = pl_module.model, batch.rows(slice(0, self.games))
         features = some.features("none" if model.features is None else model.features.table)
-        found = self.measured(model, some.inputs, features)
-        control = self._controls.get(group)
-        if control is None:
-            with untrained(model, self.seed) as new:
-                control = self._controls[group] = self.measured(new, some.inputs, features)
+        with owned("validation"):
+            found = self.measured(model, some.inputs, features)
+            control = self._controls.get(group)
+            if control is None:
+                with untrained(model, self.seed) as new:
+                    control = self._controls[group] = self.measured(new, some.inputs, features)
         found |= {CONTROL + name: value for name, value in control.items()}
         logged = {f"{group}/{name}": torch.tensor(value) for name, value in found.items()}
         pl_module.log_dict(logged, batch_size=1, rank_zero_only=True)

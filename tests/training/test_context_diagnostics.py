@@ -156,6 +156,18 @@ def test_the_control_is_the_same_each_time_and_draws_from_nobody() -> None:
     assert not torch.equal(controls[0], controls[2]) and not torch.equal(controls[0], own)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("mixer", ["mamba", "mamba2", "context_token"])
+def test_figures_on_a_gpu_are_those_of_the_cpu(mixer: str) -> None:
+    model, tokens = new_model(mixer=mixer), some_tokens(8, 40)
+    expected = ContextDiagnostics().measured(model, tokens)
+    found = ContextDiagnostics().measured(model.cuda(), tokens.cuda())
+    assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
+    with untrained(model, 0) as control:
+        assert next(control.parameters()).is_cuda
+        assert ContextDiagnostics().measured(control, tokens.cuda()).keys() == found.keys()
+
+
 class Published:
     """An untrained context block of a sibling's size over words as often as Zipf's law has them."""
 
