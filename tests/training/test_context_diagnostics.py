@@ -138,6 +138,9 @@ def test_as_many_sweeps_as_positions_are_the_sequential_pass() -> None:
         assert float(change(contexts, truth, counted)[counted].max()) < 1e-9
         assert torch.equal(memory[-1], truth[-1, 3]), "behind the last move of the game"
         assert by_sweep(recurrence, tokens.shape[1])[-1][1] == 1
+        found = ContextDiagnostics().measured(model, tokens)
+        assert found["context_norm"] == pytest.approx(float(truth[counted].norm(dim=1).mean()))
+        assert found["context_sweep_right_10"] == 1 and "context_cosine" not in found
         # What the mixer itself makes of them is what the model says.
         assert torch.equal(truth, model.blocks.mixer(0).contexts(recurrence.inputs, ~counted)[-1])
 
