@@ -98,30 +98,35 @@ class Seated:
     Args:
         player: chooses by the position alone.
         name: what results call it; None for the player's own name.
-        is_whole: ask it of all games at once, whoever is to move, so that every batch has one
-            shape and its answers do not depend on how many games are ready; None for on a GPU.
+        is_whole: ask it of all games at once, whoever is to move: then every batch has one shape,
+            and its answers do not depend on how many games are ready.
     """
 
-    def __init__(
-        self, player: Player, name: str | None = None, is_whole: bool | None = None
-    ) -> None:
+    def __init__(self, player: Player, name: str | None = None, is_whole: bool = False) -> None:
         self._player, self.name, self._is_whole = player, name or player.name, is_whole
 
     def begin(self, engine: GPUGoEngine) -> None:
         """See ``Contestant``."""
-        self._player.begin(engine)
+        room = torch.arange(self._room(engine), device=engine.device)
+        self._player.begin(engine if len(room) == engine.batch_size else copies(engine, room))
 
     def see(self, engine: GPUGoEngine, tokens: Tensor) -> None:
         """Nothing is remembered."""
 
     def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
         """See ``Contestant``."""
-        is_whole = engine.device.type != "cpu" if self._is_whole is None else self._is_whole
-        if is_whole:
+        games, room = is_mine.nonzero().squeeze(1), self._room(engine)
+        if self._is_whole or len(games) > room:
             return self._player.choose(engine, words).moves
-        games = is_mine.nonzero().squeeze(1)
-        chosen = self._player.choose(copies(engine, games), words[games]).moves
-        return torch.zeros_like(words).index_copy_(0, games, chosen)
+        asked = games
+        if engine.device.type != "cpu":  # batches of one shape, which a graph can hold
+            asked = torch.cat([games, games[:1].expand(room - len(games))])
+        chosen = self._player.choose(copies(engine, asked), words[asked]).moves
+        return torch.zeros_like(words).index_copy_(0, games, chosen[: len(games)])
+
+    def _room(self, engine: GPUGoEngine) -> int:
+        """Games that are asked about at once, at most: of two of an opening it is one's turn."""
+        return engine.batch_size if self._is_whole else -(-engine.batch_size // 2)
 
 
 class ModelContestant:

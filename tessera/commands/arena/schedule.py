@@ -99,6 +99,7 @@ class Schedule:
         for game in games.values():
             self._write_sgf(pairing, names, game)
         if self._end(games) is None:
+            waiting_for(f"{names[0]} – {names[1]}: {len(games):,} of {2 * num_pairs:,} games")
             wanted = (number for number in range(num_pairs) if not _has_both(games, number))
             for game in self._games(pairing, list(wanted), games):
                 games[game.fixture.game] = game
