@@ -8,6 +8,7 @@ from tests.judging import Case
 
 _FIT = "fit --config small.yaml"
 _LAST = "--ckpt_path last --run_name small"
+_FILE = "checkpoints/small/version_0/last.ckpt"
 
 # A command line and a part of its answer.
 COMMANDS: tuple[tuple[str, str], ...] = (
@@ -169,8 +170,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
             ("small.yaml@speed=4", "a key must be one of temperature, sims"),
         )
     ),
-    (f"arena rules last@sims=2 {_LAST.removeprefix('--ckpt_path last')}", "last@sims=2"),
-    (f"arena rules last --board_size 9 {_LAST.removeprefix('--ckpt_path last')}", "board_size"),
+    (f"arena rules {_FILE}@sims=2", "@sims=2"),
+    (f"arena rules {_FILE} --board_size 9", "board_size"),
     *(
         (f"arena rules uniform {option}", says)
         for option, says in (

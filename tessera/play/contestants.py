@@ -169,7 +169,7 @@ class ModelContestant:
         self._logits = torch.zeros(batch, vocabulary.size, device=device)
         self._vocabulary = vocabulary
         if self._context is None:
-            self._state = self._model.init_state(batch)
+            self._state = self._model.init_state(batch, max_moves=length)
             return
         # A window is read anew each time: the last tokens, and what the features read beside them.
         pad = vocabulary.pad_token
@@ -185,9 +185,7 @@ class ModelContestant:
         pad = self._vocabulary.pad_token
         is_new, has_read = tokens == self._vocabulary.eos_token, tokens != pad
         if self._context is None:
-            state = self._state.reset(is_new)
-            logits, self._state = self._model.step(tokens, state, self._reader(engine))
-            self._logits = torch.where(has_read.unsqueeze(1), logits.float(), self._logits)
+            self._step(engine, tokens, is_new, has_read)
             return
         self._tokens.masked_fill_(is_new.unsqueeze(1), pad)
         self._count.masked_fill_(is_new, 0)
@@ -198,6 +196,18 @@ class ModelContestant:
         if (features := self._model.features) is not None:
             self._rows[games, at] = FEATURES[features.table].read(engine)
         self._count += has_read
+
+    def _step(self, engine: GPUGoEngine, tokens: Tensor, is_new: Tensor, has_read: Tensor) -> None:
+        """Read a token in the games where ``has_read``; the state never grows with the match."""
+        before = self._state.map(torch.clone)
+        # The others begin a game that is forgotten at once: so there is room for it.
+        fed = torch.where(has_read, tokens, self._vocabulary.eos_token)
+        tables = self._reader(engine)
+        logits = self._model.step_in_place(fed, self._state, is_new | ~has_read, tables)
+        for old, new in zip(before.layers, self._state.layers, strict=True):
+            for one, other in zip(old, new, strict=True):
+                other.copy_(torch.where(_beside(has_read, other), other, one))
+        self._logits = torch.where(has_read.unsqueeze(1), logits.float(), self._logits)
 
     @torch.no_grad()
     def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
@@ -214,6 +224,11 @@ class ModelContestant:
         if self._temperature == 0:
             return scores.argmax(1)
         return draw_choice(scores / max(self._temperature, 1e-30), legal, words).moves
+
+
+def _beside(mask: Tensor, tensor: Tensor) -> Tensor:
+    """The mask (B,) beside a tensor (B, …)."""
+    return mask.view(-1, *(1,) * (tensor.dim() - 1))
 
 
 def contestant_of(player: Player | Contestant) -> Contestant:
