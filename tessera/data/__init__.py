@@ -2,7 +2,7 @@
 
 from tessera.data.batch import GameBatch
 from tessera.data.chunk_size import NoRoomForGamesError
-from tessera.data.datamodule import GameDataModule, Learner
+from tessera.data.datamodule import GameDataModule, Learner, OwnStream
 from tessera.data.selfplay_stream import MixedStream, SelfPlayStream
 from tessera.data.settings import StreamSettings
 from tessera.data.stream import TEST_NUMBERS, TRAIN_NUMBERS, VAL_NUMBERS, GameStream
@@ -17,6 +17,7 @@ __all__ = [
     "Learner",
     "MixedStream",
     "NoRoomForGamesError",
+    "OwnStream",
     "SelfPlayStream",
     "StreamSettings",
 ]

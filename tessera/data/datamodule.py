@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from tessera.data.batch import GameBatch
 from tessera.data.chunk_size import games_that_fit, whole_batches
@@ -31,6 +32,28 @@ _ALLOWED = {
 }
 
 
+class OwnStream(Protocol):
+    """What a module in training learns from, if not from the games of a player.
+
+    Attributes:
+        start_batch: the number of the batch that iteration begins with, from 0; it may be moved
+            between iterations.
+    """
+
+    start_batch: int
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches that have their number as ``index``. Loaders take some before the step before."""
+        ...
+
+    def taken(self, batch: Any) -> Any:
+        """What is trained on, with the same ``index``; asked for behind the step before it.
+
+        A batch may so be a promise, which is kept in the order of the steps and not before.
+        """
+        ...
+
+
 class Learner(Protocol):
     """What a module in training tells the data that it is trained on.
 
@@ -43,6 +66,14 @@ class Learner(Protocol):
     model: nn.Module
     needs: tuple[str, ...]
     held_out_needs: tuple[str, ...]
+
+    def training_stream(self, games: GameStream | MixedStream) -> OwnStream | None:
+        """What it trains on in place of the player's games; None for those, as without it.
+
+        Args:
+            games: their stream; nothing is played before it is asked for a batch.
+        """
+        ...
 
     def new_player(self, model: nn.Module, temperature: float, dtype: torch.dtype) -> Player:
         """The player that a model like its own is.
@@ -148,7 +179,7 @@ class GameDataModule(LightningDataModule):
         if problems:
             raise SettingError(*problems)
         self.batches_trained = 0
-        self._train_stream: GameStream | MixedStream | None = None
+        self._train_stream: GameStream | MixedStream | OwnStream | None = None
         self._selfplay: SelfPlayStream | None = None
         self._selfplay_weights: dict[int, Weights] = {}
 
@@ -171,9 +202,11 @@ class GameDataModule(LightningDataModule):
             if part.device.type == "cuda":
                 part.length_step = _LENGTH_STEP
         stream = streams[0] if len(streams) == 1 else MixedStream(streams)
-        stream.start_batch = self.batches_trained
-        self._train_stream = stream
-        return _loader(stream)
+        new_stream = getattr(self._learner(), "training_stream", None)
+        own = None if new_stream is None else new_stream(stream)
+        self._train_stream = stream if own is None else own
+        self._train_stream.start_batch = self.batches_trained
+        return _loader(self._train_stream)
 
     def launch_games(self) -> None:
         """Launch the kernel that plays a chunk of the training games; keep nothing of it."""
@@ -195,9 +228,11 @@ class GameDataModule(LightningDataModule):
         """The batch as it is: its games were played on the device."""
         return batch
 
-    def on_after_batch_transfer(self, batch: GameBatch, dataloader_idx: int) -> GameBatch:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Count a batch as trained on, when the trainer takes it up: loaders take some early."""
         if self._train_stream is not None and self.trainer is not None and self.trainer.training:
+            if not isinstance(self._train_stream, GameStream | MixedStream):
+                batch = self._train_stream.taken(batch)
             self.batches_trained = self._train_stream.start_batch = batch.index + 1
         return batch
 
@@ -304,6 +339,18 @@ class GameDataModule(LightningDataModule):
         return 1 if self.trainer is None else self.trainer.world_size
 
 
-def _loader(stream: GameStream | MixedStream) -> DataLoader[GameBatch]:
+class _Batches(IterableDataset[Any]):
+    """What only iterates, as a dataset."""
+
+    def __init__(self, stream: OwnStream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.stream)
+
+
+def _loader(stream: GameStream | MixedStream | OwnStream) -> DataLoader[Any]:
     """A loader that hands over the stream's batches as they are, in this process."""
-    return DataLoader(stream, batch_size=None, num_workers=0)
+    dataset = stream if isinstance(stream, IterableDataset) else _Batches(stream)
+    return DataLoader(dataset, batch_size=None, num_workers=0)

@@ -32,7 +32,7 @@ from tessera.setting_errors import SettingError, number, one_of, problems_of, wh
 
 _logger = logging.getLogger(__name__)
 
-PASSES = ("free", "last")
+PASSES = ("free", "last", "sensible")
 _MOST_SIMULATIONS = 2**15 - 1  # a child's number has 16 bits
 _FROM_0 = number("at least 0", lambda x: 0 <= x < math.inf)
 _ALLOWED = {
@@ -91,7 +91,8 @@ class GumbelSearch:
         noise: scale of the Gumbel noise; 1 is what the paper improves a policy with, 0 plays the
             best.
         passes: free, a pass is a move like any other, or last, it is one only where there is no
-            other (of an engine with ``skip_settled``: where all points are settled).
+            other (of an engine with ``skip_settled``: where all points are settled); sensible: of
+            all moves only those of ``sensible_moves`` are looked at.
         first_pass: plies of a game before which it is so in any case.
 
     Raises:

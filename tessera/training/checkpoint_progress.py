@@ -92,6 +92,7 @@ def check_progress(checkpoint: Mapping[str, Any], module: TesseraModule, is_fit:
         _check_callbacks(checkpoint["callbacks"])
     if "GameDataModule" in checkpoint:
         _check_stream("GameDataModule", checkpoint["GameDataModule"], module)
+    module.objective.check_saved(checkpoint.get("objective", {}))
     scaler = checkpoint.get("MixedPrecision")
     if scaler is not None:
         _check_scaler("MixedPrecision", scaler)

@@ -11,25 +11,24 @@ from lightning.fabric.utilities.cloud_io import _load
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from tessera.data import GameBatch
+from tessera.data import GameBatch, GameStream, MixedStream, OwnStream
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
-from tessera.training.calibration import Calibration, CalibrationMetrics
+from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
-from tessera.training.metrics import NextMoveMetrics
+from tessera.training.objectives import objective_settings, plain_settings
+from tessera.training.objectives.expert_iteration import ExpertIterationSettings
 from tessera.training.optimizer import GraphedAdamW
-from tessera.training.outcome_metrics import OutcomeMetrics
 from tessera.training.strategy import GradientAveraging, allows_graphs
-from tessera.transfers import owned, to_host
+from tessera.transfers import owned
 
 _logger = logging.getLogger(__name__)
 
-FIGURES = ("loss", "floor_nats", "excess_nats")
-_OF_OUTCOME = ("win_loss", "score_loss")
 _ALLOWED = {
     "lr": number("more than 0", lambda lr: 0 < lr < math.inf),
     "warmup_steps": whole(0),
+    "stable_steps": whole(0),
     "decay_steps": or_none(whole(1)),
     "min_lr_ratio": number("0 to 1", lambda ratio: 0 <= ratio <= 1),
     "weight_decay": number("at least 0", lambda decay: 0 <= decay < math.inf),
@@ -37,20 +36,25 @@ _ALLOWED = {
 
 
 class TesseraModule(LightningModule):
-    """A model that learns to predict the next token of a game.
+    """A model and what it learns: its objective, which is to predict the next token of a game.
 
-    The learning rate rises linearly from 0 over ``warmup_steps``, then follows half a cosine down
-    to ``min_lr_ratio`` of ``lr`` at ``decay_steps``. It is a pure function of the step and of these
-    arguments, so a resumed run obeys the arguments it is given, not those it was begun with.
+    The learning rate rises linearly from 0 over ``warmup_steps``, stays until ``stable_steps``,
+    then follows half a cosine down to ``min_lr_ratio`` of ``lr`` at ``decay_steps``. It is a pure
+    function of the step and of these arguments, so a resumed run obeys the arguments it is given,
+    not those it was begun with: from one stable run, cool-downs of any length branch off.
 
     Args:
         lr: highest learning rate.
         warmup_steps: steps until it is reached.
-        decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
+        stable_steps: steps until it begins to fall; up to warmup_steps, it falls behind those.
+        decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that. If
+            that is no later than where it would begin to fall, it does not fall.
         min_lr_ratio: the lowest learning rate over the highest, 0 to 1.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
+        objective: what is learned: next_move, or expert_iteration, to win.
+        expert_iteration: of the objective expert_iteration.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -65,36 +69,34 @@ class TesseraModule(LightningModule):
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
         cuda_graph: bool = True,
+        stable_steps: int = 0,
+        objective: str = "next_move",
+        expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),  # noqa: B008 (frozen)
         **model: Any,
     ) -> None:
         super().__init__()
         model = upgraded_settings(model)  # of a checkpoint that Lightning alone has read
         settings = ModelSettings(**model)
-        schedule = {"lr": lr, "warmup_steps": warmup_steps, "decay_steps": decay_steps}
+        schedule: dict[str, Any] = {"lr": lr, "warmup_steps": warmup_steps}
+        schedule |= {"decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
-        schedule |= {"cuda_graph": cuda_graph}
-        self.save_hyperparameters(schedule | settings.as_dict())
+        schedule |= {"cuda_graph": cuda_graph, "stable_steps": stable_steps, "objective": objective}
+        objectives: dict[str, Any] = {"expert_iteration": expert_iteration}
+        self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
             self.model = GameModel(settings)
+            self.objective = objective_settings(objective, objectives).build(self.model)
         problems += problems_of(self.hparams, _ALLOWED)
         if problems:
             raise SettingError(*problems)
         self.pad_token = self.model.pad_token
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
+        self.stable_steps = stable_steps
         self._is_to_be_graphed = cuda_graph
-        features = self.model.features
-        self._features = "none" if features is None else features.table
-        self.needs = () if features is None else (features.table,)
-        self.held_out_needs = (*NextMoveMetrics.needs, *CalibrationMetrics.needs, *self.needs)
-        self.held_out_metrics = NextMoveMetrics()
-        self.outcome_metrics = None if self.model.outcome is None else OutcomeMetrics()
-        self.calibration_metrics = CalibrationMetrics()
-        self.calibration: Calibration | None = None  # of the newest validation or test
-        # The newest batch and its losses, and the step that they belong to.
-        self._newest: tuple[GameBatch, Tensor] | None = None
-        self._step = 0
+        self.needs, self.held_out_needs = self.objective.needs, self.objective.held_out_needs
+        self._step = 0  # that the newest batch belongs to
         self._noted: dict[str, Tensor] = {}  # what others measured, by tag
 
     @classmethod
@@ -139,21 +141,35 @@ class TesseraModule(LightningModule):
         """The learning rate of optimizer step ``step``, from 0."""
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
+        begin = max(self.warmup_steps, self.stable_steps)
         end = self.trainer.max_steps if self.decay_steps is None else self.decay_steps
-        if end <= self.warmup_steps:
+        if step < begin or end <= begin:
             return self.lr
-        done = min(1.0, (step - self.warmup_steps) / (end - self.warmup_steps))
+        done = min(1.0, (step - begin) / (end - begin))
         cosine = (1 + math.cos(math.pi * done)) / 2
         return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the learning rate is set before every step."""
-        decayed, plain = decay_groups(self.model)
+        decayed, plain = decay_groups(self)  # what the objective has stands behind the model's
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": self.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
         return GraphedAdamW(groups, self.lr, self._is_to_be_graphed)
+
+    def training_stream(self, games: GameStream | MixedStream) -> OwnStream | None:
+        """What is trained on in place of the player's games, see ``Objective.stream``."""
+        return self.objective.stream(games)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the objective keeps, if it keeps anything."""
+        if state := self.objective.saved():
+            checkpoint["objective"] = state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the objective go on from what it kept."""
+        self.objective.restore(checkpoint.get("objective", {}))
 
     def on_train_start(self) -> None:
         """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""
@@ -161,6 +177,7 @@ class TesseraModule(LightningModule):
             optimizer.param_groups[0]["weight_decay"] = self.weight_decay
         if self._is_to_be_graphed and self.device.type == "cuda":
             self._graph_training()
+        self.objective.begin(self)
 
     def _graph_training(self) -> None:
         strategy = self.trainer.strategy
@@ -170,13 +187,15 @@ class TesseraModule(LightningModule):
             name = type(strategy).__name__
             _logger.warning("training steps are launched one kernel at a time with %s", name)
 
-    def on_train_batch_start(self, batch: GameBatch, batch_idx: int) -> None:
-        """Set the learning rate of the coming step, and tell the mixers of it."""
-        lr = self.lr_at(self.trainer.global_step)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of the coming step, and tell objective and mixers of it."""
+        step = self.trainer.global_step
+        self.objective.before_step(self, step)
+        lr = self.objective.lr_at(step, self.lr_at)
         for optimizer in self.trainer.optimizers:
             assert isinstance(optimizer, GraphedAdamW)
             optimizer.set_lr(lr)
-        self.model.blocks.at_step(self.trainer.global_step)
+        self.model.blocks.at_step(step)
 
     def configure_gradient_clipping(
         self,
@@ -190,67 +209,31 @@ class TesseraModule(LightningModule):
             (gradient_clip_val, gradient_clip_algorithm or "norm") if gradient_clip_val else None
         )
 
-    def training_step(self, batch: GameBatch, batch_idx: int) -> Tensor:
-        """The mean cross-entropy of the targets in nats, the outcome's, weighted, and penalties."""
-        self._newest = None  # the batch before this one may hold on to games that are over
-        model = self.model
-        is_penalized = bool(model.blocks.penalty_names)
-        beside = self._beside(batch)
-        losses = model(batch.inputs, batch.targets, penalized=is_penalized, **beside)
-        count = (batch.targets != self.pad_token).sum()
-        # One number, or one for each of the model's losses and penalties.
-        means = (losses.sum() if losses.dim() == 2 else losses.sum((1, 2))) / count
-        self._newest = batch, means.detach()
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The objective's loss of a batch."""
+        loss = self.objective.loss(self.model, batch)
         # The step that is being made: Lightning's own count slips by one when a run is resumed.
         self._step = self.trainer.global_step + 1
-        if losses.dim() == 2:
-            return means
-        total = means[0]
-        if model.outcome is not None:
-            win_weight, score_weight = model.outcome.weights
-            total = total + win_weight * means[1] + score_weight * means[2]
-        return total + means[-1] if is_penalized else total
+        return loss
 
-    def launch_training(self, batch: GameBatch) -> None:
-        """Launch what a step launches and keep nothing, see ``GameModel.launch_training``."""
-        self.model.launch_training(batch.inputs, batch.targets, **self._beside(batch))
-
-    def _beside(self, batch: GameBatch) -> dict[str, Any]:
-        """What the losses are made of beside inputs and targets, see ``GameModel.forward``."""
-        return {
-            "features": batch.features(self._features),
-            "scores": None if self.model.outcome is None else batch.scores(),
-            "excluded": batch.settled,
-        }
+    def launch_training(self, batch: Any) -> None:
+        """Launch what a step launches and keep nothing, see ``Objective.launch``."""
+        self.objective.launch(self.model, batch)
 
     def figures(self, owner: str) -> dict[str, Tensor]:
-        """The newest training batch's loss, floor_nats and excess_nats, as scalars on the host.
+        """What the newest training batch showed, see ``Objective.figures``."""
+        return self.objective.figures(owner)
 
-        Of a model with an outcome also win_loss and score_loss, see ``OutcomeHead.losses``; of one
-        with penalties each of them, such as effective_rank, and penalty, what they add to the loss.
-        Computed when they are asked for. One copy, which waits for the GPU; none before the first
-        batch.
-
-        Args:
-            owner: for whom the copy is made, see ``tessera.transfers``.
-        """
-        if self._newest is None:
-            return {}
-        batch, means = self._newest[0], self._newest[1].reshape(-1)
-        # Log-probabilities and entropies are 0 at PAD.
-        count = (batch.targets != self.pad_token).sum()
-        floor = batch.entropies.sum() / count
-        excess = means[0] + batch.log_probs.sum() / count
-        of_outcome = () if self.model.outcome is None else _OF_OUTCOME
-        names = (FIGURES[0], *of_outcome, *self.model.blocks.penalty_names, *FIGURES[1:])
-        found = torch.cat([means, torch.stack([floor, excess])])
-        return dict(zip(names, to_host(found, owner), strict=True))
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of the newest validation or test."""
+        return self.objective.calibration
 
     def note(self, tag: str, value: Tensor) -> None:
         """Have a scalar on the host written with the next figures: each event takes time."""
         self._noted[tag] = value
 
-    def on_train_batch_end(self, outputs: Any, batch: GameBatch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the step's figures every ``log_every_n_steps``; callbacks can read them too.
 
         Lightning's own ``log`` does the same, but takes a good part of a small step for each value,
@@ -262,7 +245,7 @@ class TesseraModule(LightningModule):
         if trainer.global_step < self._step or self._step % log_every:
             return
         values = {f"train/{name}": value for name, value in self.figures("logger").items()}
-        values["train/lr"] = torch.tensor(self.lr_at(self._step - 1))
+        values["train/lr"] = torch.tensor(self.objective.lr_at(self._step - 1, self.lr_at))
         values |= self._noted
         self._noted = {}
         numbers = {tag: float(value) for tag, value in values.items()}
@@ -272,44 +255,26 @@ class TesseraModule(LightningModule):
 
     def validation_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the validation's metrics."""
-        self._measure(batch)
+        self.objective.measure(self.model, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation's metrics."""
         self._log_held_out("val")
+        if self.trainer.state.fn == "fit":
+            self.objective.after_validation(self)
 
     def test_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the test's metrics."""
-        self._measure(batch)
+        self.objective.measure(self.model, batch)
 
     def on_test_epoch_end(self) -> None:
         """Log the test's metrics."""
         self._log_held_out("test")
 
-    def _measure(self, batch: GameBatch) -> None:
-        tables, excluded = batch.features(self._features), batch.settled
-        if self.outcome_metrics is None:
-            logits = self.model(batch.inputs, None, tables, excluded=excluded)
-        else:
-            logits, outcome = self.model.outlook(batch.inputs, tables, excluded)
-            counted = batch.targets != self.pad_token
-            self.outcome_metrics.update(outcome, batch.scores(), counted)
-        self.held_out_metrics.update(logits, batch)
-        self.calibration_metrics.update(logits, batch)
-
     def _log_held_out(self, group: str) -> None:
         with owned("validation"):
-            values = self.held_out_metrics.compute()
-            self.held_out_metrics.reset()
-            if self.outcome_metrics is not None:
-                values |= self.outcome_metrics.compute()
-                self.outcome_metrics.reset()
-            self.calibration = Calibration.of(self.calibration_metrics.compute())
-            self.calibration_metrics.reset()
-            if self.calibration is not None:
-                found = self.calibration.metrics()
-                values |= {name: torch.tensor(value) for name, value in found.items()}
-            logged = {f"{group}/{name}": value for name, value in values.items()}
+            measured = self.objective.measured()
+            logged = {f"{group}/{name}": value for name, value in measured.items()}
             if self.trainer.state.fn == "fit":
                 logged["step"] = torch.tensor(float(self.trainer.global_step))
             strategy = self.trainer.strategy
@@ -356,7 +321,7 @@ class TesseraModule(LightningModule):
 
 
 def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters with weight decay, and those without.
+    """The parameters with weight decay, and those without; frozen ones are in neither.
 
     Without: biases, norms and everything else of one axis, and what the part that owns it names in
     ``no_weight_decay`` (the embedding's table; A_log and D of a mixer).
@@ -369,7 +334,7 @@ def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramete
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in (each for each in model.parameters() if each.requires_grad):
         is_plain = parameter.dim() < 2 or id(parameter) in exempt
         (plain if is_plain else decayed).append(parameter)
     return decayed, plain

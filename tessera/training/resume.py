@@ -9,6 +9,7 @@ from typing import Any
 
 from tessera.model import ModelSettings
 from tessera.setting_errors import Problem
+from tessera.training.objectives import fixed_settings
 from tessera.vocabulary import board_size_of
 
 # What a run that goes on may change of its data: no game that was played depends on it.
@@ -27,8 +28,8 @@ _FREE = (
 
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the checkpoint's run had, by the names of the command line."""
-    # There was a time when no checkpoint named its mixer, because there was one.
-    settings: dict[str, Any] = {"model.mixer": "mamba"}
+    # There was a time when no checkpoint named its mixer and objective, because there was one.
+    settings: dict[str, Any] = {"model.mixer": "mamba", "model.objective": "next_move"}
     for name, value in checkpoint.get("hyper_parameters", {}).items():
         if name != "own" and isinstance(value, dict):
             settings |= {f"model.{name}.{own}": part for own, part in value.items()}
@@ -57,6 +58,8 @@ def conflicts(
     """
     had, model = settings_of(checkpoint), ModelSettings.of(checkpoint.get("hyper_parameters", {}))
     fixed = [f"model.{name}" for name in model.fixed()]
+    learned = had["model.objective"]
+    fixed += [f"model.{name}" for name in ("objective", *fixed_settings(learned))]
     if is_fit:
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]

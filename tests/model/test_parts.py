@@ -51,6 +51,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "hyperbolic_ssm": [{}, {"d_state": 7}],
     "phase7_hybrid": [{"max_rank": 6, "min_rank": 5, "num_heads": 2, "window": 4}],
     "identity": [{}],
+    "context_token": [
+        {"d_context": 6},
+        {"context_layers": 2, "token_layers": 3, "inputs": 3, "plan": "D", "expand": 2},
+        {"d_context": 7, "context_layers": 2, "token_layers": 2, "inputs": 2, "plan": "E"},
+        {"sweeps": 40},
+    ],
     "dense": [{}, {"expand": 3}],
     "low_rank": [
         {"rank": 3},
@@ -67,10 +73,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "board": [
         {"channels": 5, "depth": 2, "squeeze": 3},
         {"channels": 4, "depth": 1, "squeeze": 1, "summary": "pooled"},
+        {"channels": 6, "depth": 3, "squeeze": 2, "colour": True, "pooled": 2},
     ],
     "landmarks": [{}],
     "points": [{}, {"depth": 2}, {"decoded": 3, "channels": 7}],
-    "win_and_score": [{}, {"width": 3}],
+    "win_and_score": [{}, {"width": 3}, {"width": 4, "ownership_weight": 1.5}],
 }
 CHECKS = {
     "features": check_features,
@@ -97,12 +104,22 @@ MODELS: dict[str, dict[str, Any]] = {
     "Transformer": {"n_layers": 2, "mixer": "attention", "feed_forward": "dense"},
     "hybrid": {"n_layers": 4, "mixer": ["mamba", "attention", "mamba2"], "feed_forward": "dense"},
     "board": {"n_layers": 2, "features": "board", "head": "points", "board": BOARD},
+    "board for the head alone": {
+        **{"features": "board", "head": "points", "board": {**BOARD, "adds": False}},
+        **{"mixer": "context_token"},
+    },
     "board and nothing per point": {"features": "board", "board": BOARD},
     "landmarks": {"features": "landmarks", "n_layers": 2},
     "landmarks, and a board in the vector": {
         **{"features": "landmarks", "head": "points", "points": {"decoded": 2, "channels": 4}},
     },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
+    "board and all of its end": {
+        "features": "board",
+        "outcome": "win_and_score",
+        "board": {**BOARD, "colour": True, "pooled": 1},
+        "win_and_score": {"ownership_weight": 1.5},
+    },
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
     "position alone": {"mixer": "identity", "features": "board", "head": "points", "board": BOARD},
     "sibling designs": {

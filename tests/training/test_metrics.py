@@ -94,13 +94,17 @@ def test_what_a_model_gives_to_settled_points_counts_nowhere(player: str, outcom
     logits = logits.masked_fill(settled, 0.5)
     module = TesseraModule(vocab_size=WORDS.size, d_model=8, outcome=outcome)
     module.model.head = Known(logits)
-    losses = module.model(batch.inputs, batch.targets, **module._beside(batch))
+    losses = module.model(
+        batch.inputs, batch.targets, **module.objective._beside(module.model, batch)
+    )
     losses = losses.view(-1, *batch.targets.shape)[0]
     torch.testing.assert_close(losses, -batch.log_probs, atol=1e-5, rtol=0)
     assert losses.sum() > 0
     with torch.no_grad():
-        module._measure(batch)
-    measured = {name: float(value) for name, value in module.held_out_metrics.compute().items()}
+        module.objective.measure(module.model, batch)
+    measured = {
+        name: float(value) for name, value in module.objective.held_out_metrics.compute().items()
+    }
     assert measured["excess_nats"] == pytest.approx(0, abs=1e-6)
     assert measured["legal_mass"] == pytest.approx(1, abs=1e-6)
     assert measured["legal_top1"] == 1

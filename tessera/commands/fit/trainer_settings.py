@@ -16,7 +16,7 @@ from tessera.commands.fit.durations import duration_text, seconds_of
 from tessera.commands.fit.launcher import launcher, launcher_problems
 from tessera.training.calibration import CALIBRATION_METRICS
 from tessera.training.metrics import metric_names
-from tessera.training.module import FIGURES
+from tessera.training.objectives.next_move import FIGURES
 from tessera.training.outcome_metrics import OUTCOME_METRICS
 
 # The least value of each whole number; null is what Lightning makes of it.
