@@ -154,6 +154,8 @@ class GtpProcess:
         if asks and self._process.poll() is None:
             with contextlib.suppress(OSError):
                 self._send("quit\n")
+                assert self._process.stdin is not None
+                self._process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_QUIT_S)
         self.kill()

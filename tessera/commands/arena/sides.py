@@ -135,7 +135,7 @@ def _engine(
         raise SettingError(f"{name.text} cannot play: {fault}.") from None
 
 
-def _model(name: PlayerName, label: str, companion: Companion, is_whole: bool | None) -> Contestant:
+def _model(name: PlayerName, companion: Companion, is_whole: bool | None) -> Contestant:
     settings = dict(name.settings)
     if not name.has_search:
         temperature = settings.get("temperature", 0.0)
