@@ -16,6 +16,7 @@ from tessera.commands.bench.report import say
 from tessera.commands.bench.search_speed import SearchSpeed
 from tessera.companion import load
 from tessera.go import Rules
+from tessera.play.evaluator import check_evaluator
 from tessera.setting_errors import Problem, noted, or_none, problems_of, whole, whole_number
 from tessera.training.run_folder import find_checkpoint
 from tessera.vocabulary import check_board_size
@@ -104,6 +105,7 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> search_speed
         else:
             path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
             companion = load(path, device, size)
+            check_evaluator(companion.model)
             name, model, rules = str(path), companion.model, companion.rules
             size = companion.board_size
         for simulations in arguments.simulations:
