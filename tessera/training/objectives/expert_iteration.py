@@ -18,7 +18,7 @@ from tessera.model import GameModel
 from tessera.model.graphs import TrainingGraphs
 from tessera.play.evaluator import ModelEvaluator, check_evaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
-from tessera.play.position_ring import Positions
+from tessera.play.position_ring import PositionRing, Positions
 from tessera.play.search import GumbelSearch
 from tessera.setting_errors import Problem, SettingError, number, problems_of, whole
 from tessera.training.checkpoint_parts import ContentError, check_weights, shown
@@ -239,6 +239,25 @@ class ExpertIteration(Objective):
         assert isinstance(total, Tensor)
         self._newest = torch.cat([total.detach()[None], losses.detach()])
         return total
+
+    def trial(self, model: GameModel, games: GameStream) -> ExpertBatch:
+        """See ``Objective.trial``: empty positions."""
+        of_games = games.settings
+        rows = of_games.batch_size
+        ring = PositionRing(1, rows, of_games.board_size, 1, games.device)
+        words = torch.arange(rows, device=games.device)
+        return ExpertBatch(0, ring.sample(words, 1, 1))
+
+    def forget(self) -> None:
+        """See ``Objective.forget``."""
+        self._newest = None
+
+    def bytes_to_come(self, model: GameModel, games: GameStream) -> int:
+        """See ``Objective.bytes_to_come``: the positions and the player; not a search's tree."""
+        own, size = self.settings, games.settings.board_size
+        ring = PositionRing(own.rows, own.slots, size, 1, torch.device("meta"))
+        held = (*ring.tensors.values(), *model.parameters())
+        return sum(tensor.nbytes for tensor in held)
 
     def _score(self, names: tuple[str, ...], *tensors: Tensor) -> tuple[Tensor, tuple[()]]:
         """The four losses (4,), without a side effect."""
