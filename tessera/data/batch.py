@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tessera.go.features import FEATURES
+from tessera.go.features import FEATURES, with_colour
 from tessera.go.record import TABLES, Table, bytes_per_ply
 from tessera.setting_errors import one_of
 from tessera.vocabulary import Vocabulary
@@ -133,8 +133,8 @@ class GameBatch(NamedTuple):
             name: "none", or one of ``go.features.FEATURES``.
 
         Returns:
-            None: (); board: (board,); landmarks: (landmarks, landmarks_before), the latter zeros
-            where nothing is before the sequences.
+            None: (); board: (board,); position: one that is made of board and plies; landmarks:
+            (landmarks, landmarks_before), the latter zeros where nothing is before the sequences.
 
         Raises:
             ValueError: if there is no such table, or the batch does not hold it.
@@ -142,8 +142,11 @@ class GameBatch(NamedTuple):
         one_of("none", *FEATURES)("features", name)
         if name == "none":
             return ()
-        if (entries := getattr(self, name)) is None:
-            raise ValueError(f'{name} must have been asked for with needs=["{name}"], got None.')
+        kept = "board" if name == "position" else name
+        if (entries := getattr(self, kept)) is None:
+            raise ValueError(f'{kept} must have been asked for with needs=["{kept}"], got None.')
+        if name == "position":
+            return (with_colour(entries, self.plies % 2),)
         if name != "landmarks":
             return (entries,)
         before = self.landmarks_before

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tessera.accelerator import memory_problem
-from tessera.go import bitboard, scoring
+from tessera.go import bitboard, branching, scoring
 from tessera.go.backend import check_device, resolve_backend
 from tessera.go.contract import chosen_games, whole_numbers
 from tessera.go.legality import check_moves
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from tessera.go.kernels.plies import Plies
 
 BLACK, WHITE, EMPTY = 0, 1, 2
-
-_PER_GAME = ["turn", "move_number", "history", "captured", "passes", "ko_point", "last_captures"]
-_PER_GAME += ["taken_sides"]
 
 
 class GPUGoEngine:
@@ -322,12 +319,7 @@ class GPUGoEngine:
 
     def num_bytes(self) -> int:
         """Bytes that the games hold on the device, everything they remember included."""
-        position = self.position
-        tensors = [position.own, position.opponent, position.atari]
-        tensors += [getattr(self, name) for name in _PER_GAME]
-        if self.superko is not None:
-            tensors += self.superko.per_game_tensors()
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return branching.num_bytes(self)
 
     def keep(self, games: Tensor) -> None:
         """Go on with these games only; looks at the numbers, so it waits for the device.
@@ -338,18 +330,27 @@ class GPUGoEngine:
         Raises:
             ValueError: if ``games`` are no such numbers; no game is changed then.
         """
-        games = whole_numbers("games", games, (None,)).to(self.device, torch.int64)
-        if ((games < 0) | (games >= self.batch_size)).any():
-            raise ValueError(f"games must be numbers from 0 to {self.batch_size - 1}.")
-        self._legal = self._settled = None
-        sets = (self.position.own, self.position.opponent, self.position.atari)
-        self.position = Position(*(bitboard.select_games(rows, games) for rows in sets))
-        for name in _PER_GAME:
-            setattr(self, name, getattr(self, name)[games])
-        if self.superko is not None:
-            self.superko.keep(games)
+        branching.keep(self, games)
+
+    def branch(self, sources: Tensor, targets: Tensor) -> None:
+        """Let games become copies of others, in place: what they remember goes along.
+
+        Does not wait for the device, and in Triton may be captured in a CUDA graph.
+
+        Args:
+            sources: (K,) whole numbers, the games that are copied; one may stand several times.
+            targets: (K,) whole numbers, the games that become copies; none stands twice.
+
+        Raises:
+            ValueError: if they are not as many whole numbers or, on a CPU, not all are games.
+        """
+        branching.copy_games(self, *branching.checked_pairs(self, sources, targets))
 
     # Inside.
+
+    def forget_found(self) -> None:
+        """Forget what was found out about the positions as they stood."""
+        self._legal = self._settled = None
 
     def _plies(self) -> Plies:
         """The games as the kernels see them."""

@@ -21,6 +21,7 @@ from tessera.setting_errors import one_of
 from tessera.vocabulary import Vocabulary
 
 BOARD_SETS = ("own", "opponent", "atari", "taken", "forbidden")
+POSITION_SETS = (*BOARD_SETS, "white")
 LANDMARK_SETS = ("taken", "forbidden", "large_atari")
 LARGE = 5  # stones in atari at once that are worth remembering
 
@@ -39,6 +40,22 @@ def board_rows(engine: GPUGoEngine) -> Tensor:
     position = engine.position
     sets = (position.own, position.opponent, position.atari)
     return _by_game(*sets, taken_rows(engine), forbidden_rows(engine))
+
+
+def position_rows(engine: GPUGoEngine) -> Tensor:
+    """The sets POSITION_SETS of the games as they stand, (B, 6, n) int32.
+
+    The first five: as for ``board_rows``. white: all points where white is to move, none where
+    black is.
+    """
+    return with_colour(board_rows(engine), engine.turn)
+
+
+def with_colour(rows: Tensor, turn: Tensor) -> Tensor:
+    """The sets POSITION_SETS (…, 6, n) of the sets BOARD_SETS (…, 5, n) and who moves (…)."""
+    size = rows.shape[-1]
+    white = turn.to(rows.dtype) * ((1 << size) - 1)
+    return torch.cat([rows, white[..., None, None].expand(*white.shape, 1, size)], -2)
 
 
 def landmark_rows(engine: GPUGoEngine) -> Tensor:
@@ -114,6 +131,7 @@ class FeatureTable:
 
 FEATURES: Mapping[str, FeatureTable] = {
     "board": FeatureTable(BOARD_SETS, board_rows),
+    "position": FeatureTable(POSITION_SETS, position_rows),
     "landmarks": FeatureTable(LANDMARK_SETS, landmark_rows),
 }
 

@@ -6,12 +6,12 @@ Shapes: B positions, K games of each, n rows (board size), P = n² points, G gam
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tessera.go.branching import copies
 from tessera.go.contract import whole_numbers
 from tessera.go.engine import GPUGoEngine
 from tessera.go.play import one_thread
@@ -190,7 +190,7 @@ def _play_to_the_end(
     is_wanted: Callable[[], bool] | None,
 ) -> None:
     """Play one game from each of these positions (G,), drawn as game ``hashed`` (G,)."""
-    games = _copies(engine, positions)
+    games = copies(engine, positions)
     while games.batch_size:
         if is_wanted is not None and not is_wanted():
             raise NotWanted
@@ -202,17 +202,9 @@ def _play_to_the_end(
         else:
             done = over.nonzero().squeeze(1)
             at = positions[done]
-            _count(_copies(games, done), at, engine.move_number[at], played)
+            _count(copies(games, done), at, engine.move_number[at], played)
             games.keep(going)
             positions, hashed = positions[going], hashed[going]
-
-
-def _copies(engine: GPUGoEngine, games: Tensor) -> GPUGoEngine:
-    """An engine of copies of these games (G,), which share nothing with the others."""
-    copied = copy(engine)
-    copied.superko = copy(engine.superko)
-    copied.keep(games)  # which puts new tensors in the place of all
-    return copied
 
 
 def _count(ends: GPUGoEngine, positions: Tensor, begun_at: Tensor, played: Playouts) -> None:

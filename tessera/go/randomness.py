@@ -21,6 +21,11 @@ MOVE = 0
 WINDOW = 1
 ZOBRIST = 2
 PLAYOUT = 3  # here the ply is the number of a playout
+SEARCH = 4  # here the number is a game's word of a ply, and the ply is a move
+OPENING = 5  # of a match
+SAMPLE = 6  # here the ply is the number of a batch
+SELFPLAY = 7
+BEGINNING = 8  # of a game of self-play
 
 
 def mix(words: Tensor) -> Tensor:

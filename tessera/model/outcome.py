@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tessera.model.board_convolution import scaled_linear
 from tessera.model.contract import check_sizes
 from tessera.model.parts import PartSettings
-from tessera.setting_errors import SettingError, number, problems_of
+from tessera.setting_errors import Problem, SettingError, number, problems_of
 from tessera.vocabulary import board_size_of
 
 _WEIGHT = number("at least 0", lambda weight: 0 <= weight < math.inf)
@@ -30,10 +30,13 @@ class Outcome(NamedTuple):
     Attributes:
         win: (…,) float32, the probability of winning, 0 to 1.
         score: (…,) float32, the score in points.
+        ownership: (…, N, N) float32, whose each point will be: 1 the player's to move, -1 the
+            other's; None of a head that does not say it.
     """
 
     win: Tensor
     score: Tensor
+    ownership: Tensor | None = None
 
 
 class OutcomeHead(nn.Module):
@@ -46,9 +49,12 @@ class OutcomeHead(nn.Module):
         width: of the layer between.
         win_weight: of the loss of the win probability, beside that of the moves.
         score_weight: of the loss of the score.
+        ownership_weight: of the loss of whose the points will be, which is read off each point of
+            the map; with 0 it is not said.
 
     Raises:
-        SettingError: if ``width`` is not a whole number of at least 1, or a weight is negative.
+        SettingError: if ``width`` is not a whole number of at least 1, a weight is negative, or
+            there is no map that ownership could be read off.
     """
 
     def __init__(
@@ -59,22 +65,35 @@ class OutcomeHead(nn.Module):
         width: int = 64,
         win_weight: float = 0.5,
         score_weight: float = 0.1,
+        ownership_weight: float = 0.0,
     ) -> None:
         super().__init__()
         check_sizes(width=width)
-        weights = SimpleNamespace(win_weight=win_weight, score_weight=score_weight)
+        weights = SimpleNamespace(
+            win_weight=win_weight, score_weight=score_weight, ownership_weight=ownership_weight
+        )
         if problems := problems_of(weights, dict.fromkeys(vars(weights), _WEIGHT)):
             raise SettingError(*problems)
+        if ownership_weight and not map_channels:
+            must = "be 0 for features without a map, which ownership is read off"
+            raise SettingError(Problem("ownership_weight", ownership_weight, must))
         self.board_size = board_size_of(vocab_size)
         self.weights = (win_weight, score_weight)
+        self.ownership_weight = ownership_weight
         self.up = nn.Linear(d_model + map_channels, width)
         self.down = scaled_linear(width, 2, _SCALE)
+        if ownership_weight:
+            self.owners = scaled_linear(map_channels, 1, _SCALE)
 
     def forward(self, hidden_TH: Tensor, *maps: Tensor) -> Outcome:
         """What is expected at vectors (…, H) and the map of as many positions, if there is one."""
-        logits, scores = self._read(hidden_TH.flatten(0, -2), *maps)
+        logits, scores = self.read(hidden_TH.flatten(0, -2), *maps)
         shape = hidden_TH.shape[:-1]
-        return Outcome(logits.sigmoid().view(shape), (scores * self.board_size).view(shape))
+        owned = None
+        if self.ownership_weight:
+            # The tangent is the difference of the two chances of which this is the log-odds.
+            owned = (self.owner_logits(*maps) / 2).tanh().unflatten(0, shape)
+        return Outcome(logits.sigmoid().view(shape), (scores * self.board_size).view(shape), owned)
 
     def losses(self, hidden_TH: Tensor, scores_T: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy (T,) of winning in nats, and the Huber loss (T,) of the score over N.
@@ -86,12 +105,16 @@ class OutcomeHead(nn.Module):
             scores_T: (T,) float32, the score at the end, in points.
             maps: the map, if there is one.
         """
-        logits_T, found_T = self._read(hidden_TH, *maps)
+        logits_T, found_T = self.read(hidden_TH, *maps)
         wins_T = (scores_T.sign() + 1) / 2
         win = F.binary_cross_entropy_with_logits(logits_T, wins_T, reduction="none")
         return win, F.huber_loss(found_T, scores_T / self.board_size, reduction="none")
 
-    def _read(self, hidden_TH: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
+    def owner_logits(self, map_TNNC: Tensor) -> Tensor:
+        """Log-odds (T, N, N) float32 that a point will be the player's to move."""
+        return self.owners(map_TNNC).squeeze(-1).float()
+
+    def read(self, hidden_TH: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
         """Log-odds of winning, and the score over N; (T,) float32 both."""
         pooled = [each.mean((1, 2)) for each in maps]
         found_T2 = self.down(self.up(torch.cat([hidden_TH, *pooled], 1)).relu()).float()
@@ -107,15 +130,20 @@ class OutcomeSettings(PartSettings):
         width: of the layer between.
         win_weight: of the loss of the win probability in nats, beside that of the moves.
         score_weight: of the loss of the score over n.
+        ownership_weight: of the mean loss in nats of whose each point will be, which only games
+            that a model plays itself have (objective expert_iteration); 0 for a head that does not
+            say it.
     """
 
     width: int = 64
     win_weight: float = 0.5
     score_weight: float = 0.1
+    ownership_weight: float = 0.0
 
     part: ClassVar[type[nn.Module]] = OutcomeHead
     free: ClassVar[tuple[str, ...]] = ("win_weight", "score_weight")
 
     def num_parameters(self, d_model: int, vocab_size: int, map_channels: int) -> int:
         """Of the two layers."""
-        return (d_model + map_channels + 1) * self.width + 2 * (self.width + 1)
+        owners = map_channels + 1 if self.ownership_weight else 0
+        return (d_model + map_channels + 1) * self.width + 2 * (self.width + 1) + owners

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import Tensor
 from tessera.go import GPUGoEngine, play_out
 from tessera.go.bitboard import unpack
 from tessera.play.drawing import Scene
+from tessera.play.intervals import Z_95, wilson
 from tessera.play.session import Session
 from tessera.setting_errors import whole_number
 from tessera.transfers import to_host
@@ -21,7 +21,6 @@ from tessera.vocabulary import Vocabulary
 
 COLOURS = ("black", "white")
 LETTERS = "abcdefghij"  # of the likeliest moves
-_ERRORS = 1.96  # standard errors to each side of a mean, within which 95 % of the samples are
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,16 +238,7 @@ def played_out(
     if session.turn == 1:  # counted for black
         win, score = 1 - win, -score
     ownership = to_host(found.ownership[0], "session")
-    return PlayedOut(num_games, win, _wilson(win, num_games), score, _ERRORS * error, ownership)
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """The ends of a share's interval."""
-    z = _ERRORS**2 / count
-    width = math.sqrt(z * share * (1 - share) + z * z / 4)
-    ends = ((share + z / 2 + sign * width) / (1 + z) for sign in (-1, 1))
-    low, high = (min(max(end, 0.0), 1.0) for end in ends)
-    return low, high
+    return PlayedOut(num_games, win, wilson(win, num_games), score, Z_95 * error, ownership)
 
 
 def position_map(session: Session, num_playouts: int = 0, komi: float | None = None) -> PositionMap:

@@ -140,7 +140,8 @@ class Session:
     @property
     def sees_board(self) -> bool:
         """Whether the model is told where stones stand, so that it can say something of set-ups."""
-        return self.model.features is not None and self.model.features.table == "board"
+        features = self.model.features
+        return features is not None and features.table in ("board", "position")
 
     @property
     def is_over(self) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tessera.data import GameBatch
+from tessera.play.intervals import wilson
 from tessera.transfers import to_host
 
 CALIBRATION_METRICS = ("move_ece", "move_ece_noise", "top_ece", "top_ece_noise")
@@ -29,7 +30,6 @@ TOP_BOUNDS = tuple(nth / 15 for nth in range(15))
 _ROWS = ("forecasts", "given", "played", "variance")
 _SETS = ("moves", "tops")
 _NUMBERS_AT_ONCE = 2**22  # of a batch's positions and moves, so that little memory is taken
-_Z = 1.959964  # of an interval in which 95 of 100 lie
 
 
 class CalibrationMetrics(Metric):
@@ -152,14 +152,10 @@ class Bin:
     def interval(self) -> tuple[float, float]:
         """What the part that comes true may be in the long run, with 95 % certainty.
 
-        Source: Wilson 1927, for forecasts that do not depend on each other. Of a position's moves
-        one is played, so this is rather too wide than too narrow.
+        It is for forecasts that do not depend on each other. Of a position's moves one is played,
+        so this is rather too wide than too narrow.
         """
-        number, part, square = self.forecasts, self.frequency, _Z**2
-        middle = (part + square / (2 * number)) / (1 + square / number)
-        spread = math.sqrt(part * (1 - part) / number + square / (4 * number**2))
-        half = _Z * spread / (1 + square / number)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.frequency, self.forecasts)
 
 
 @dataclass(frozen=True, slots=True)

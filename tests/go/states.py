@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine
-from tessera.go.engine import _PER_GAME
+from tessera.go.branching import _PER_GAME
 from tessera.go.randomness import WINDOW, below, random_words
 
 # What 8, 16 or 32 bits make a token of, and what is just outside of the board.

@@ -51,11 +51,14 @@ RULES = {
 # The plain code is slow on large boards, so they play by some of the rules only.
 CASES = [(size, rules) for size in (2, 5, 9) for rules in RULES]
 CASES += [(13, "situational-suicide"), (19, "positional"), (19, "situational")]
+# Of whole games on 19×19 the default run has one by each rule; each takes a minute beside others.
+GAMES = [(size, rules, player) for size, rules in CASES for player in ("uniform", "rules")]
+LONGEST = [(19, "positional", "rules"), (19, "situational", "uniform")]
+GAMES = [pytest.param(*game, marks=pytest.mark.slow) if game in LONGEST else game for game in GAMES]
 
 
-@pytest.mark.parametrize(("size", "rules"), CASES)
-@pytest.mark.parametrize("player", ["uniform", "rules"])
-def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, rules: str) -> None:
+@pytest.mark.parametrize(("size", "rules", "player"), GAMES)
+def test_games_in_kernels_are_those_of_the_plain_code(size: int, rules: str, player: str) -> None:
     plain, fast = (
         record_tensors(
             play_games(
@@ -116,8 +119,7 @@ def test_plies_of_any_tokens_leave_the_state_of_the_plain_code(size: int, rules:
     assert_same_tensors(plain, fast)
 
 
-@pytest.mark.parametrize(("size", "rules"), CASES)
-@pytest.mark.parametrize("player", ["uniform", "rules"])
+@pytest.mark.parametrize(("size", "rules", "player"), GAMES)
 def test_playouts_in_kernels_are_those_of_the_plain_code(
     size: int, player: str, rules: str
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from tessera.model import GameModel, ModelSettings
 from tessera.model.outcome import OutcomeHead
+from tessera.setting_errors import SettingError
 from tessera.vocabulary import Vocabulary
 
 SIZE = 5
@@ -55,3 +56,35 @@ def test_pad_takes_no_loss_of_the_outcome_either(features: str) -> None:
     losses = model(tokens, targets, tables, torch.full((2, 4), 7.5))
     assert losses.shape == (3, 2, 4)
     assert (losses[..., :2] > 0).all() and not losses[..., 2:].any()
+
+
+def test_ownership_is_read_off_each_point_of_the_map_and_seen_from_the_mover() -> None:
+    torch.manual_seed(0)
+    head = OutcomeHead(3, WORDS.size, 2, ownership_weight=1.0)
+    board_map = torch.zeros(4, SIZE, SIZE, 2)
+    board_map[2, 1, 3] = torch.tensor([1.0, -1.0])
+    with torch.no_grad():
+        head.owners.weight.copy_(torch.tensor([[LOGIT, 0.0]]))
+        head.owners.bias.fill_(SCORE)
+    found = head(torch.zeros(4, 3), board_map).ownership
+    assert found is not None and found.shape == (4, SIZE, SIZE)
+    chance = 1 / (1 + math.exp(-LOGIT - SCORE))
+    assert found[2, 1, 3].item() == pytest.approx(2 * chance - 1)
+    assert found.flatten()[0].item() == pytest.approx(2 / (1 + math.exp(-SCORE)) - 1)
+
+
+def test_without_ownership_the_head_has_todays_parameters_and_bits() -> None:
+    heads = []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        heads.append(OutcomeHead(3, WORDS.size, 2, ownership_weight=weight))
+    plain, other = heads
+    assert list(plain.state_dict()) == ["up.weight", "up.bias", "down.weight", "down.bias"]
+    hidden, board_map = torch.randn(4, 3), torch.randn(4, SIZE, SIZE, 2)
+    assert plain(hidden, board_map).ownership is None
+    assert torch.equal(plain(hidden, board_map).win, other(hidden, board_map).win)
+
+
+def test_ownership_needs_a_map() -> None:
+    with pytest.raises(SettingError, match="ownership_weight must be 0 for features without"):
+        OutcomeHead(3, WORDS.size, 0, ownership_weight=1.0)

@@ -50,6 +50,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "poincare_attention": [{"window": 3}, {"num_heads": 4, "window": 20}],
     "hyperbolic_ssm": [{}, {"d_state": 7}],
     "phase7_hybrid": [{"max_rank": 6, "min_rank": 5, "num_heads": 2, "window": 4}],
+    "identity": [{}],
     "context_token": [
         {"d_context": 6},
         {"context_layers": 2, "token_layers": 3, "inputs": 3, "plan": "D", "expand": 2},
@@ -72,10 +73,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "board": [
         {"channels": 5, "depth": 2, "squeeze": 3},
         {"channels": 4, "depth": 1, "squeeze": 1, "summary": "pooled"},
+        {"channels": 6, "depth": 3, "squeeze": 2, "colour": True, "pooled": 2},
     ],
     "landmarks": [{}],
     "points": [{}, {"depth": 2}, {"decoded": 3, "channels": 7}],
-    "win_and_score": [{}, {"width": 3}],
+    "win_and_score": [{}, {"width": 3}, {"width": 4, "ownership_weight": 1.5}],
 }
 CHECKS = {
     "features": check_features,
@@ -112,7 +114,14 @@ MODELS: dict[str, dict[str, Any]] = {
         **{"features": "landmarks", "head": "points", "points": {"decoded": 2, "channels": 4}},
     },
     "outcome": {"outcome": "win_and_score", "win_and_score": {"width": 3}},
+    "board and all of its end": {
+        "features": "board",
+        "outcome": "win_and_score",
+        "board": {**BOARD, "colour": True, "pooled": 1},
+        "win_and_score": {"ownership_weight": 1.5},
+    },
     "board and outcome": {"features": "board", "outcome": "win_and_score", "board": BOARD},
+    "position alone": {"mixer": "identity", "features": "board", "head": "points", "board": BOARD},
     "sibling designs": {
         "n_layers": 2,
         "mixer": ["phase7_hybrid", "bk_core"],

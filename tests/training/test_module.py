@@ -94,6 +94,21 @@ def test_learning_rate_warms_up_and_follows_a_cosine_to_max_steps() -> None:
     assert trained.lr_at(60) == pytest.approx(0.5)
 
 
+def test_learning_rate_stays_until_it_is_let_fall() -> None:
+    plain = module(lr=2.0, warmup_steps=10, min_lr_ratio=0.25)
+    trained = module(lr=2.0, warmup_steps=10, min_lr_ratio=0.25, stable_steps=80)
+    for each in (plain, trained):
+        each.trainer = Trainer(max_steps=100, logger=False, enable_checkpointing=False)
+    steps = [trained.lr_at(step) for step in (0, 9, 10, 79, 80, 90, 100, 500)]
+    assert steps == pytest.approx([0.2, 2.0, 2.0, 2.0, 2.0, 2.0 * 0.625, 0.5, 0.5])
+    trained.decay_steps = 80  # no room to fall in: the run that cool-downs branch off
+    assert trained.lr_at(79) == trained.lr_at(80) == trained.lr_at(10**9) == 2.0
+    # Within the warm-up, or not set: what there was before, bit for bit.
+    trained.decay_steps, trained.stable_steps = None, 10
+    for step in range(0, 120, 7):
+        assert trained.lr_at(step) == plain.lr_at(step)
+
+
 def test_the_loss_is_the_mean_over_moves_and_leaves_pad_out() -> None:
     trained = module().train()
     trained.trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False)
@@ -133,12 +148,15 @@ def test_a_prediction_is_a_distribution_without_padding() -> None:
 
 def test_all_that_is_wrong_is_said_at_once_by_the_names_of_the_arguments() -> None:
     with pytest.raises(ValueError) as error:
-        module(d_model=0, n_layers=-1, lr=math.nan, warmup_steps=-1, min_lr_ratio=2.0)
+        module(
+            d_model=0, n_layers=-1, lr=math.nan, warmup_steps=-1, min_lr_ratio=2.0, stable_steps=-1
+        )
     assert str(error.value).splitlines() == [
         "d_model must be a whole number of at least 1, got 0.",
         "n_layers must be a whole number of at least 1, got -1.",
         "lr must be more than 0, got nan.",
         "warmup_steps must be at least 0, got -1.",
+        "stable_steps must be at least 0, got -1.",
         "min_lr_ratio must be 0 to 1, got 2.0.",
     ]
 

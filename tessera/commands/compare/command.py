@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tessera.commands.arguments import OneLineParser
+from tessera.commands.compare import report_command
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
 from tessera.commands.json_file import file_problems, json_text, write_json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _OF_FIT = ("--model.", "--data.")
 _LONGEST = 2**20  # positions
+_REPORT = "report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 for a mistake in what was asked for.
     """
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == [_REPORT]:
+        return report_command.main(given[1:])
     parser = _parser()
-    own, options = _parted(sys.argv[1:] if argv is None else argv)
+    own, options = _parted(given)
     arguments = parser.parse_args(own)
     lengths = list(dict.fromkeys(arguments.count or [MAX_CONTEXT]))
     is_printed = arguments.json == "-"

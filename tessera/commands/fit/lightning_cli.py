@@ -359,7 +359,7 @@ class TesseraCLI(LightningCLI):
         settings = self.datamodule.settings
         files = self._setting("games")
         features = model.model.features
-        sees_board = features is not None and features.table == "board"
+        sees_board = features is not None and features.table in ("board", "position")
         games, warnings = read_games(files, settings.board_size, settings.rules, sees_board)
         for warning in warnings:
             print(f"tessera: warning: {warning}", file=sys.stderr)

@@ -42,11 +42,16 @@ class Features(nn.Module, ABC):
         no_weight_decay: see ``Mixer``.
     """
 
-    table: ClassVar[str]
-    num_sets: ClassVar[int]
+    table: str
+    num_sets: int
     board_size: int
     map_channels: int = 0
     no_weight_decay: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tables of a ``GameRecord`` that its own table is made of."""
+        return ("board",) if self.table == "position" else (self.table,)
 
     @abstractmethod
     def encode(

@@ -6,24 +6,34 @@ games (``B * L``), C channels, H ``d_model``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tessera.model.board_convolution import BoardConvolution, rounded_dtype, weights_of
-from tessera.model.board_tower import board_code
+from tessera.model.board_convolution import (
+    BoardConvolution,
+    convolve,
+    rounded_dtype,
+    scaled_linear,
+    weights_of,
+)
+from tessera.model.board_tower import Weights, board_code
 from tessera.model.contract import check_sizes
 from tessera.model.features.base import Encoded, Features, FeatureTables
-from tessera.model.features.planes import NUM_PLANES
+from tessera.model.features.planes import NUM_PLANES, unpacked
 from tessera.model.parts import PartSettings
 from tessera.model.state import LayerState
-from tessera.setting_errors import one_of
+from tessera.setting_errors import Problem, SettingError, one_of, whole
 from tessera.vocabulary import board_size_of
 
 Summary: TypeAlias = Literal["points", "pooled"]
 _POOLED = 2  # the mean of the points, and that of the last move
+_SCALE = 0.1  # of a pooled bias in a new model, beside the map that it is added to
+_OVERALL = 2  # what a pooled bias is made of: the mean of the points, and the greatest of them
 
 
 class BoardFeatures(Features):
@@ -40,14 +50,16 @@ class BoardFeatures(Features):
         squeeze: channels of which the vector is made.
         summary: ``points``, all points side by side, or ``pooled``, their mean and the point of the
             last move, which no weight ties to a board of this size.
+        colour: whether a plane tells that white is to move, see ``go.features.POSITION_SETS``.
+        pooled: after every so many residual convolutions the whole board tells each point of
+            itself; 0 for never.
         adds: whether there is a vector that is added; if not, there is the map alone.
 
     Raises:
-        SettingError: if a size is not a whole number of at least 1, or ``summary`` is another.
+        SettingError: if a size is not a whole number of at least 1, ``pooled`` of at least 0, or
+            ``summary`` is another.
     """
 
-    table = "board"
-    num_sets = 5
     nothing: Tensor
     no_bias: Tensor
 
@@ -59,15 +71,26 @@ class BoardFeatures(Features):
         depth: int = 4,
         squeeze: int = 8,
         summary: Summary = "points",
+        colour: bool = False,
+        pooled: int = 0,
         adds: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(channels=channels, depth=depth, squeeze=squeeze)
         one_of(*get_args(Summary))("summary", summary)
+        whole(0)("pooled", pooled)
+        if type(colour) is not bool:
+            raise SettingError(Problem("colour", colour, "be true or false"))
         self.summary, self.d_model = summary, d_model
+        self.has_colour, self.pooled = colour, pooled
+        self.table, self.num_sets = ("position", 6) if colour else ("board", 5)
         self.board_size, self.map_channels = board_size_of(vocab_size), channels
-        self.first = BoardConvolution(NUM_PLANES, channels)
+        self.first = BoardConvolution(NUM_PLANES + colour, channels)
         self.rest = nn.ModuleList(BoardConvolution(channels, channels) for _ in range(depth))
+        self.overall = nn.ModuleList(
+            scaled_linear(_OVERALL * channels, channels, _SCALE)
+            for _ in range(_times(depth, pooled))
+        )
         self.squeeze = self.up = None
         if not adds:
             # The kernel squeezes a map whatever is made of that.
@@ -85,19 +108,45 @@ class BoardFeatures(Features):
         sets_BLSN = tables[0].masked_fill(is_pad_BL[..., None, None], 0)
         weight = self.first.weight
         code = board_code(weight)
-        planes_TNNC = code.planes(
-            sets_BLSN.flatten(0, 1), tokens_BL.flatten(), rounded_dtype(weight)
-        )
-        if self.squeeze is None or self.up is None:
-            layers = weights_of(self.first, *self.rest)
-            map_TNNC, _ = code.tower(planes_TNNC, layers, (self.nothing, self.no_bias))
+        sets_TSN = sets_BLSN.flatten(0, 1)
+        planes_TNNC = code.planes(sets_TSN[:, :5], tokens_BL.flatten(), rounded_dtype(weight))
+        if self.has_colour:
+            white_TNN1 = unpacked(sets_TSN[:, 5]).to(planes_TNNC.dtype)[..., None]
+            more_TNNC = planes_TNNC[..., NUM_PLANES + 1 :]  # zeros, where kernels want 16
+            planes_TNNC = torch.cat([planes_TNNC[..., :NUM_PLANES], white_TNN1, more_TNNC], -1)
+        layers = weights_of(self.first, *self.rest)
+        squeeze = weights_of(self.squeeze)[0] if self.squeeze else (self.nothing, self.no_bias)
+        if self.pooled:
+            map_TNNC = self._pooled_map(planes_TNNC, layers)
+            squeezed_TNNS = F.linear(map_TNNC, *(each.to(map_TNNC.dtype) for each in squeeze))
+        else:
+            map_TNNC, squeezed_TNNS = code.tower(planes_TNNC, layers, squeeze)
+        if self.up is None:
             added_BLH = weight.new_zeros(*tokens_BL.shape, self.d_model)
             return Encoded(added_BLH, map_TNNC), ()
-        *layers, squeeze = weights_of(self.first, *self.rest, self.squeeze)
-        map_TNNC, squeezed_TNNS = code.tower(planes_TNNC, layers, squeeze)
         added_TH = self.up(self._summed(squeezed_TNNS.relu(), tokens_BL.flatten()))
         added_BLH = added_TH.view(*tokens_BL.shape, -1).masked_fill(is_pad_BL[..., None], 0)
         return Encoded(added_BLH, map_TNNC), ()
+
+    def _pooled_map(self, planes_TNNC: Tensor, layers: Sequence[Weights]) -> Tensor:
+        """The map (T, N, N, C) of convolutions between which the whole board is told to each point.
+
+        Source: Wu, "Accelerating self-play learning in Go" (2019), 3.1.1, with the map itself where
+        KataGo pools channels of their own.
+        """
+        code = board_code(self.first.weight)
+        first, *others = layers
+        weight, bias = first
+        # Where kernels made 16 planes, the last ones are zeros.
+        weight = F.pad(weight, (0, 0, 0, 0, 0, planes_TNNC.shape[3] - weight.shape[1]))
+        map_TNNC = convolve(planes_TNNC, (weight, bias))
+        for index, layer in enumerate(others, 1):
+            map_TNNC = convolve(map_TNNC, layer, is_residual=True)
+            if index % self.pooled == 0:
+                whole_T2C = torch.cat([map_TNNC.mean((1, 2)), map_TNNC.amax((1, 2))], 1)
+                added_TC = self.overall[index // self.pooled - 1](whole_T2C)
+                map_TNNC = code.meet(map_TNNC, added_TC.to(map_TNNC.dtype))
+        return map_TNNC
 
     def _summed(self, squeezed_TNNS: Tensor, tokens_T: Tensor) -> Tensor:
         """The numbers (T, …) of which a position's vector is made."""
@@ -112,6 +161,11 @@ class BoardFeatures(Features):
         return torch.cat([squeezed_TPS.mean(1), at_last_TS * is_point_T1], 1)
 
 
+def _times(depth: int, pooled: int) -> int:
+    """How often the whole board is told."""
+    return depth // pooled if pooled else 0
+
+
 @dataclass(frozen=True)
 class BoardSettings(PartSettings):
     """Settings of ``BoardFeatures``.
@@ -122,6 +176,10 @@ class BoardSettings(PartSettings):
         squeeze: channels of the map of which the vector is made that is added to the embedding.
         summary: what that vector is made of: points (all of them, so of this size of board) or
             pooled (their mean and the last move's point, so of any board).
+        colour: let a plane tell whether white is to move, which komi makes worth knowing; a
+            sequence tells it by itself.
+        pooled: after every so many residual convolutions add to each point what the mean and the
+            greatest values of the whole board say; 0 for never.
         adds: whether there is such a vector; if not, nothing but a head that reads maps sees the
             board, and the mixer knows the moves alone.
     """
@@ -130,6 +188,8 @@ class BoardSettings(PartSettings):
     depth: int = 4
     squeeze: int = 8
     summary: Summary = "points"
+    colour: bool = False
+    pooled: int = 0
     adds: bool = True
 
     part: ClassVar[type[nn.Module]] = BoardFeatures
@@ -137,7 +197,8 @@ class BoardSettings(PartSettings):
     def num_parameters(self, d_model: int, vocab_size: int) -> int:
         """Of the convolutions and the two matrices."""
         c, s = self.channels, self.squeeze
-        convolutions = (9 * NUM_PLANES + 1) * c + self.depth * (9 * c + 1) * c
+        convolutions = (9 * (NUM_PLANES + self.colour) + 1) * c + self.depth * (9 * c + 1) * c
+        convolutions += _times(self.depth, self.pooled) * (_OVERALL * c + 1) * c
         if not self.adds:
             return convolutions
         points = board_size_of(vocab_size) ** 2 if self.summary == "points" else _POOLED

@@ -130,7 +130,8 @@ def answers_and_gradients(module: Module, run: Run[Module]) -> dict[str, Tensor]
     # Each answer by weights of its own, so that no two gradients cancel.
     total = sum((answer * answer.detach().cos()).sum() for answer in answers)
     assert isinstance(total, Tensor)
-    total.backward()
+    if total.requires_grad:  # a part without parameters has no gradients
+        total.backward()
     found = {f"answer {number}": answer.detach() for number, answer in enumerate(answers)}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:

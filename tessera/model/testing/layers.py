@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tessera.model.embeddings import Embedding
 from tessera.model.feed_forward import FeedForward
 from tessera.model.heads import Head
-from tessera.model.outcome import OutcomeHead
+from tessera.model.outcome import Outcome, OutcomeHead
 from tessera.model.testing.any_part import (
     answers_and_gradients,
     check_any,
@@ -143,6 +143,11 @@ def check_head(
             check_any(head, new, run, num_parameters, place)
 
 
+def said_by(outcome: Outcome) -> tuple[Tensor, ...]:
+    """What an outcome says; ownership only if it does."""
+    return tuple(each for each in outcome if each is not None)
+
+
 def check_outcome(
     build: Callable[[int, int, int], OutcomeHead],
     d_model: int = 16,
@@ -170,19 +175,20 @@ def check_outcome(
         return build(*sizes).to(place)
 
     def by_losses(own: OutcomeHead) -> tuple[Tensor, ...]:
-        return own.losses(hidden_TH, scores_T, *maps)
+        owners = (own.owner_logits(*maps),) if own.ownership_weight else ()
+        return *own.losses(hidden_TH, scores_T, *maps), *owners
 
     with trying(new, OutcomeHead, place, *sizes) as outcome:
         with torch.no_grad():
-            win, score = outcome(hidden_TH, *maps)
+            win, score, *_ = outcome(hidden_TH, *maps)
             is_chance = bool(((win >= 0) & (win <= 1)).all())
             require(is_chance, "win is no probability")
             is_float = win.dtype == score.dtype == torch.float32
             require(is_float, f"not float32: {win.dtype}, {score.dtype}")
-            of_win, _ = by_losses(outcome)
+            of_win, *_ = by_losses(outcome)
             expected = F.binary_cross_entropy(win, (scores_T.sign() + 1) / 2, reduction="none")
             require_near(of_win, expected, tolerance, "losses are not those of the win probability")
             best = outcome.losses(hidden_TH, score, *maps)[1]
             require(bool(best.abs().max() <= tolerance), "losses are not those of the score")
-        for run in (by_losses, lambda own: tuple(own(hidden_TH, *maps))):
+        for run in (by_losses, lambda own: said_by(own(hidden_TH, *maps))):
             check_any(outcome, new, run, num_parameters, place)

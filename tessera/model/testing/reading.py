@@ -117,7 +117,7 @@ class ModelReader(_Reader):
 
     def outlook(self, inputs: Tensor) -> tuple[Tensor, ...]:
         logits, outcome = self.model.outlook(inputs[..., 0], self._features(inputs))
-        return logits, *outcome
+        return logits, *(each for each in outcome if each is not None)
 
     def _features(self, inputs: Tensor) -> tuple[Tensor, ...]:
         features = self.model.features

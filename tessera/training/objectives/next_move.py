@@ -31,7 +31,7 @@ class NextMove(Objective):
         super().__init__()
         features = model.features
         self._features = "none" if features is None else features.table
-        self.needs = () if features is None else (features.table,)
+        self.needs = () if features is None else features.needs
         self.held_out_needs = (*NextMoveMetrics.needs, *CalibrationMetrics.needs, *self.needs)
         self.held_out_metrics = NextMoveMetrics()
         self.outcome_metrics = None if model.outcome is None else OutcomeMetrics()
