@@ -27,6 +27,7 @@ from tessera.setting_errors import (
     one_of,
     or_none,
     problems_of,
+    under,
     whole,
 )
 from tessera.training.checkpoint_parts import ContentError, check_counts, check_dense, shown
@@ -315,7 +316,7 @@ class FixedPointSettings(ObjectiveSettings):
             1 ends; null for context_steps alone.
         rank_rows: contexts that the effective rank is taken of.
         cached_games: sequences whose positions stage 2 learns from, the first of the stream.
-        token_batch: positions in a step of stage 2.
+        token_batch: positions in a step of stage 2, or all of them if that is fewer.
         cache: where their contexts are: on disk beside the run, in the device's memory, or auto: in
             a GPU's memory if they fit, else on disk.
         keeps_contexts: whether the file stays when the run is done.
@@ -342,7 +343,8 @@ class FixedPointSettings(ObjectiveSettings):
     def build(self, model: GameModel) -> FixedPoint:
         """See ``ObjectiveSettings.build``."""
         if problems := problems_of(self, _ALLOWED):
-            raise SettingError(*problems)
+            with under("fixed_point"):
+                raise SettingError(*problems)
         return FixedPoint(model, self)
 
 

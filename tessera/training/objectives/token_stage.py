@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from tessera.data import GameBatch, GameStream
 from tessera.model import GameModel
 from tessera.model.mixers.context_token import ContextTokenMixer
-from tessera.setting_errors import Problem, SettingError
 from tessera.signals import Stopped, active_signals
 from tessera.training.checkpointing import TrainingCheckpoint
 from tessera.training.objectives.context_cache import ContextCache, bytes_of, check_room, discard
@@ -54,15 +53,13 @@ class TokenStage:
         batches = num_batches(settings, games)
         self._positions = Positions(games, batches, model.pad_token, mixer.inputs)
         count = len(self._positions)
-        if count < settings.token_batch:
-            must = f"be at most {count}, the positions of cached_games"
-            raise SettingError(Problem("fixed_point.token_batch", settings.token_batch, must))
         shape = (count, mixer.num_read, mixer.context.d_context)
         self.folder = _folder(module, settings.cache, bytes_of(shape))
         key = _key(module, games)
         self._cache = ContextCache(shape, key, self.folder, module.device)
         self._make(module)
-        self._rows = shuffled(count, settings.token_batch, settings.seed, first)
+        size = min(settings.token_batch, count)
+        self._rows = shuffled(count, size, settings.seed, first)
         self._beside: tuple[Tensor, tuple[Tensor, ...]] | None = None
 
     def _make(self, module: TesseraModule) -> None:
