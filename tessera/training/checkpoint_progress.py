@@ -129,7 +129,8 @@ def _check_stream(name: str, state: Any, module: TesseraModule) -> None:
             f"{name} batches_trained must leave the games of training, of which there are "
             f"{VAL_NUMBERS}, got {state['batches_trained']}"
         )
-    check_counts(f"{name} games_that_fit", state.get("games_that_fit", 1), 1)
+    for count in ("games_that_fit", "batch_size"):
+        check_counts(f"{name} {count}", state.get(count, 1), 1)
     weights = state.get("selfplay_weights", {})
     if not isinstance(weights, dict):
         raise ContentError(f"{name} selfplay_weights must be a dict, got {shown(weights)}")

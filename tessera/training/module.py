@@ -11,10 +11,11 @@ from lightning.fabric.utilities.cloud_io import _load
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from tessera.data import GameBatch, GameStream, MixedStream, OwnStream
+from tessera.data import BatchTrials, GameBatch, GameStream, MixedStream, OwnStream
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
+from tessera.training.batch_size import batch_size_that_fits
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
@@ -54,8 +55,7 @@ class TesseraModule(LightningModule):
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        objective: what is learned: next_move, fixed_point, which is next_move in two stages, or
-            expert_iteration, to win.
+        objective: what is learned: next_move; expert_iteration, to win; or fixed_point.
         expert_iteration: of the objective expert_iteration.
         fixed_point: of the objective fixed_point.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
@@ -138,6 +138,10 @@ class TesseraModule(LightningModule):
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
         return self.model(tokens, None, features)
 
+    def batch_size_that_fits(self, trials: BatchTrials) -> int:
+        """How many sequences its batches are to have, see ``tessera.training.batch_size``."""
+        return batch_size_that_fits(self, trials)
+
     def new_player(self, model: GameModel, temperature: float, dtype: torch.dtype) -> ModelPlayer:
         """The player of the games that the model in training plays against itself."""
         return ModelPlayer(model, temperature, dtype)
@@ -152,7 +156,7 @@ class TesseraModule(LightningModule):
         step -= first
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
-        begin = max(self.warmup_steps, self.stable_steps)
+        begin = max(self.warmup_steps, self.stable_steps - first)
         end = (self.trainer.max_steps if self.decay_steps is None else self.decay_steps) - first
         if step < begin or end <= begin:
             return self.lr

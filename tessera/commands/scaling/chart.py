@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from tessera.commands.scaling.fits import Fits
 from tessera.commands.scaling.laws import FREE, KNOWN, Law
-from tessera.play.drawing import INK, PAPER, Box, Colour, Disc, Drawing, Line, Shape, Words
+from tessera.play.shapes import INK, PAPER, Box, Colour, Disc, Drawing, Line, Shape, Words
 
 _WIDTH, _PLOT = 600, 330  # of the picture; height of a plot without what is around it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 20, 34, 50

@@ -68,6 +68,22 @@ class Objective(nn.Module, ABC):
     def launch(self, model: GameModel, batch: Any) -> None:  # compiles as it goes
         """Launch what a step launches and keep nothing, so that kernels are compiled together."""
 
+    def trial(self, model: GameModel, games: GameStream) -> Any:
+        """A batch like those that are trained on, of as many rows as those of the games have.
+
+        A step is made of it and forgotten, before training begins, see
+        ``tessera.training.batch_size``. Whatever ``loss`` changes that ``saved`` does not tell of,
+        ``forget`` undoes.
+
+        Args:
+            model: in training.
+            games: of the player; the first batch, all as long as any can be.
+        """
+        return games.batch(0)
+
+    def forget(self) -> None:
+        """Be as if there had been no batch yet."""
+
     @abstractmethod
     def measure(self, model: GameModel, batch: GameBatch) -> None:
         """Add a batch of held-out games to what is measured."""

@@ -92,6 +92,10 @@ class NextMove(Objective):
         """See ``GameModel.launch_training``."""
         model.launch_training(batch.inputs, batch.targets, **self._beside(model, batch))
 
+    def forget(self) -> None:
+        """See ``Objective.forget``."""
+        self._newest = None
+
     def measure(self, model: GameModel, batch: GameBatch) -> None:
         """Add a batch to the metrics."""
         tables, excluded = batch.features(self._features), batch.settled

@@ -18,8 +18,8 @@ from tessera.training.objectives.next_move import NextMoveSettings
 
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     "next_move": NextMoveSettings,
-    "fixed_point": FixedPointSettings,
     "expert_iteration": ExpertIterationSettings,
+    "fixed_point": FixedPointSettings,
 }
 
 
