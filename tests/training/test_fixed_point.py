@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tessera.data import GameStream, StreamSettings
 from tessera.training import TesseraModule
+from tessera.training.effective_rank import effective_rank
 from tessera.training.objectives import context_cache
 from tessera.training.objectives.fixed_point import FixedPoint
 from tessera.training.objectives.positions import shuffled
@@ -121,6 +123,22 @@ def test_a_run_goes_on_exactly_from_within_either_stage_and_between_them(
     assert_same_run("whole", "between")
 
 
+def test_what_is_not_said_follows_from_the_run(folder: Path) -> None:
+    names = ("context_steps", "token_batch")
+    unsaid = [part for name in names for part in (f"--model.fixed_point.{name}", "null")]
+    assert fit(*OPTIONS, *unsaid, "--model.fixed_point.keeps_contexts", "true") == 0
+    assert state()["objective"]["token_start"] == 5  # of 20
+    told = json.loads((last().parent / "contexts/contexts.json").read_text())
+    # Of three batches of games: a step has as many positions in either stage.
+    assert state()["objective"]["taken"] == 20 and told["pieces"] == 3
+    positions = told["shape"][0] / 3
+    own = module(fixed_point={"cached_games": 12, "context_steps": 0})
+    stream = own.objective.stream(GameStream(GAMES))
+    own.objective.begin(own)
+    assert 20 < positions < 60
+    assert abs(len(stream.taken(next(iter(stream))).inputs) - positions) < 20
+
+
 def test_each_stage_learns_its_own_part_and_says_so(folder: Path) -> None:
     assert fit(*OPTIONS, "--trainer.max_steps", 1, "--run_name", "first") == 0
     assert fit(*OPTIONS, "--trainer.max_steps", 9, "--run_name", "contexts") == 0
@@ -157,6 +175,27 @@ def test_stage_1_ends_when_the_rank_of_held_out_contexts_does_not_rise(
     assert fit(*OPTIONS, *more, "--model.fixed_point.context_steps", 100) == 0
     assert state()["objective"]["token_start"] == 8
     assert list(curves()["val/context_rank_ratio"].values()) == [3 / 8, 4 / 8, 4 / 8, 2 / 8]
+
+
+@pytest.mark.parametrize("every", [3, 4])
+def test_a_run_that_is_stopped_at_a_validation_knows_what_it_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    # The other way round, so that it falls.
+    monkeypatch.setattr(
+        "tessera.training.objectives.fixed_point.effective_rank",
+        lambda contexts, centred: 10 - effective_rank(contexts, centred),
+    )
+    more = ("--trainer.val_check_interval", 2, "--model.fixed_point.patience", 3)
+    more += ("--model.fixed_point.context_steps", 100, "--checkpoint_every_n_steps", every)
+    assert fit(*OPTIONS, *more, "--run_name", "whole") == 0
+    assert state("whole")["objective"]["token_start"] == 8
+    assert fit(*OPTIONS, *more, *stop_at(3, signal.SIGTERM)) == 143
+    stopped = state()["objective"]
+    assert state()["global_step"] == 4 and stopped["best_rank"] > 0
+    assert fit(*WHOLE_GAMES, *more, "--ckpt_path", "last") == 0
+    assert state()["objective"] == state("whole")["objective"]
+    assert_same_run("whole", "small")
 
 
 def module(**changes: Any) -> TesseraModule:
