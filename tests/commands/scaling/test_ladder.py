@@ -23,13 +23,13 @@ from tessera.commands.scaling.options import options_of, parser, parted
 from tessera.commands.scaling.trunk import Trunk
 from tests.runs import tessera
 
-# A step has 16 games of 13 tokens or somewhat fewer.
+# A step has 16 games of 21 tokens or somewhat fewer.
 TINY = """
-data: {board_size: 3, player: uniform, context: null, max_moves: 12, batch_size: 16,
+data: {board_size: 5, player: uniform, context: null, max_moves: 20, batch_size: 16,
   games_per_chunk: 64, val_batches: 1, test_batches: 2}
 model: {d_model: 8, d_state: 4, lr: 0.01, warmup_steps: 3}
 """
-LADDER = ("tiny.yaml", "--tokens", "2000,3000,5000,8000", "--folder", "out")
+LADDER = ("tiny.yaml", "--tokens", "3000,5000,8000,13000", "--folder", "out")
 FITS = ("--replicates", "20")
 
 
@@ -80,13 +80,13 @@ def files(folder: Path) -> list[str]:
 
 def test_a_ladder_is_trained_and_fitted(whole: tuple[Path, str, str]) -> None:
     folder, out, err = whole
-    assert "## tiny.yaml: 3×3, uniform" in out and "runs:     out/runs.csv" in out
+    assert "## tiny.yaml: 5×5, uniform" in out and "runs:     out/runs.csv" in out
     assert err.count("tokens: excess_nats") == 4
     found = lines(folder)
     assert [line["status"] for line in found] == ["done"] * 4
     assert {line["phase"] for line in found} == {"report"}
     tokens = [int(line["D"]) for line in found]
-    for asked, trained in zip((2000, 3000, 5000, 8000), tokens, strict=True):
+    for asked, trained in zip((3000, 5000, 8000, 13000), tokens, strict=True):
         assert trained == pytest.approx(asked, rel=0.1)
     # All were tested on the same games.
     assert len({line["floor_nats"] for line in found}) == 1
@@ -138,7 +138,7 @@ def test_a_rung_has_the_bits_of_a_run_that_was_trained_alone(
 def test_what_was_interrupted_goes_on_with_the_same_bits(
     whole: tuple[Path, str, str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for begins_with, nth, done in (("stable", 20, 0), ("5,000", 3, 2)):
+    for begins_with, nth, done in (("stable", 20, 0), ("8,000", 3, 2)):
         with pytest.MonkeyPatch.context() as patch:
             stop_in(patch, begins_with, nth)
             assert scale() == 128 + signal.SIGTERM
@@ -173,7 +173,7 @@ def stop_in(patch: pytest.MonkeyPatch, name: str, nth: int) -> None:
 def test_more_budgets_go_on_from_the_trunk_and_have_the_same_bits(
     whole: tuple[Path, str, str], folder: Path
 ) -> None:
-    more = ("tiny.yaml", "--tokens", "2000,3000,4000,5000,8000,9000", *FITS)
+    more = ("tiny.yaml", "--tokens", "3000,4000,5000,8000,13000,15000", *FITS)
     assert tessera("scaling", *more, "--folder", "out") == 0
     shutil.copytree(whole[0] / "out", folder / "more")
     assert tessera("scaling", *more, "--folder", "more") == 0
@@ -231,6 +231,34 @@ def test_what_diverges_is_a_line_and_the_others_are_fitted(
     assert tessera("scaling", "wild.yaml", *LADDER, *FITS) == 1
 
 
+REAL = """
+data: {board_size: 3, player: uniform, context: null, max_moves: 16, batch_size: 16,
+  games_per_chunk: 512, val_batches: 1, test_batches: 64}
+model: {features: board, head: points, board: {channels: 8, depth: 1}, d_model: 16, d_state: 4,
+  lr: 0.005, warmup_steps: 20}
+"""
+
+
+@pytest.mark.slow
+def test_a_model_that_sees_the_board_falls_towards_the_known_floor(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "real.yaml").write_text(REAL)
+    ends = ("--from", "1e4", "--to", "3e5", "--rungs", "6", "--json", "-")
+    assert tessera("scaling", "real.yaml", *ends, "--folder", "out") == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    excess = [run["excess_nats"] for run in row["runs"]]
+    assert excess == sorted(excess, reverse=True)
+    assert excess[0] > 0.5 and excess[-1] < 0.05
+    # Every legal move of this player's is equally likely: its loss is its entropy.
+    assert row["player_loss"] == pytest.approx(row["runs"][0]["floor_nats"], abs=1e-4)
+    known, free = row["laws"]
+    assert 0.7 < known["beta"] < 1.7 and known["rms"] < 0.3
+    assert abs(free["off"]) < 0.1
+    lines_of = {line["of"]: line for line in row["lines"]}
+    assert lines_of["excess"]["r_squared"] > 0.95 > lines_of["loss"]["r_squared"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -256,7 +284,7 @@ def test_what_diverges_is_a_line_and_the_others_are_fitted(
         ([*LADDER, "--sizes", "8", "--model.foo", "3"], "--model.foo is no setting."),
         ([*LADDER, "--data.context", "8"], "tiny.yaml: data.context must be null: only of whole"),
         ([*LADDER, "--data.batch_size", "64"], "--tokens must be at least 8 steps, and a step has"),
-        (["tiny.yaml", "--tokens", "3000,3010,4000,5000"], "--tokens must be further apart, and a"),
+        (["tiny.yaml", "--tokens", "5000,5010,8000,9000"], "--tokens must be further apart, and a"),
         ([*LADDER, "--model.warmup_steps", "90"], "model.warmup_steps must be at most"),
         (["none", *LADDER[1:]], "config must be a file or one of any_board"),
         ([*LADDER, "--folder", "tiny.yaml"], "--folder"),
