@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
 from tessera.go.features import board_rows
+from tessera.go.play import one_thread
 from tessera.go.players import get_player
 from tessera.go.randomness import BEGINNING, MOVE, SELFPLAY, below, draw, mix, random_words
 from tessera.play.evaluator import last_tokens
@@ -190,12 +192,10 @@ class ExpertGames:
         """One ply of the search in every slot; kept if it is searched in full."""
         is_full = self.is_full(self.plies)
         search = self.full if is_full else self.fast
-        self._take(search.run(self.engine, self._words(SELFPLAY)))
-        if is_full:
-            self._step("full", lambda: self._ply(is_kept=True))
-            self.written += 1
-        else:
-            self._step("fast", lambda: self._ply(is_kept=False))
+        with one_thread():
+            self._take(search.run(self.engine, self._words(SELFPLAY)))
+            self._step("full" if is_full else "fast", partial(self._ply, is_full))
+        self.written += is_full
         self.plies += 1
 
     def end_playouts(self) -> None:

@@ -1,4 +1,4 @@
-"""Turned boards: each symmetry is one, all are different, and everything of a position turns along."""
+"""Turned boards: all eight are different, and everything of a position turns along."""
 
 from __future__ import annotations
 

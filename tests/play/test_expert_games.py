@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -71,8 +72,8 @@ def test_what_is_kept_of_a_position_is_what_happened_in_its_game() -> None:
         results |= {int(before[slot]): replayed.score()[slot] for slot in over.nonzero()[:, 0]}
         replayed.reset(over)
         for own, new in zip(
-            sum(map(list, tensors_of(replayed)), []),
-            sum(map(list, tensors_of(games.engine)), []),
+            chain(*tensors_of(replayed)),
+            chain(*tensors_of(games.engine)),
             strict=True,
         ):
             assert torch.equal(own, new)

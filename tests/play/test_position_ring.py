@@ -1,4 +1,4 @@
-"""The ring of positions: the newest stay, ends are told to the right ones, draws are what was kept."""
+"""The ring of positions: the newest stay, and the ends of games are told to the right ones."""
 
 from __future__ import annotations
 
@@ -57,9 +57,8 @@ def test_ends_are_told_to_the_positions_of_their_game_and_seen_from_the_mover() 
 
 def test_a_game_longer_than_the_ring_is_told_to_what_is_left_of_it() -> None:
     ring = ring_of(7)
-    ring.end(
-        torch.ones(SLOTS).bool(), torch.zeros(SLOTS).long(), torch.ones(SLOTS), torch.zeros(4, 3, 3)
-    )
+    none = torch.zeros(SLOTS, SIZE, SIZE)
+    ring.end(torch.ones(SLOTS).bool(), torch.zeros(SLOTS).long(), torch.ones(SLOTS), none)
     assert ring.tensors["wins"].isfinite().all()
     ring.write(**found(7))
     assert ring.tensors["wins"][7 % ROWS].isnan().all()

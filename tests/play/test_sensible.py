@@ -1,4 +1,4 @@
-"""Sensible moves: no eyes are filled, and nobody who is behind passes while there is anything to do."""
+"""Sensible moves: no eyes are filled, and nobody who is behind passes before the end."""
 
 from __future__ import annotations
 

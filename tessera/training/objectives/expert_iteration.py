@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tessera.data import GameBatch, GameStream, MixedStream
+from tessera.data import GameBatch, GameStream, MixedStream, SelfPlayStream
 from tessera.go.randomness import SAMPLE, random_words
 from tessera.model import GameModel
 from tessera.model.graphs import TrainingGraphs
@@ -21,7 +21,7 @@ from tessera.play.evaluator import ModelEvaluator, check_evaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
 from tessera.play.position_ring import Positions
 from tessera.play.search import GumbelSearch
-from tessera.setting_errors import Problem, SettingError, number, problems_of, whole
+from tessera.setting_errors import Problem, SettingError, number, problems_of, under, whole
 from tessera.training.checkpoint_parts import ContentError, check_weights, shown
 from tessera.training.objectives.base import Objective, ObjectiveSettings
 from tessera.training.outcome_metrics import OutcomeMetrics
@@ -126,9 +126,9 @@ class ExpertIteration(Objective):
 
     def stream(self, games: GameStream | MixedStream) -> ExpertStream:
         """See ``Objective.stream``."""
-        if not isinstance(games, GameStream):
-            must = "be 0 for objective expert_iteration, which plays all games itself"
-            raise SettingError(Problem("selfplay_share", "more", must))
+        if isinstance(games, MixedStream | SelfPlayStream):
+            must = "be 0 for objective expert_iteration, which plays games of its own, got more"
+            raise SettingError(f"data.selfplay_share must {must}.")
         return ExpertStream(self, games)
 
     def positions(self, index: int, games: GameStream) -> ExpertBatch:
@@ -374,6 +374,7 @@ class ExpertIterationSettings(ObjectiveSettings):
         own = SimpleNamespace(**asdict(self))
         problems: list[Problem] = problems_of(own, _ALLOWED)
         if problems:
-            raise SettingError(*problems)
+            with under("expert_iteration"):
+                raise SettingError(*problems)
         check_evaluator(model)
         return ExpertIteration(model, self)
