@@ -235,6 +235,14 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"check --json {'n' * 300}", "--json"),
     ("check --jsn x", "--jsn"),
     ("check surplus", "surplus"),
+    ("compare report", "FOLDER"),
+    ("compare report none", "there is no such folder"),
+    ("compare report small.yaml", "that is a file"),
+    ("compare report .", "there is no plan.json in it"),
+    ("compare report ''", "there is no plan.json in it"),
+    ("compare report . surplus", "surplus"),
+    ("compare report . --json x", "--json"),
+    (f"compare report {'n' * 300}", "File name too long"),
     ("gtp", "--ckpt_path"),
     ("gtp --ckpt_path=", "--ckpt_path must name the model"),
     *(
@@ -257,6 +265,29 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"board {_LAST} --port 70000", "--port must be at most 65535, got 70000."),
     (f"board {_LAST} --host 0.0.0.0", "--host"),
     (f"board {_LAST} surplus", "surplus"),
+    ("scaling fit", "RUNS.CSV"),
+    ("scaling fit none.csv", "none.csv is no file; a runs.csv is wanted."),
+    ("scaling fit .", ". is a folder; a runs.csv is wanted."),
+    ("scaling fit ''", "nothing is no file; a runs.csv is wanted."),
+    ("scaling fit small.yaml", "small.yaml lacks the columns row, N, D"),
+    *(
+        (f"scaling fit small.yaml {option}", says)
+        for option, says in (
+            ("--floor low", "--floor must be known, free or a number of nats, got low."),
+            ("--floor nan", "--floor must be known, free or a number of nats, got nan."),
+            ("--floor", "--floor"),
+            ("--replicates=-1", "--replicates must be 0 to 10,000, got -1."),
+            (f"--replicates {10**21}", "--replicates must be 0 to 10,000"),
+            ("--replicates many", "--replicates"),
+            ("--bootstrap_seed=-1", "--bootstrap_seed must be 0 to"),
+            ("--picture a.pdf", "--picture must end in .png or .svg, got a.pdf."),
+            ("--picture none/a.png", "--picture: there is no folder none."),
+            ("--json none/a.json", "--json: there is no folder none."),
+            ("--json .", "--json: . cannot be written."),
+            ("--json ''", "--json must name a file, got none."),
+            ("surplus", "surplus"),
+        )
+    ),
     ("doctor --json none/doctor.json", "there is no folder none"),
     ("doctor --json .", "--json"),
     ("doctor --json ''", "--json must name a file, got none."),
@@ -264,7 +295,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor --json", "--json"),
     ("doctor --device cpu", "--device"),
     ("doctor surplus", "surplus"),
-    ("bench", "{engine,selfplay,train,map}"),
+    ("bench", "{engine,selfplay,train,map,memory}"),
     ("bench engines", "engines"),
     ("bench engine --board_size", "--board_size"),
     *(
@@ -314,6 +345,19 @@ COMMANDS: tuple[tuple[str, str], ...] = (
             "--ckpt_path=",
             "--json=none/bench.json",
             "--seconds=1",
+        )
+    ),
+    *(
+        (f"bench memory {option}", option.partition("=")[0].split()[0])
+        for option in (
+            "--rows=none",
+            "--rows muse size",
+            "--rows",
+            "--precision=fp8",
+            "--precision=",
+            "--device=abacus",
+            "--json=none/bench.json",
+            "--threads=1",
         )
     ),
     (f"bench map {_LAST} --config tessera", "--config must be left out"),

@@ -55,6 +55,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("model.own", ("9", "[9]", "{n: 9}", "{no.Such: {n: 9}}", "{no.Such: 9}")),
     ("model.lr", (*_NO_NUMBER, 0, -1, "1e400")),
     ("model.warmup_steps", (*_NO_WHOLE, -1)),
+    ("model.stable_steps", (*_NO_WHOLE, -1)),
     ("model.decay_steps", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1)),
     ("model.min_lr_ratio", (*_NO_NUMBER, -0.1, 1.1)),
     ("model.weight_decay", (*_NO_NUMBER, -0.1)),

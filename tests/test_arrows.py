@@ -75,10 +75,10 @@ ALLOWED["cli"] = ALLOWED["commands"] | {"commands"}
 
 # Rooms inside a room: none reads another one, and what lies beside them reads none of them.
 INNER: dict[str, set[str]] = {
-    "commands": {"fit", "check", "bench", "board", "map", "compare", "export"}
+    "commands": {"fit", "check", "bench", "board", "map", "compare", "export", "scaling"}
 }
 # But for these: what is compared is what fit would run.
-INNER_READS: dict[str, set[str]] = {"compare": {"fit"}}
+INNER_READS: dict[str, set[str]] = {"compare": {"fit"}, "scaling": {"fit", "compare"}}
 
 # Packages outside the house that a room never touches.
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric", "jsonargparse"}

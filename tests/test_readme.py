@@ -22,6 +22,7 @@ from tessera.commands.check import command as check
 from tessera.commands.fit.config_file import SECTIONS
 from tessera.commands.named_configs import config_names
 from tests.commands.check.test_command import TINY
+from tests.commands.scaling import synthetic
 from tests.pages import (
     CONTRIBUTING,
     INNER_PAGES,
@@ -128,8 +129,10 @@ SHORT = {
     "games": "--number 2 --device cpu",
     "check": "--device cpu",
     "compare": "--model.n_layers 4 --count 1",
+    "scaling fit": "--replicates 10",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+    "bench memory": "--rows muse --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
 
@@ -137,7 +140,7 @@ SHORT = {
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
     assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "games", "export"}
-    assert shown >= {"check", "compare", "doctor", "bench"}
+    assert shown >= {"check", "compare", "scaling", "doctor", "bench"}
 
 
 def until_it_serves(*arguments: str) -> int:
@@ -173,6 +176,7 @@ def test_commands_of_a_page_run(
         monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / "games.txt").write_text("E5 C3 G3\n")
     (tmp_path / "game.sgf").write_text("(;SZ[9];B[ee];W[cg];B[gg];W[gf])")
+    synthetic.write(tmp_path / "runs.csv", mamba=synthetic.runs(seeds=2))
     monkeypatch.setattr(check, "scale_for", lambda device: TINY)
     if page == README:  # whose own training is run by the checks before landing
         quickstart = ("fit", "--config", "quickstart", "--trainer.max_steps", "2")

@@ -19,6 +19,12 @@ def say(message: str, code: int) -> int:
     return code
 
 
+def say_which(asked_for: str, path: os.PathLike[str]) -> None:
+    """Say on standard error which file ``last`` was: a later run of that name changes it."""
+    if asked_for == "last":
+        print(f"tessera: last is {path}", file=sys.stderr)
+
+
 def ended_by(error: BaseException) -> int | None:
     """Say in a line what ended the command.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.console import waiting_for
-from tessera.commands.ending import say
+from tessera.commands.ending import say, say_which
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
 from tessera.commands.packages import version_of
@@ -76,7 +76,9 @@ def _load(arguments: argparse.Namespace, device: object) -> Companion:
     from tessera.training.run_folder import find_checkpoint
 
     path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
-    return load(path, str(device), arguments.board_size, arguments.own)
+    companion = load(path, str(device), arguments.board_size, arguments.own)
+    say_which(arguments.ckpt_path, path)
+    return companion
 
 
 def _engine(arguments: argparse.Namespace, companion: Companion) -> Gtp:

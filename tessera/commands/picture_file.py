@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tessera.commands.output_file import file_problems
 
 if TYPE_CHECKING:
-    from tessera.play.drawing import Drawing
+    from tessera.play.shapes import Drawing
 
 _ENDS = (".png", ".svg")
 
@@ -22,8 +22,8 @@ def picture_problems(name: str | None, option: str) -> list[str]:
 
 def picture_file(drawing: Drawing, name: str) -> bytes:
     """What goes into the file."""
-    # Here, so that a wrong argument is found before torch and Pillow are loaded.
-    from tessera.play.picture import png
+    # Here, so that a wrong argument is found before Pillow is loaded.
+    from tessera.play.pixels import png
     from tessera.play.svg import svg
 
     return svg(drawing) if _end(name) == ".svg" else png(drawing)

@@ -14,12 +14,15 @@ from torch import Tensor
 from tessera.go.bitboard import select_games
 from tessera.go.contract import whole_numbers
 from tessera.go.position import Position
+from tessera.go.rules import Rules
 
 if TYPE_CHECKING:
     from tessera.go.engine import GPUGoEngine
 
-_PER_GAME = ("turn", "move_number", "history", "captured", "passes", "ko_point", "last_captures")
-_PER_GAME += ("taken_sides",)
+_PER_GAME = (
+    *("turn", "move_number", "history", "captured", "passes", "ko_point", "last_captures"),
+    "taken_sides",
+)
 
 
 def tensors_of(engine: GPUGoEngine) -> tuple[list[Tensor], list[Tensor]]:
@@ -32,6 +35,14 @@ def tensors_of(engine: GPUGoEngine) -> tuple[list[Tensor], list[Tensor]]:
         sets += [own_lost, opponent_lost]
         others += words
     return sets, others
+
+
+def kind_of(engine: GPUGoEngine) -> tuple[torch.device, int, Rules, str, bool]:
+    """What engines have in common whose games may become copies of each other's.
+
+    Behind a number of games these are the arguments of an engine.
+    """
+    return engine.device, engine.board_size, engine.rules, engine.backend, engine.skip_settled
 
 
 def num_bytes(engine: GPUGoEngine) -> int:
@@ -74,11 +85,16 @@ def copy_games(
         origin: whose games are copied.
         sources: (K,) int64, their numbers; one may stand several times.
         targets: (K,) int64, the games that become copies; none stands twice.
-        engine: whose games these are, with the same board, rules and backend, on the same device;
-            None for the same engine.
+        engine: whose games these are, of the same kind, see ``kind_of``; None for ``origin``.
     """
     engine = engine or origin
+    assert kind_of(engine) == kind_of(origin)
     engine.forget_found()
+    if engine.backend == "triton" and engine is not origin:
+        from tessera.go.kernels.branching import copy_in_kernel
+
+        copy_in_kernel(origin, sources, targets, engine)
+        return
     for axis, olds, news in zip((1, 0), tensors_of(origin), tensors_of(engine), strict=True):
         for old, new in zip(olds, news, strict=True):
             # All are read before any is written: a game may be source and target.

@@ -51,10 +51,22 @@ class TokenEmbedding(nn.Embedding, Embedding):
     torch's own kernel adds the vectors of a token in an order that depends on timing. The product
     with one-hot rows does not, and is faster in bfloat16; under autocast it is taken in
     autocast's dtype, like the gradients of all other weights.
+
+    Args:
+        vocab_size: tokens.
+        d_model: width of a position's vector.
+        padding_idx: the token whose vector is zero.
+        frozen: whether training leaves the vectors as they were drawn.
     """
 
     no_weight_decay: ClassVar[tuple[str, ...]] = ("weight",)
     can_be_tied: ClassVar[bool] = True
+
+    def __init__(
+        self, vocab_size: int, d_model: int, padding_idx: int | None = None, frozen: bool = False
+    ) -> None:
+        super().__init__(vocab_size, d_model, padding_idx)
+        self.weight.requires_grad_(not frozen)
 
     def forward(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """See ``Embedding.forward``."""
@@ -118,7 +130,13 @@ class _Lookup(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class TableSettings(PartSettings):
-    """``TokenEmbedding`` has no settings."""
+    """Settings of ``TokenEmbedding``.
+
+    Args:
+        frozen: whether training leaves the vectors as they were drawn, of the head tied too.
+    """
+
+    frozen: bool = False
 
     part = TokenEmbedding
 

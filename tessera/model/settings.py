@@ -26,6 +26,7 @@ from tessera.model.mixers.adaptive_rank import AdaptiveRankSettings
 from tessera.model.mixers.attention import AttentionSettings
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.bk_core import BKCoreSettings
+from tessera.model.mixers.context_token import ContextTokenSettings
 from tessera.model.mixers.gated_delta import GatedDeltaSettings
 from tessera.model.mixers.hyperbolic_ssm import HyperbolicSSMSettings
 from tessera.model.mixers.identity import IdentitySettings
@@ -72,9 +73,9 @@ class ModelSettings:
         embedding: table, tensor_train or low_rank_table, which have fewer parameters, or kinds,
             which leaves it to the features where a move was.
         mixer: mamba, mamba2, attention, gated_delta, rotating_mamba, adaptive_rank, bk_core,
-            tangent_attention, poincare_attention, hyperbolic_ssm, phase7_hybrid, identity or the
-            path of a class of yours, or a list of them that repeats over the layers and is no
-            longer.
+            tangent_attention, poincare_attention, hyperbolic_ssm, phase7_hybrid, identity,
+            context_token or the path of a class of yours, or a list of them that repeats over the
+            layers and is no longer.
         feed_forward: none, dense or low_rank.
         head: linear, low_rank_linear, tied, which is the embedding once more, or points, which
             needs features with a map, as board and landmarks make one.
@@ -98,6 +99,7 @@ class ModelSettings:
         hyperbolic_ssm: of the mixer hyperbolic_ssm.
         phase7_hybrid: of the mixer phase7_hybrid.
         identity: of the mixer identity.
+        context_token: of the mixer context_token.
         dense: of the feed-forward layer dense.
         low_rank: of the feed-forward layer low_rank.
         table: of the embedding table.
@@ -139,6 +141,7 @@ class ModelSettings:
     hyperbolic_ssm: HyperbolicSSMSettings = HyperbolicSSMSettings()
     phase7_hybrid: Phase7HybridSettings = Phase7HybridSettings()
     identity: IdentitySettings = IdentitySettings()
+    context_token: ContextTokenSettings = ContextTokenSettings()
     dense: DenseSettings = DenseSettings()
     low_rank: LowRankSettings = LowRankSettings()
     table: TableSettings = TableSettings()
@@ -199,6 +202,9 @@ class ModelSettings:
         if board_size < 2 or num_tokens(board_size) != self.vocab_size:
             must = "be n² + 3 of an n×n board, which features are of"
             return [Problem("vocab_size", self.vocab_size, must)]
+        if self.features == "board" and not self.board.adds and not self._reads_map():
+            must = "be points, which alone reads the board where board.adds is false"
+            return [Problem("head", self.head, must, "board.adds")]
         return []
 
     def _reads_map(self) -> bool:

@@ -3,23 +3,19 @@
 Nothing is said by colour alone. Likelier points have darker and larger discs of one hue, illegal
 points a cross, settled points a grey square, the last move a ring.
 
-Lengths are pixels of the finished picture; x runs to the right, y downwards.
+The shapes themselves, and what their lengths mean, are in ``shapes.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from tessera.play.shapes import INK, Box, Colour, Disc, Drawing, Line, Point, Shape, Words
 from tessera.vocabulary import Vocabulary
 
-Colour: TypeAlias = tuple[int, int, int]
-
-PAPER: Colour = (250, 248, 244)
-INK: Colour = (30, 28, 26)
 _WOOD: Colour = (226, 190, 128)
 _SETTLED: Colour = (196, 192, 186)
 _STONES: dict[int, Colour] = {1: (24, 24, 26), -1: (248, 248, 244)}
@@ -34,88 +30,6 @@ _LEAST_LOST = 0.01  # of a ring
 _MOST_LABELS = 10  # of points below a percent
 _LEAST_LABEL = 0.0005
 _LEAST_OWNER = 0.05  # of a square that is drawn: 52.5 % of the playouts
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A straight line."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    width: float
-    ink: Colour = INK
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A filled rectangle."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    fill: Colour
-
-
-@dataclass(frozen=True, slots=True)
-class Disc:
-    """A disc, or without ``fill`` only its rim, which lies inside of the radius."""
-
-    x: float
-    y: float
-    radius: float
-    fill: Colour | None
-    rim: Colour | None = None
-    rim_width: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """A line of text, its middle at y; ``size`` is the height of the font."""
-
-    x: float
-    y: float
-    text: str
-    size: float
-    ink: Colour = INK
-    anchor: Literal["start", "middle", "end"] = "middle"
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """All that is drawn on one point of the board.
-
-    Attributes:
-        vertex: its name.
-        told: what is known of it, in words.
-        shapes: from the lowest to the topmost.
-    """
-
-    vertex: str
-    told: str
-    shapes: tuple[Line | Box | Disc | Words, ...]
-
-
-Shape: TypeAlias = Line | Box | Disc | Words | Point
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A whole picture.
-
-    Attributes:
-        width: in pixels.
-        height: in pixels.
-        title: what it shows, in a sentence.
-        shapes: from the lowest to the topmost.
-    """
-
-    width: float
-    height: float
-    title: str
-    shapes: list[Shape]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,7 @@ from dataclasses import replace
 from textwrap import wrap
 
 from tessera.play.drawing import (
-    INK,
     BoardDrawing,
-    Disc,
-    Drawing,
-    Shape,
-    Words,
     heat_disc,
     illegal_cross,
     owner_square,
@@ -20,6 +15,7 @@ from tessera.play.drawing import (
     stone_disc,
 )
 from tessera.play.map import PlayedOut, PositionMap
+from tessera.play.shapes import INK, Disc, Drawing, Shape, Words
 
 _HEADER = 44.0  # pixels above the board
 _ROW = 30.0  # height of a line below it

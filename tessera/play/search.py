@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine
-from tessera.go.branching import copies, copy_games
+from tessera.go.branching import copies, copy_games, kind_of
 from tessera.go.contract import chosen_games, whole_numbers
+from tessera.go.play import one_thread
 from tessera.model.graphs import Capture, cause
 from tessera.play.evaluator import Evaluator
 from tessera.play.gumbel import (
@@ -135,8 +136,7 @@ class GumbelSearch:
         Raises:
             MemoryError: if the device has less memory than the trees take.
         """
-        kind = (engine.batch_size, engine.device, engine.board_size, engine.rules, engine.backend)
-        kind = (*kind, engine.skip_settled)
+        kind = (engine.batch_size, *kind_of(engine))
         if self._room is None or self._room.kind != kind:
             self._room = None  # whose memory is needed again
             trees = Trees(
@@ -188,6 +188,9 @@ class GumbelSearch:
         everyone = torch.arange(engine.batch_size, device=engine.device)
         copy_games(engine, everyone, everyone, room.trees.leaves)
         is_alone = words.is_cuda and not torch.cuda.is_current_stream_capturing()
+        if engine.device.type == "cpu":
+            with one_thread():
+                return self._find(room, words)
         if engine.backend != "triton" or not is_alone or not self._is_possible:
             return self._find(room, words)
         # What was captured of weights that have been moved reads where they no longer are.

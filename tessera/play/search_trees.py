@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tessera.go import GPUGoEngine
 from tessera.go.bitboard import as_moves
-from tessera.go.branching import copy_games
+from tessera.go.branching import copy_games, kind_of
 from tessera.play.evaluator import Evaluator, worth
 from tessera.play.gumbel import Moves, Sigma, next_inside
 from tessera.play.sensible import sensible_moves
@@ -30,6 +30,7 @@ class Trees:
 
     Attributes:
         leaves: an engine of B games, the positions that are evaluated next.
+        sigma: as given.
 
     Raises:
         MemoryError: if the device has less memory than the nodes take.
@@ -44,13 +45,12 @@ class Trees:
         passes: str,
         first_pass: int,
     ) -> None:
-        self._evaluator, self._sigma = evaluator, sigma
+        self._evaluator, self.sigma = evaluator, sigma
         self._passes, self._first_pass = passes, first_pass
         games, nodes = engine.batch_size, num_simulations + 1
-        kind = (engine.device, engine.board_size, engine.rules, engine.backend, engine.skip_settled)
-        self.leaves = GPUGoEngine(games, *kind)
+        self.leaves = GPUGoEngine(games, *kind_of(engine))
         # Where nothing is looked at below the root, no position is kept.
-        self._nodes = GPUGoEngine(games * nodes, *kind) if num_simulations else None
+        self._nodes = GPUGoEngine(games * nodes, *kind_of(engine)) if num_simulations else None
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(games, nodes, *shape, dtype=dtype, device=engine.device)
@@ -79,6 +79,11 @@ class Trees:
         return self._moves(self._games * 0)
 
     @property
+    def num_nodes(self) -> int:
+        """Nodes that a tree has room for, N."""
+        return self._visits.shape[1]
+
+    @property
     def root_values(self) -> Tensor:
         """(B,) float32, the mean value of all simulations and of the root's own evaluation."""
         return self._totals[:, 0] / self._visits[:, 0]
@@ -93,7 +98,7 @@ class Trees:
             moves: (B,) int64, the moves at the roots.
         """
         assert self._nodes is not None
-        parents, moves, on_path = self._descend(node, moves)
+        parents, moves, on_path = self.descend(node, moves)
         leaves = self.leaves
         copy_games(self._nodes, self._first + parents, self._games, leaves)
         leaves.play_batch(moves)
@@ -107,22 +112,33 @@ class Trees:
         self._visits += on_path
         self._totals += on_path * (value * self._colour[:, node]).unsqueeze(1)
 
-    def _descend(self, node: int, moves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def descend(self, node: int, moves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Parent (B,) and move (B,) of each tree's new node, and the nodes on the way (B, N)."""
+        if self.leaves.backend == "triton":
+            from tessera.play.kernels.descent import descend
+
+            return descend(self.tables(), moves, *self.sigma)
         at = self._games * 0
         on_path = (self._numbers == 0).repeat(len(at), 1)
         child = self._child(at, moves)
         # No path in a tree of so many nodes is longer.
         for _ in range(node - 1):
             goes_on = child > 0
-            if self.leaves.backend == "torch" and not goes_on.any():
+            if not goes_on.any():
                 break
             at = torch.where(goes_on, child, at)
             on_path |= self._numbers == at.unsqueeze(1)
-            inside = next_inside(self._moves(at), self._sigma)
+            inside = next_inside(self._moves(at), self.sigma)
             moves = torch.where(goes_on, inside, moves)
             child = torch.where(goes_on, self._child(at, moves), 0)
         return at, moves, on_path
+
+    def tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What a descent reads: log-priors, children, visits, totals, raw values and colours."""
+        return (
+            *(self._log_priors, self._children, self._visits),
+            *(self._totals, self._raw, self._colour),
+        )
 
     def _child(self, nodes: Tensor, moves: Tensor) -> Tensor:
         """The child (B,) int64 behind a move (B,) of a node (B,); 0 for none."""

@@ -9,7 +9,18 @@ from functools import singledispatch
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from tessera.play.drawing import PAPER, Box, Colour, Disc, Drawing, Line, Point, Words
+from tessera.play.shapes import (
+    PAPER,
+    Box,
+    Colour,
+    Disc,
+    Drawing,
+    Line,
+    Point,
+    Polygon,
+    Polyline,
+    Words,
+)
 
 
 def svg(drawing: Drawing) -> bytes:
@@ -55,6 +66,21 @@ def _(shape: Line) -> Element:
 
 
 @_element.register
+def _(shape: Polyline) -> Element:
+    lines = _written("polyline", {"stroke-width": shape.width}, fill=None, stroke=shape.ink)
+    lines.set("points", _places(shape.places))
+    lines.set("stroke-linejoin", "round")
+    return lines
+
+
+@_element.register
+def _(shape: Polygon) -> Element:
+    area = _written("polygon", {}, fill=shape.fill)
+    area.set("points", _places(shape.corners))
+    return area
+
+
+@_element.register
 def _(shape: Box) -> Element:
     sides = {"x": shape.x, "y": shape.y, "width": shape.width, "height": shape.height}
     return _written("rect", sides, fill=shape.fill)
@@ -79,6 +105,10 @@ def _(shape: Words) -> Element:
     text.set("dominant-baseline", "central")
     text.text = shape.text
     return text
+
+
+def _places(places: tuple[tuple[float, float], ...]) -> str:
+    return " ".join(f"{_number(x)},{_number(y)}" for x, y in places)
 
 
 def _written(tag: str, numbers: dict[str, float], **colours: Colour | None) -> Element:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tessera.play.drawing import INK, PAPER, Box, Colour, Disc, Drawing, Line, Shape, Words
+from tessera.play.shapes import INK, PAPER, Box, Colour, Disc, Drawing, Line, Shape, Words
 from tessera.training.calibration import Bin, Calibration
 
 _WIDTH, _HEIGHT = 600, 420  # of a plot with its words, in pixels

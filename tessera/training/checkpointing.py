@@ -115,8 +115,17 @@ class TrainingCheckpoint(Checkpoint):
         if step % log_every == 0 or len(self._losses) >= _MOST_LOSSES:
             self._check_losses(trainer)
         self._is_stopping = self._interruption.is_due(trainer)
-        if self._is_stopping or step % self.every_n_steps == 0:
+        if self.is_due(step):
             self.save(trainer, pl_module)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal was received, so that this step is to be the last."""
+        return self._is_stopping
+
+    def is_due(self, step: int) -> bool:
+        """Whether to save behind this step."""
+        return self._is_stopping or step % self.every_n_steps == 0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the finished run."""
@@ -135,6 +144,16 @@ class TrainingCheckpoint(Checkpoint):
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``last.ckpt``, unless training has diverged."""
+        self.check(trainer, pl_module)
+        self._write(trainer)
+        self.last_saved_step = trainer.global_step
+
+    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make sure that no loss, weight or moment has become infinite or no number.
+
+        Raises:
+            DivergedError: if one has.
+        """
         self._check_losses(trainer)
         weights = list(pl_module.parameters())
         states = [state for optimizer in trainer.optimizers for state in optimizer.state.values()]
@@ -145,8 +164,6 @@ class TrainingCheckpoint(Checkpoint):
         if not finite.all():
             what = "moment of the optimizer" if finite[: len(weights)].all() else "weight"
             self._fail(trainer, f"a {what} is not finite after step {trainer.global_step}")
-        self._write(trainer)
-        self.last_saved_step = trainer.global_step
 
     def _write(self, trainer: Trainer) -> None:
         """Write ``last.ckpt``; if that fails, it fails on every process."""

@@ -47,6 +47,10 @@ class NextMoveMetrics(Metric):
     Args:
         kwargs: those of every ``torchmetrics.Metric``, such as ``sync_on_compute``.
 
+    Attributes:
+        games: whoever wants the sums of each row sets it to an empty list, to which every batch
+            then adds (2, B) float64: excess_nats, and the number of targets. None keeps nothing.
+
     Example:
         >>> from tessera.data import GameStream, StreamSettings
         >>> settings = StreamSettings(board_size=5, batch_size=2, games_per_chunk=2)
@@ -64,6 +68,7 @@ class NextMoveMetrics(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.games: list[Tensor] | None = None
         self._add_sums("count", 1)
         self._add_sums("sums", len(_OVERALL))
         for name, bounds in GROUPS.items():
@@ -96,6 +101,9 @@ class NextMoveMetrics(Metric):
         # Not a product: at PAD a value may be infinite.
         sums = [torch.where(counted, value.double(), 0.0).sum() for value in values]
         self.sums += torch.stack(sums)
+        if self.games is not None:
+            own = torch.where(counted, excess.double(), 0.0).sum(1)
+            self.games.append(torch.stack([own, counted.sum(1).double()]))
         legality = self._legality(log_q, best[..., :1], batch)
         for name, by in (("ply", batch.plies), ("captures", batch.captures)):
             self._add_groups(name, by, counted, (excess, *legality))
@@ -140,6 +148,11 @@ class NextMoveMetrics(Metric):
                     if size > 0:
                         results[f"{what}_by_{name}/{group}"] = (part / size).float()
         return results
+
+    def group_sizes(self, name: str) -> dict[str, int]:
+        """How many targets were in each group of ``GROUPS[name]``, by the group's name."""
+        counts = self._on_host()[f"count_by_{name}"][:: len(_GROUPED)]
+        return dict(zip(group_names(GROUPS[name]), map(int, counts), strict=True))
 
     def _on_host(self) -> dict[str, Tensor]:
         """All sums by name, in one copy."""

@@ -11,14 +11,16 @@ from lightning.fabric.utilities.cloud_io import _load
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from tessera.data import GameBatch, GameStream, MixedStream, OwnStream
+from tessera.data import BatchTrials, GameBatch, GameStream, MixedStream, OwnStream
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
+from tessera.training.batch_size import batch_size_that_fits
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
 from tessera.training.objectives.expert_iteration import ExpertIterationSettings
+from tessera.training.objectives.fixed_point import FixedPointSettings
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned
@@ -28,6 +30,7 @@ _logger = logging.getLogger(__name__)
 _ALLOWED = {
     "lr": number("more than 0", lambda lr: 0 < lr < math.inf),
     "warmup_steps": whole(0),
+    "stable_steps": whole(0),
     "decay_steps": or_none(whole(1)),
     "min_lr_ratio": number("0 to 1", lambda ratio: 0 <= ratio <= 1),
     "weight_decay": number("at least 0", lambda decay: 0 <= decay < math.inf),
@@ -37,20 +40,24 @@ _ALLOWED = {
 class TesseraModule(LightningModule):
     """A model and what it learns: its objective, which is to predict the next token of a game.
 
-    The learning rate rises linearly from 0 over ``warmup_steps``, then follows half a cosine down
-    to ``min_lr_ratio`` of ``lr`` at ``decay_steps``. It is a pure function of the step and of these
-    arguments, so a resumed run obeys the arguments it is given, not those it was begun with.
+    The learning rate rises linearly from 0 over ``warmup_steps``, stays until ``stable_steps``,
+    then follows half a cosine down to ``min_lr_ratio`` of ``lr`` at ``decay_steps``. It is a pure
+    function of the step and of these arguments, so a resumed run obeys the arguments it is given,
+    not those it was begun with: from one stable run, cool-downs of any length branch off.
 
     Args:
         lr: highest learning rate.
         warmup_steps: steps until it is reached.
-        decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that.
+        stable_steps: steps until it begins to fall; up to warmup_steps, it falls behind those.
+        decay_steps: steps until it is lowest; null for trainer.max_steps, or never without that. If
+            that is no later than where it would begin to fall, it does not fall.
         min_lr_ratio: the lowest learning rate over the highest, 0 to 1.
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        objective: what is learned: next_move, or expert_iteration, to win.
+        objective: what is learned: next_move; expert_iteration, to win; or fixed_point.
         expert_iteration: of the objective expert_iteration.
+        fixed_point: of the objective fixed_point.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -65,8 +72,10 @@ class TesseraModule(LightningModule):
         min_lr_ratio: float = 0.1,
         weight_decay: float = 0.1,
         cuda_graph: bool = True,
+        stable_steps: int = 0,
         objective: str = "next_move",
         expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),  # noqa: B008 (frozen)
+        fixed_point: FixedPointSettings = FixedPointSettings(),  # noqa: B008 (it is frozen)
         **model: Any,
     ) -> None:
         super().__init__()
@@ -75,8 +84,9 @@ class TesseraModule(LightningModule):
         schedule: dict[str, Any] = {"lr": lr, "warmup_steps": warmup_steps}
         schedule |= {"decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
-        schedule |= {"cuda_graph": cuda_graph, "objective": objective}
-        objectives: dict[str, Any] = {"expert_iteration": expert_iteration}
+        schedule |= {"cuda_graph": cuda_graph, "stable_steps": stable_steps, "objective": objective}
+        # The settings of those that have any.
+        objectives = {"expert_iteration": expert_iteration, "fixed_point": fixed_point}
         self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
@@ -88,6 +98,7 @@ class TesseraModule(LightningModule):
         self.pad_token = self.model.pad_token
         self.lr, self.warmup_steps, self.min_lr_ratio = lr, warmup_steps, min_lr_ratio
         self.weight_decay, self.decay_steps = weight_decay, decay_steps
+        self.stable_steps = stable_steps
         self._is_to_be_graphed = cuda_graph
         self.needs, self.held_out_needs = self.objective.needs, self.objective.held_out_needs
         self._step = 0  # that the newest batch belongs to
@@ -127,18 +138,29 @@ class TesseraModule(LightningModule):
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
         return self.model(tokens, None, features)
 
+    def batch_size_that_fits(self, trials: BatchTrials) -> int:
+        """How many sequences its batches are to have, see ``tessera.training.batch_size``."""
+        return batch_size_that_fits(self, trials)
+
     def new_player(self, model: GameModel, temperature: float, dtype: torch.dtype) -> ModelPlayer:
         """The player of the games that the model in training plays against itself."""
         return ModelPlayer(model, temperature, dtype)
 
-    def lr_at(self, step: int) -> float:
-        """The learning rate of optimizer step ``step``, from 0."""
+    def lr_at(self, step: int, first: int = 0) -> float:
+        """The learning rate of optimizer step ``step``, from 0.
+
+        Args:
+            step: of the run.
+            first: the step that the schedule begins with; it ends where it would.
+        """
+        step -= first
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
-        end = self.trainer.max_steps if self.decay_steps is None else self.decay_steps
-        if end <= self.warmup_steps:
+        begin = max(self.warmup_steps, self.stable_steps - first)
+        end = (self.trainer.max_steps if self.decay_steps is None else self.decay_steps) - first
+        if step < begin or end <= begin:
             return self.lr
-        done = min(1.0, (step - self.warmup_steps) / (end - self.warmup_steps))
+        done = min(1.0, (step - begin) / (end - begin))
         cosine = (1 + math.cos(math.pi * done)) / 2
         return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine)
 
@@ -179,6 +201,10 @@ class TesseraModule(LightningModule):
         elif self.trainer.is_global_zero:
             name = type(strategy).__name__
             _logger.warning("training steps are launched one kernel at a time with %s", name)
+
+    def on_train_end(self) -> None:
+        """Tell the objective."""
+        self.objective.end(self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the coming step, and tell objective and mixers of it."""
@@ -314,7 +340,7 @@ class TesseraModule(LightningModule):
 
 
 def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters with weight decay, and those without.
+    """The parameters with weight decay, and those without; frozen ones are in neither.
 
     Without: biases, norms and everything else of one axis, and what the part that owns it names in
     ``no_weight_decay`` (the embedding's table; A_log and D of a mixer).
@@ -327,7 +353,7 @@ def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramete
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in (each for each in model.parameters() if each.requires_grad):
         is_plain = parameter.dim() < 2 or id(parameter) in exempt
         (plain if is_plain else decayed).append(parameter)
     return decayed, plain

@@ -19,9 +19,11 @@ from tessera.go import (
     play_out,
     replayed,
 )
+from tessera.go.branching import copy_games
 from tests.go.kernel_cases import (
     OPTIONAL,
     TOLD,
+    branch,
     count_playouts,
     follow_hostile,
     follow_plies,
@@ -51,11 +53,14 @@ RULES = {
 # The plain code is slow on large boards, so they play by some of the rules only.
 CASES = [(size, rules) for size in (2, 5, 9) for rules in RULES]
 CASES += [(13, "situational-suicide"), (19, "positional"), (19, "situational")]
+# Of whole games on 19×19 the default run has one by each rule; each takes a minute beside others.
+GAMES = [(size, rules, player) for size, rules in CASES for player in ("uniform", "rules")]
+LONGEST = [(19, "positional", "rules"), (19, "situational", "uniform")]
+GAMES = [pytest.param(*game, marks=pytest.mark.slow) if game in LONGEST else game for game in GAMES]
 
 
-@pytest.mark.parametrize(("size", "rules"), CASES)
-@pytest.mark.parametrize("player", ["uniform", "rules"])
-def test_games_in_kernels_are_those_of_the_plain_code(size: int, player: str, rules: str) -> None:
+@pytest.mark.parametrize(("size", "rules", "player"), GAMES)
+def test_games_in_kernels_are_those_of_the_plain_code(size: int, rules: str, player: str) -> None:
     plain, fast = (
         record_tensors(
             play_games(
@@ -117,7 +122,44 @@ def test_plies_of_any_tokens_leave_the_state_of_the_plain_code(size: int, rules:
 
 
 @pytest.mark.parametrize(("size", "rules"), CASES)
-@pytest.mark.parametrize("player", ["uniform", "rules"])
+def test_branches_in_kernels_hold_what_the_plain_code_does(size: int, rules: str) -> None:
+    plain, fast = (
+        branch(size, RULES[rules], 3 * size**2 // 2, backend, "cuda", after=size**2 // 2)
+        for backend in ("torch", "triton")
+    )
+    assert_same_tensors(plain, fast)
+
+
+@pytest.mark.parametrize("rules", ["positional", "simple"])
+def test_branches_are_captured_replayed_and_never_wait(rules: str) -> None:
+    engine = GPUGoEngine(64, "cuda", 9, RULES[rules], "triton")
+    other = GPUGoEngine(64, "cuda", 9, RULES[rules], "triton")
+    games = torch.arange(64, device="cuda")
+    for ply in range(60):
+        engine.play_batch((games * 7 + ply * 5) % 81)
+    held = everything(engine)
+
+    def both() -> None:
+        copy_games(engine, games.flip(0), games, other)
+        engine.branch(games[:32], games[32:])
+
+    both()  # which compiles
+    for name, tensor in held.items():
+        assert torch.equal(everything(other)[name], tensor.flip(0)), name
+    copy_games(other, games.flip(0), games, engine)
+    other.reset()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        both()
+    with no_waiting():
+        graph.replay()
+    for name, tensor in held.items():
+        assert torch.equal(everything(other)[name], tensor.flip(0)), name
+        assert torch.equal(everything(engine)[name], tensor[games % 32]), name
+
+
+@pytest.mark.parametrize(("size", "rules", "player"), GAMES)
 def test_playouts_in_kernels_are_those_of_the_plain_code(
     size: int, player: str, rules: str
 ) -> None:

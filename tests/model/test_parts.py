@@ -51,6 +51,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "hyperbolic_ssm": [{}, {"d_state": 7}],
     "phase7_hybrid": [{"max_rank": 6, "min_rank": 5, "num_heads": 2, "window": 4}],
     "identity": [{}],
+    "context_token": [
+        {"d_context": 6},
+        {"context_layers": 2, "token_layers": 3, "inputs": 3, "plan": "D", "expand": 2},
+        {"d_context": 7, "context_layers": 2, "token_layers": 2, "inputs": 2, "plan": "E"},
+        {"sweeps": 40},
+    ],
     "dense": [{}, {"expand": 3}],
     "low_rank": [
         {"rank": 3},
@@ -98,6 +104,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "Transformer": {"n_layers": 2, "mixer": "attention", "feed_forward": "dense"},
     "hybrid": {"n_layers": 4, "mixer": ["mamba", "attention", "mamba2"], "feed_forward": "dense"},
     "board": {"n_layers": 2, "features": "board", "head": "points", "board": BOARD},
+    "board for the head alone": {
+        **{"features": "board", "head": "points", "board": {**BOARD, "adds": False}},
+        **{"mixer": "context_token"},
+    },
     "board and nothing per point": {"features": "board", "board": BOARD},
     "landmarks": {"features": "landmarks", "n_layers": 2},
     "landmarks, and a board in the vector": {

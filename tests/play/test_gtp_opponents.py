@@ -6,10 +6,15 @@ import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from tessera.go import play_games
+from tessera.play.game_maps import maps_of_session
+from tessera.play.sgf import record_document
+from tessera.play.sgf_map import write_sgf_maps
 from tests.play.conftest import Table
 
 GNUGO = shutil.which("gnugo") or shutil.which("gnugo", path="/usr/games")
@@ -110,6 +115,22 @@ def test_a_game_against_gnu_go_is_legal_and_scored_alike(
     players = (table.ask, gnugo) if is_black else (gnugo, table.ask)
     assert 40 < play_out(*players, 9, 7.5, 400) < 400
     assert_scored_alike(table, gnugo)
+
+
+def test_gnu_go_opens_what_is_written_of_a_game(
+    gnugo: Ask, new_gtp: Callable[..., Table], tmp_path: Path
+) -> None:
+    record = play_games("rules", range(5, 6), seed=0, board_size=9)
+    moves = record.moves[0, : int(record.lengths[0])].tolist()
+    table = new_gtp("board", 9)
+    maps = list(maps_of_session(table.session, moves))
+    path = tmp_path / "game.sgf"
+    path.write_bytes(write_sgf_maps(record_document(record, 0), maps))
+    assert gnugo(f"loadsgf {path}") in ("black", "white")
+    shown = table.ask("showboard").split()
+    for colour, letter in (("black", "X"), ("white", "O")):
+        assert len(stones(gnugo(f"list_stones {colour}"))) == shown.count(letter) > 5
+    assert float(gnugo("get_komi")) == 7.5
 
 
 @pytest.mark.slow  # two minutes

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tessera.play.drawing import Box, Disc, Drawing, Line, Point, Words
 from tessera.play.map import PlayedOut, PositionMap
 from tessera.play.map_drawing import map_drawing
 from tessera.play.picture import drawn
+from tessera.play.shapes import Box, Disc, Drawing, Line, Point, Words
 from tessera.play.svg import svg
 from tessera.vocabulary import Vocabulary
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from tessera.play.drawing import Disc, Line, Words
 from tessera.play.picture import in_pixels
+from tessera.play.shapes import Disc, Line, Words
 from tessera.training.calibration import MOVE_BOUNDS, TOP_BOUNDS, Bin, Calibration
 from tessera.training.calibration_drawing import calibration_drawing
 

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from torch.nn import functional as F
 
 from tessera.data import GameStream, StreamSettings
-from tessera.model import MambaModel
+from tessera.model import GameModel, MambaModel, ModelSettings
 from tessera.training import TesseraModule
 from tessera.training.module import decay_groups
 
@@ -94,6 +94,21 @@ def test_learning_rate_warms_up_and_follows_a_cosine_to_max_steps() -> None:
     assert trained.lr_at(60) == pytest.approx(0.5)
 
 
+def test_learning_rate_stays_until_it_is_let_fall() -> None:
+    plain = module(lr=2.0, warmup_steps=10, min_lr_ratio=0.25)
+    trained = module(lr=2.0, warmup_steps=10, min_lr_ratio=0.25, stable_steps=80)
+    for each in (plain, trained):
+        each.trainer = Trainer(max_steps=100, logger=False, enable_checkpointing=False)
+    steps = [trained.lr_at(step) for step in (0, 9, 10, 79, 80, 90, 100, 500)]
+    assert steps == pytest.approx([0.2, 2.0, 2.0, 2.0, 2.0, 2.0 * 0.625, 0.5, 0.5])
+    trained.decay_steps = 80  # no room to fall in: the run that cool-downs branch off
+    assert trained.lr_at(79) == trained.lr_at(80) == trained.lr_at(10**9) == 2.0
+    # Within the warm-up, or not set: what there was before, bit for bit.
+    trained.decay_steps, trained.stable_steps = None, 10
+    for step in range(0, 120, 7):
+        assert trained.lr_at(step) == plain.lr_at(step)
+
+
 def test_the_loss_is_the_mean_over_moves_and_leaves_pad_out() -> None:
     trained = module().train()
     trained.trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False)
@@ -133,12 +148,15 @@ def test_a_prediction_is_a_distribution_without_padding() -> None:
 
 def test_all_that_is_wrong_is_said_at_once_by_the_names_of_the_arguments() -> None:
     with pytest.raises(ValueError) as error:
-        module(d_model=0, n_layers=-1, lr=math.nan, warmup_steps=-1, min_lr_ratio=2.0)
+        module(
+            d_model=0, n_layers=-1, lr=math.nan, warmup_steps=-1, min_lr_ratio=2.0, stable_steps=-1
+        )
     assert str(error.value).splitlines() == [
         "d_model must be a whole number of at least 1, got 0.",
         "n_layers must be a whole number of at least 1, got -1.",
         "lr must be more than 0, got nan.",
         "warmup_steps must be at least 0, got -1.",
+        "stable_steps must be at least 0, got -1.",
         "min_lr_ratio must be 0 to 1, got 2.0.",
     ]
 
@@ -165,3 +183,19 @@ def test_the_losses_of_an_outcome_are_weighted_and_measured_without_pad() -> Non
     measured = trained.objective.outcome_metrics.compute()
     brier = ((found.win - wins) ** 2)[counted].mean()
     torch.testing.assert_close(measured["win_brier"], brier)
+
+
+def test_a_frozen_table_stays_as_it_was_drawn_and_is_in_no_group_of_the_optimizer() -> None:
+    model = GameModel(
+        ModelSettings(12, 8, table={"frozen": True}, head="tied", mixer="context_token")
+    )
+    before = model.embedding.weight.clone()
+    groups = decay_groups(model)
+    weights = {id(weight) for group in groups for weight in group}
+    assert id(model.embedding.weight) not in weights
+    assert len(weights) == len(list(model.parameters())) - 1
+    optimizer = torch.optim.AdamW([*groups[0], *groups[1]], 0.1)
+    tokens = torch.tensor([[11, 3, 4, 5]])
+    model(tokens, tokens).sum().backward()
+    optimizer.step()
+    assert torch.equal(model.embedding.weight, before)

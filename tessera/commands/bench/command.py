@@ -11,9 +11,16 @@ import torch
 
 from tessera.accelerator import memory_problem
 from tessera.commands.arguments import OneLineParser, find_device
-from tessera.commands.bench import engine_report, map_command, selfplay_speed, train_speed
+from tessera.commands.bench import (
+    engine_report,
+    map_command,
+    memory_command,
+    selfplay_speed,
+    train_speed,
+)
 from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.map_speed import MapReport
+from tessera.commands.bench.memory_report import MemoryReport
 from tessera.commands.bench.report import Report
 from tessera.commands.bench.train_speed import TrainReport
 from tessera.commands.ending import say
@@ -29,7 +36,10 @@ _KINDS = {
     "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
+    "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
 }
+# Kinds with options of their own.
+_OWN = {"map": map_command, "memory": memory_command}
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
 _ALLOWED = {name: or_none(whole(1, most)) for name, most in _MOST.items()}
 _LONGEST_S = 3_600
@@ -45,18 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
-    check = map_command.checked if arguments.kind == "map" else _checked
-    device = check(parser, arguments)
+    own = _OWN.get(arguments.kind)
+    device = (own.checked if own else _checked)(parser, arguments)
     # Without a number torch gets one thread, as ``play_games`` takes it, and rivals what they like.
     before = torch.get_num_threads()
-    torch.set_num_threads(arguments.threads or 1)
-    if arguments.threads is not None and hasattr(os, "sched_setaffinity"):
+    threads: int | None = getattr(arguments, "threads", None)
+    torch.set_num_threads(threads or 1)
+    if threads is not None and hasattr(os, "sched_setaffinity"):
         # The rivals' threads start later.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     try:
         report = _measure(arguments, device)
     except torch.OutOfMemoryError:
-        advice = "" if arguments.kind == "map" else ": lower --batch_size"
+        advice = "" if own else ": lower --batch_size"
         print(f"{parser.prog}: out of memory on {device}{advice}.", file=sys.stderr)
         return 1
     except (CheckpointError, SettingError) as error:
@@ -69,9 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(
     arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport:
-    if arguments.kind == "map":
-        return map_command.measure(arguments, device)
+) -> Report | TrainReport | MapReport | MemoryReport:
+    if own := _OWN.get(arguments.kind):
+        return own.measure(arguments, device)
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
     if arguments.kind == "engine":
@@ -88,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar=names)
     for kind, what in _KINDS.items():
         of_kind = kinds.add_parser(kind, allow_abbrev=False, help=what, description=what)
-        if kind == "map":
-            map_command.add_options(of_kind)
+        if own := _OWN.get(kind):
+            own.add_options(of_kind)
             continue
         add = of_kind.add_argument
         several = kind == "engine"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.board.port import bound_socket
 from tessera.commands.console import waiting_for
-from tessera.commands.ending import say
+from tessera.commands.ending import say, say_which
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
 from tessera.commands.quiet import quieten
@@ -61,6 +61,7 @@ def _serve(arguments: argparse.Namespace, device: str, bound: socket.socket) -> 
         companion = load(path, device, arguments.board_size, arguments.own)
     except (CheckpointError, SettingError) as error:
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
+    say_which(arguments.ckpt_path, path)
     torch.set_num_threads(arguments.threads)
     server = Server(Answers(companion, str(path)), bound)
     try:

@@ -42,8 +42,13 @@ class Count:
         return sum(self.parameters.values())
 
 
-def count(settings: ModelSettings, lengths: Sequence[int]) -> Count:
+def count(settings: ModelSettings, lengths: Sequence[int], remembered: Sequence[int] = ()) -> Count:
     """Build the model without memory, and count.
+
+    Args:
+        settings: of the model.
+        lengths: positions of a game at which states and FLOPs are counted.
+        remembered: more of them, for states alone.
 
     Raises:
         SettingError: with a problem for every setting that is out of range.
@@ -52,7 +57,7 @@ def count(settings: ModelSettings, lengths: Sequence[int]) -> Count:
         model = GameModel(settings)
     return Count(
         parameters_of(model),
-        {length: _state_bytes(model, length) for length in lengths},
+        {length: _state_bytes(model, length) for length in (*lengths, *remembered)},
         {length: _flops(settings, length) / length for length in lengths},
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessera.commands.arguments import OneLineParser, add_own_option, find_device
 from tessera.commands.console import waiting_for
-from tessera.commands.ending import say
+from tessera.commands.ending import say, say_which
 from tessera.commands.json_file import file_problems, json_text
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(report.lines()))
     if arguments.json not in (None, "-"):
         write_file(arguments.json, json_text(report.as_json()).encode())
+    say_which(arguments.ckpt_path, path)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.console import waiting_for
-from tessera.commands.ending import say
+from tessera.commands.ending import say, say_which
 from tessera.commands.json_file import json_text
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.map.request import Request
@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         game = _every_map(session) if arguments.every_move else None
         write_file(arguments.sgf, game or write_sgf_map(position, session.rules))
+    say_which(arguments.ckpt_path, path)
     return 0
 
 

@@ -53,11 +53,15 @@ class BoardFeatures(Features):
         colour: whether a plane tells that white is to move, see ``go.features.POSITION_SETS``.
         pooled: after every so many residual convolutions the whole board tells each point of
             itself; 0 for never.
+        adds: whether there is a vector that is added; if not, there is the map alone.
 
     Raises:
         SettingError: if a size is not a whole number of at least 1, ``pooled`` of at least 0, or
             ``summary`` is another.
     """
+
+    nothing: Tensor
+    no_bias: Tensor
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class BoardFeatures(Features):
         summary: Summary = "points",
         colour: bool = False,
         pooled: int = 0,
+        adds: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(channels=channels, depth=depth, squeeze=squeeze)
@@ -76,7 +81,8 @@ class BoardFeatures(Features):
         whole(0)("pooled", pooled)
         if type(colour) is not bool:
             raise SettingError(Problem("colour", colour, "be true or false"))
-        self.summary, self.has_colour, self.pooled = summary, colour, pooled
+        self.summary, self.d_model = summary, d_model
+        self.has_colour, self.pooled = colour, pooled
         self.table, self.num_sets = ("position", 6) if colour else ("board", 5)
         self.board_size, self.map_channels = board_size_of(vocab_size), channels
         self.first = BoardConvolution(NUM_PLANES + colour, channels)
@@ -85,6 +91,12 @@ class BoardFeatures(Features):
             scaled_linear(_OVERALL * channels, channels, _SCALE)
             for _ in range(_times(depth, pooled))
         )
+        self.squeeze = self.up = None
+        if not adds:
+            # The kernel squeezes a map whatever is made of that.
+            self.register_buffer("nothing", torch.zeros(1, channels), persistent=False)
+            self.register_buffer("no_bias", torch.zeros(1), persistent=False)
+            return
         self.squeeze = nn.Linear(channels, squeeze)
         num_points = self.board_size**2 if summary == "points" else _POOLED
         self.up = nn.Linear(squeeze * num_points, d_model)
@@ -94,7 +106,7 @@ class BoardFeatures(Features):
     ) -> tuple[Encoded, LayerState]:
         """See ``Features.encode``; at PAD the map is that of an empty board."""
         sets_BLSN = tables[0].masked_fill(is_pad_BL[..., None, None], 0)
-        weight = self.up.weight
+        weight = self.first.weight
         code = board_code(weight)
         sets_TSN = sets_BLSN.flatten(0, 1)
         planes_TNNC = code.planes(sets_TSN[:, :5], tokens_BL.flatten(), rounded_dtype(weight))
@@ -102,12 +114,16 @@ class BoardFeatures(Features):
             white_TNN1 = unpacked(sets_TSN[:, 5]).to(planes_TNNC.dtype)[..., None]
             more_TNNC = planes_TNNC[..., NUM_PLANES + 1 :]  # zeros, where kernels want 16
             planes_TNNC = torch.cat([planes_TNNC[..., :NUM_PLANES], white_TNN1, more_TNNC], -1)
-        *layers, squeeze = weights_of(self.first, *self.rest, self.squeeze)
+        layers = weights_of(self.first, *self.rest)
+        squeeze = weights_of(self.squeeze)[0] if self.squeeze else (self.nothing, self.no_bias)
         if self.pooled:
             map_TNNC = self._pooled_map(planes_TNNC, layers)
             squeezed_TNNS = F.linear(map_TNNC, *(each.to(map_TNNC.dtype) for each in squeeze))
         else:
             map_TNNC, squeezed_TNNS = code.tower(planes_TNNC, layers, squeeze)
+        if self.up is None:
+            added_BLH = weight.new_zeros(*tokens_BL.shape, self.d_model)
+            return Encoded(added_BLH, map_TNNC), ()
         added_TH = self.up(self._summed(squeezed_TNNS.relu(), tokens_BL.flatten()))
         added_BLH = added_TH.view(*tokens_BL.shape, -1).masked_fill(is_pad_BL[..., None], 0)
         return Encoded(added_BLH, map_TNNC), ()
@@ -118,7 +134,7 @@ class BoardFeatures(Features):
         Source: Wu, "Accelerating self-play learning in Go" (2019), 3.1.1, with the map itself where
         KataGo pools channels of their own.
         """
-        code = board_code(self.up.weight)
+        code = board_code(self.first.weight)
         first, *others = layers
         weight, bias = first
         # Where kernels made 16 planes, the last ones are zeros.
@@ -164,6 +180,8 @@ class BoardSettings(PartSettings):
             sequence tells it by itself.
         pooled: after every so many residual convolutions add to each point what the mean and the
             greatest values of the whole board say; 0 for never.
+        adds: whether there is such a vector; if not, nothing but a head that reads maps sees the
+            board, and the mixer knows the moves alone.
     """
 
     channels: int = 32
@@ -172,13 +190,16 @@ class BoardSettings(PartSettings):
     summary: Summary = "points"
     colour: bool = False
     pooled: int = 0
+    adds: bool = True
 
     part: ClassVar[type[nn.Module]] = BoardFeatures
 
     def num_parameters(self, d_model: int, vocab_size: int) -> int:
         """Of the convolutions and the two matrices."""
         c, s = self.channels, self.squeeze
-        points = board_size_of(vocab_size) ** 2 if self.summary == "points" else _POOLED
         convolutions = (9 * (NUM_PLANES + self.colour) + 1) * c + self.depth * (9 * c + 1) * c
         convolutions += _times(self.depth, self.pooled) * (_OVERALL * c + 1) * c
+        if not self.adds:
+            return convolutions
+        points = board_size_of(vocab_size) ** 2 if self.summary == "points" else _POOLED
         return convolutions + (c + 1) * s + (s * points + 1) * d_model

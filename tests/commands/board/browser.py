@@ -118,7 +118,12 @@ class Tab:
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = message["params"]["request"]["url"]
-                own = (self.address, f"blob:{self.address.rsplit('/', 2)[0]}/", "chrome://")
+                own = (
+                    self.address,
+                    f"blob:{self.address.rsplit('/', 2)[0]}/",
+                    "chrome://",
+                    "data:",
+                )
                 if not url.startswith(own):
                     found.append(url)
         return found

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tessera.commands.compare.command import claims_in_lines
+from tessera.commands.compare.counting import claims_in_lines
 from tessera.commands.compare.published import MODELS, published
 from tessera.commands.named_configs import model_names
 from tessera.model import GameModel, ModelSettings

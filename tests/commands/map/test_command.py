@@ -145,7 +145,8 @@ def test_it_is_printed_and_the_files_say_the_same(capsys: pytest.CaptureFixture)
     assert lines[0] == "Black to play after 2 moves, the last of them B2."
     assert "\x1b" not in told.out and max(map(len, lines)) <= 80
     assert any(line.startswith("Black wins ") for line in lines)
-    assert [line for line in told.err.splitlines() if line.startswith("tessera")] == []
+    said = [line for line in told.err.splitlines() if line.startswith("tessera")]
+    assert said == ["tessera: last is checkpoints/board/version_0/last.ckpt"]
     chances = json.loads(Path(names["json"]).read_text())["probabilities"]
     printed = dict(re.findall(r"  (\w+) +([\d.]+) %", told.out))
     assert set(printed) == set(chances)
@@ -189,6 +190,11 @@ def test_every_position_of_a_game_is_written_with_its_map(capsys: pytest.Capture
     root, move = sgf.Sgf_game.from_bytes(Path("maps.sgf").read_bytes()).get_main_sequence()
     assert root.get("PL") == "w" and move.get_move() == ("w", (2, 2))
     assert root.get("C").startswith("white to play, set up") and root.has_setup_stones()
+
+
+def test_which_file_last_is_is_said(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert asked("--moves", "A2") == 0
+    assert "tessera: last is checkpoints/small/version_0/last.ckpt" in capfd.readouterr().err
 
 
 def test_a_terminal_has_colours_unless_they_are_not_wanted(trained: Path) -> None:

@@ -1,0 +1,1 @@
+"""``tessera scaling``: how the loss falls with tokens and parameters, against a known floor."""
