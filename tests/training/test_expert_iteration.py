@@ -1,4 +1,4 @@
-"""Self-play learning: it trains, goes on where it was with the same games, and says what is wrong."""
+"""Self-play learning: it trains, and goes on where it was with the same games."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tessera.play.position_ring import Positions
 from tessera.training.objectives.expert_iteration import (
     ExpertBatch,
     ExpertIteration,
-    ExpertIterationSettings,
 )
+from tessera.training.objectives.expert_settings import ExpertIterationSettings
 from tests.runs import fit
 from tests.training.test_resume import STOPPER, stop_at
 
