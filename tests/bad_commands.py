@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.bad_bench_commands import BENCH
 from tests.judging import Case
 
 _FIT = "fit --config small.yaml"
@@ -295,80 +296,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor --json", "--json"),
     ("doctor --device cpu", "--device"),
     ("doctor surplus", "surplus"),
-    ("bench", "{engine,selfplay,train,map,memory}"),
-    ("bench engines", "engines"),
-    ("bench engine --board_size", "--board_size"),
-    *(
-        (f"bench {kind} {option}", option.partition("=")[0].split()[0])
-        for kind in ("engine", "selfplay", "train")
-        for option in (
-            "--board_size=1",
-            "--board_size=20",
-            "--board_size=nine",
-            f"--board_size={10**21}",
-            "--device=abacus",
-            "--device=cuda",
-            "--seconds=0",
-            "--seconds=-1",
-            "--seconds=nan",
-            "--seconds=inf",
-            "--seconds=1e300",
-            "--seconds=soon",
-            "--runs=0",
-            "--runs=1.5",
-            f"--runs={10**12}",
-            "--threads=0",
-            "--threads=-1",
-            f"--threads={10**9}",
-            f"--threads={10**21}",
-            "--json=none/bench.json",
-            "--json=.",
-            "--json=",
-            "--surplus",
-        )
-    ),
-    *(
-        (f"bench map {option}", option.partition("=")[0].split()[0])
-        for option in (
-            "--board_size=1",
-            "--board_size=nine",
-            "--moves=0",
-            "--moves=-1",
-            "--moves=many",
-            f"--moves={10**21}",
-            "--threads=0",
-            f"--threads={10**9}",
-            "--device=abacus",
-            "--config=none",
-            "--config small.yaml",
-            "--config",
-            "--ckpt_path=",
-            "--json=none/bench.json",
-            "--seconds=1",
-        )
-    ),
-    *(
-        (f"bench memory {option}", option.partition("=")[0].split()[0])
-        for option in (
-            "--rows=none",
-            "--rows muse size",
-            "--rows",
-            "--precision=fp8",
-            "--precision=",
-            "--device=abacus",
-            "--json=none/bench.json",
-            "--threads=1",
-        )
-    ),
-    (f"bench map {_LAST} --config tessera", "--config must be left out"),
-    (f"bench map {_LAST} --board_size 5", "board_size must be 3, the model's"),
-    ("bench map --ckpt_path none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
-    ("bench map --ckpt_path last --run_name a/b", "run_name must be letters"),
-    *(
-        (f"bench {kind} --board_size=3 --batch_size={games}", "--batch_size")
-        for kind in ("engine", "selfplay")
-        for games in (0, -1, "many", 10**12, 10**21)
-    ),
+    *BENCH,
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -150,7 +149,7 @@ class ExpertIteration(Objective):
     def _new_games(self, games: GameStream) -> ExpertGames:
         own, of_data = self.settings, games.settings
         (model,) = self._model
-        player = copy.deepcopy(model).to(games.device).eval().requires_grad_(False)
+        player = _twin(model).to(games.device).eval().requires_grad_(False)
         self._players = [player]
         evaluator = ModelEvaluator(player, self._dtype, own.score_share)
         full, fast = (
