@@ -17,7 +17,7 @@ from tessera.model import GameModel
 from tessera.model.graphs import TrainingGraphs, is_hooked
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
-from tessera.play.position_ring import Positions
+from tessera.play.position_ring import PositionRing, Positions
 from tessera.play.search import GumbelSearch
 from tessera.setting_errors import SettingError
 from tessera.training.checkpoint_parts import ContentError, check_weights, shown
@@ -227,6 +227,25 @@ class ExpertIteration(Objective):
         self._newest = torch.cat([total.detach()[None], losses.detach()])
         return total
 
+    def trial(self, model: GameModel, games: GameStream) -> ExpertBatch:
+        """See ``Objective.trial``: empty positions."""
+        of_games = games.settings
+        rows = of_games.batch_size
+        ring = PositionRing(1, rows, of_games.board_size, 1, games.device)
+        words = torch.arange(rows, device=games.device)
+        return ExpertBatch(0, ring.sample(words, 1, 1))
+
+    def forget(self) -> None:
+        """See ``Objective.forget``."""
+        self._newest = None
+
+    def bytes_to_come(self, model: GameModel, games: GameStream) -> int:
+        """See ``Objective.bytes_to_come``: the positions and the player; not a search's tree."""
+        own, size = self.settings, games.settings.board_size
+        ring = PositionRing(own.rows, own.slots, size, 1, torch.device("meta"))
+        held = (*ring.tensors.values(), *model.parameters())
+        return sum(tensor.nbytes for tensor in held)
+
     def launch(self, model: GameModel, batch: ExpertBatch) -> None:
         """Launch a forward and a backward pass, unless somebody listens to single modules."""
         inside = [module for module in model.modules() if module not in (model, model.watched)]
@@ -327,3 +346,11 @@ class ExpertIteration(Objective):
             is_fine = type(value) is int and value >= 0 if is_count else isinstance(value, Tensor)
             if not is_fine:
                 raise ContentError(f"objective games {name} cannot be used, got {shown(value)}")
+
+
+def _twin(model: GameModel) -> GameModel:
+    """A model with the same weights and none of the hooks, which hold what cannot be copied."""
+    with torch.random.fork_rng(devices=[]):
+        twin = GameModel(model.settings)
+    twin.load_state_dict(model.state_dict())
+    return twin
