@@ -1,6 +1,7 @@
-"""A softmax over hyperbolic distances, and its gradient by hand: half of what autograd would move.
+"""A softmax over hyperbolic distances, and its gradient by hand: less memory is moved and kept.
 
-Plain torch, in place wherever nobody looks again; ``plain_attention`` is the specification. With tangent vectors q and k, lengths n, ``r = 2 min(√c n, MOST)``::
+Plain torch, in place wherever nobody looks again; ``plain_attention`` is the specification. With
+tangent vectors q and k, lengths n, ``r = 2 min(√c n, MOST)``::
 
     cosh = cosh r_q cosh r_k − (q · k) sinh r_q sinh r_k / (n_q n_k)
     p    = softmax(−β acosh(max(cosh, 1 + 1e-5)) / √c)
@@ -60,7 +61,7 @@ class DistanceAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(grad.device.type, enabled=False):
-            return _gradients(grad, *ctx.saved_tensors)
+            return _gradients(grad.contiguous(), *ctx.saved_tensors)
 
 
 def _gradients(
@@ -115,8 +116,9 @@ def _lengths(vectors: Tensor, c: Tensor) -> _Lengths:
 def _lifted(vectors: Tensor, row: _Lengths, sign: int) -> Tensor:
     """The points (…, Q) on the hyperboloid, all but their first number times a sign."""
     width = vectors.shape[-1]
-    points = vectors.new_zeros(*vectors.shape[:-1], width + 1 + -(width + 1) % _ALIGNMENT)
+    points = vectors.new_empty(*vectors.shape[:-1], width + 1 + -(width + 1) % _ALIGNMENT)
     points[..., :1] = row.cosh
+    points[..., width + 1 :] = 0
     torch.mul(vectors, sign * row.sinh / row.length, out=points[..., 1 : width + 1])
     return points
 

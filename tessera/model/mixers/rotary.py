@@ -29,7 +29,7 @@ def rotated(x_BLH: Tensor, place: Tensor, num_heads: int, scale: float = 1.0) ->
     # One angle for every head: (…, L, 1, P / 2).
     angle = (place[..., None] * _BASE ** (-pairs / width)).unsqueeze(-2)
     turned: Tensor = _Turned.apply(
-        x_BLH.to(dtype).unflatten(-1, (num_heads, width)), scale * angle.cos(), scale * angle.sin()
+        x_BLH.unflatten(-1, (num_heads, width)), scale * angle.cos(), scale * angle.sin()
     )
     return turned.flatten(-2)
 
@@ -40,17 +40,18 @@ class _Turned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
+        ctx.dtype = x.dtype
         return _turned(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
-        return _Turned.apply(gradient, cos, -sin), None, None
+        return _Turned.apply(gradient, cos, -sin).to(ctx.dtype), None, None
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     one, other = x.chunk(2, dim=-1)
-    found = torch.empty_like(x, memory_format=torch.contiguous_format)
+    found = torch.empty(x.shape, dtype=cos.dtype, device=x.device)
     first, second = found.chunk(2, dim=-1)
     torch.mul(one, cos, out=first).sub_(other * sin)
     torch.mul(other, cos, out=second).add_(one * sin)
