@@ -132,6 +132,7 @@ SHORT = {
     "scaling fit": "--replicates 10",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+    "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
     "bench memory": "--rows muse --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }

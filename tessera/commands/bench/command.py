@@ -6,18 +6,21 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from tessera.accelerator import memory_problem
 from tessera.commands.arguments import OneLineParser, find_device
 from tessera.commands.bench import (
+    contexts_command,
     engine_report,
     map_command,
     memory_command,
     selfplay_speed,
     train_speed,
 )
+from tessera.commands.bench.contexts_report import ContextsReport
 from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.map_speed import MapReport
 from tessera.commands.bench.memory_report import MemoryReport
@@ -37,9 +40,14 @@ _KINDS = {
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
     "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
+    "contexts": "New-LLM's context blocks at their sizes: ranks and convergence, before and after",
 }
 # Kinds with options of their own.
-_OWN = {"map": map_command, "memory": memory_command}
+_OWN: dict[str, Any] = {
+    "map": map_command,
+    "memory": memory_command,
+    "contexts": contexts_command,
+}
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
 _ALLOWED = {name: or_none(whole(1, most)) for name, most in _MOST.items()}
 _LONGEST_S = 3_600
@@ -80,9 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(
     arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport | MemoryReport:
+) -> Report | TrainReport | MapReport | MemoryReport | ContextsReport:
     if own := _OWN.get(arguments.kind):
-        return own.measure(arguments, device)
+        found: MapReport | MemoryReport | ContextsReport = own.measure(arguments, device)
+        return found
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
     if arguments.kind == "engine":
