@@ -33,7 +33,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("data.score", ("foo", "[area]", "{a: area}", "7")),
     ("data.player", (*_NO_WORD, "")),
     ("data.skip_settled", _NO_FLAG),
-    ("data.batch_size", (*_NO_WHOLE, 0, -4, 5, *_HUGE)),
+    ("data.batch_size", (*(x for x in _NO_WHOLE if x != "null"), "automatic", 0, -4, 5, *_HUGE)),
     ("data.context", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1, 10**12, 10**21)),
     ("data.games_per_chunk", ("many", "[9]", "{n: 9}", ".nan", "9.5", 0, -1, 33, 10**12, 10**21)),
     ("data.windows_per_game", ("many", "[9]", "{n: 9}", ".nan", "9.5", 0, -1, 10**12, 10**21)),

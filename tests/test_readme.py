@@ -127,9 +127,13 @@ SHORT = {
     "export": "--device cpu --games 1",
     "board": "--device cpu --no-open",
     "games": "--number 2 --device cpu",
+    "arena": "--games 2 --device cpu",
     "check": "--device cpu",
     "compare": "--model.n_layers 4 --count 1",
     "scaling fit": "--replicates 10",
+    "scaling": "--from 2e3 --to 8e3 --rungs 4 --data.board_size 3 --data.max_moves 12"
+    " --data.batch_size 16 --data.games_per_chunk 64 --data.test_batches 1 --model.d_model 8"
+    " --model.n_layers 1 --model.board.channels 4 --trainer.precision 32 --dry-run",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
     "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
@@ -141,7 +145,7 @@ SHORT = {
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
     assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "games", "export"}
-    assert shown >= {"check", "compare", "scaling", "doctor", "bench"}
+    assert shown >= {"arena", "check", "compare", "scaling", "doctor", "bench"}
 
 
 def until_it_serves(*arguments: str) -> int:

@@ -17,6 +17,7 @@ from tessera.commands.bench import (
     engine_report,
     map_command,
     memory_command,
+    search_command,
     selfplay_speed,
     train_speed,
 )
@@ -25,6 +26,7 @@ from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.map_speed import MapReport
 from tessera.commands.bench.memory_report import MemoryReport
 from tessera.commands.bench.report import Report
+from tessera.commands.bench.search_speed import SearchReport
 from tessera.commands.bench.train_speed import TrainReport
 from tessera.commands.ending import say
 from tessera.commands.json_file import write_json
@@ -37,6 +39,7 @@ from tessera.vocabulary import check_board_size
 _KINDS = {
     "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
     "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
+    "search": "moves a second of a search playing itself, and where the time goes",
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
     "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
@@ -44,6 +47,7 @@ _KINDS = {
 }
 # Kinds with options of their own.
 _OWN: dict[str, Any] = {
+    "search": search_command,
     "map": map_command,
     "memory": memory_command,
     "contexts": contexts_command,
@@ -88,9 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(
     arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport | MemoryReport | ContextsReport:
+) -> Report | TrainReport | MapReport | MemoryReport | SearchReport | ContextsReport:
     if own := _OWN.get(arguments.kind):
-        found: MapReport | MemoryReport | ContextsReport = own.measure(arguments, device)
+        found: MapReport | MemoryReport | SearchReport | ContextsReport = own.measure(
+            arguments, device
+        )
         return found
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)

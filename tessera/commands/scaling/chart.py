@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from tessera.commands.scaling.fits import Fits
 from tessera.commands.scaling.laws import FREE, KNOWN, Law
+from tessera.play.axes import Axis, short
 from tessera.play.shapes import INK, PAPER, Box, Colour, Disc, Drawing, Line, Shape, Words
 
 _WIDTH, _PLOT = 600, 330  # of the picture; height of a plot without what is around it
@@ -52,32 +53,21 @@ class _Series:
     predicted: list[tuple[float, float]]
 
 
-class _Axis:
-    """A logarithmic axis: values to pixels."""
+@dataclass(frozen=True)
+class _Side:
+    """A logarithmic axis in pixels, from its least number to its largest."""
 
-    def __init__(self, low: float, high: float, first: float, last: float) -> None:
-        margin = (high / low) ** 0.05
-        self.low, self.high = low / margin, high * margin
-        self._first, self._last = first, last
+    axis: Axis
+    first: float
+    last: float
 
-    def at(self, value: float) -> float:
-        part = math.log(value / self.low) / math.log(self.high / self.low)
-        return self._first + part * (self._last - self._first)
+    def at(self, number: float) -> float:
+        """Where a number is."""
+        return self.first + self.axis.part(number) * (self.last - self.first)
 
-    def has(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def ticks(self) -> list[float]:
-        """About four to seven round numbers."""
-        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for digits in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
-            found = [d * 10.0**e for e in decades for d in digits if self.has(d * 10.0**e)]
-            if len(found) >= 4:
-                return found[:: math.ceil(len(found) / 8)]
-        step = 10 ** math.floor(math.log10((self.high - self.low) / 2))
-        first = math.ceil(self.low / step)
-        found = [n * step for n in range(first, math.floor(self.high / step) + 1)]
-        return found[:: math.ceil(len(found) / 8)]
+    def has(self, number: float) -> bool:
+        """Whether it has a place."""
+        return self.axis.low <= number <= self.axis.high
 
 
 def scaling_chart(all_fits: Sequence[Fits]) -> Drawing:
@@ -119,7 +109,7 @@ def _series(all_fits: Sequence[Fits], is_excess: bool) -> Iterator[_Series]:
                     if held.parameters == size
                 ]
                 yield _Series(
-                    fits.row.name if len(sizes) == 1 else f"{fits.row.name}, N = {_short(size)}",
+                    fits.row.name if len(sizes) == 1 else f"{fits.row.name}, N = {short(size)}",
                     _COLOURS[number % len(_COLOURS)],
                     number,
                     [(x.tokens, x.excess_nats if is_excess else x.loss) for x in runs],
@@ -138,15 +128,16 @@ def _plot(
     points = [point for each in series for point in each.points]
     tokens, values = [x for x, _ in points], [y for _, y in points]
     left, right, high, low = _LEFT, _WIDTH - _RIGHT, top + _TOP, top + _TOP + _PLOT
-    across = _Axis(min(tokens), max(tokens) * _BEYOND, left, right)
-    up = _Axis(min([*values, *floors]), max(values), low, high)
+    across = _Side(Axis.around([min(tokens), max(tokens) * _BEYOND], True), left, right)
+    said = [value for each in series for _, value in each.predicted if value > 0]
+    up = _Side(Axis.around([*values, *floors, *said], True), low, high)
     yield Words(left, top + 18, title, _TITLE, INK, "start")
-    for tick in across.ticks():
+    for tick, text in across.axis.ticks():
         yield Line(across.at(tick), high, across.at(tick), low, 1, _GRID)
-        yield Words(across.at(tick), low + 14, _short(tick), _NUMBERS)
-    for tick in up.ticks():
+        yield Words(across.at(tick), low + 14, text, _NUMBERS)
+    for tick, text in up.axis.ticks():
         yield Line(left, up.at(tick), right, up.at(tick), 1, _GRID)
-        yield Words(left - 6, up.at(tick), f"{tick:.4g}", _NUMBERS, INK, "end")
+        yield Words(left - 6, up.at(tick), text, _NUMBERS, INK, "end")
     yield Words((left + right) / 2, low + 34, "tokens trained on", _WORDS)
     for floor in floors:
         yield Line(left, up.at(floor), right, up.at(floor), 2, _FLOOR)
@@ -168,13 +159,14 @@ def _plot(
 def _curve(
     curve: _Curve,
     strokes: _Strokes,
-    across: _Axis,
-    up: _Axis,
+    across: _Side,
+    up: _Side,
     colour: Colour,
 ) -> Iterator[Line]:
     """The curve where it is within the plot, in strokes of these lengths."""
-    ratio = across.high / across.low
-    tokens = [across.low * ratio ** (step / _STEPS) for step in range(_STEPS + 1)]
+    ends = across.axis
+    ratio = ends.high / ends.low
+    tokens = [ends.low * ratio ** (step / _STEPS) for step in range(_STEPS + 1)]
     places = [(across.at(n), curve(n)) for n in tokens]
     on, off = strokes
     width = 1.2 if strokes == _DESIGN else 2.0
@@ -252,11 +244,3 @@ def _legend(series: Sequence[_Series], all_fits: Sequence[Fits], top: float) -> 
     yield from _predicted(_LEFT + 14, y, INK)
     words = "the largest rung as the others predict it, with the known floor"
     yield Words(_LEFT + 40, y, words, _WORDS, INK, "start")
-
-
-def _short(number: float) -> str:
-    """A number of tokens or parameters: 300k, 1M, 2.5M, 1B."""
-    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= 0.9995 * unit:
-            return f"{number / unit:.3g}{letter}"
-    return f"{number:.3g}"

@@ -11,6 +11,7 @@ from tessera.commands.ending import say
 from tessera.commands.json_file import file_problems, json_text, write_json
 from tessera.commands.output_file import write_file
 from tessera.commands.picture_file import picture_file, picture_problems
+from tessera.commands.scaling.chart import scaling_chart
 from tessera.commands.scaling.fits import Fits, as_json, fit_row, floor_problems
 from tessera.commands.scaling.laws import FREE, KNOWN
 from tessera.commands.scaling.report import report
@@ -109,9 +110,6 @@ def tell(all_fits: Sequence[Fits], arguments: argparse.Namespace) -> None:
         print(report(all_fits), end="")
         write_json(arguments.json, content)
     if arguments.picture:
-        # Here, because the drawing loads torch.
-        from tessera.commands.scaling.chart import scaling_chart
-
         drawing = scaling_chart(all_fits)
         for name in arguments.picture:
             write_file(name, picture_file(drawing, name))

@@ -16,7 +16,7 @@ from tessera.commands.scaling.runs_file import Row, Run
 
 KNOWN, FREE = "known", "free"
 _LEAST_SIZES = 3  # or alpha would be that of a curve through two points
-_DELTA = 0.03  # of the logarithm of an excess
+_DELTA = 0.1  # of the logarithm of an excess
 _DELTA_OF_LOSS = 1e-3  # of that of a loss, Chinchilla's
 _TAILS = (2.5, 97.5)  # percentiles
 _RIGHT = 0.01  # of the least excess: how far a floor may be off
