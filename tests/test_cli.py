@@ -135,6 +135,7 @@ CONFIGURATIONS = {
     "any_board": (9, None, 2),
     "board_9x9": (9, None, 1),
     "board_19x19": (19, None, 2),
+    "fixed_point_9x9": (9, None, 1),
     "landmarks_9x9": (9, None, 4),
     "full_game": (19, None, 4),
     "uniform_9x9": (9, None, 4),
