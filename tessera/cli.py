@@ -22,6 +22,7 @@ _COMMANDS = {
     "gtp": ("gtp", "let a Go program such as Sabaki show a model's map, or play against it"),
     "board": ("board.command", "show a model's map in the browser, on a board to play on"),
     "games": ("games", "write games of the built-in players, or of a model, as SGF files"),
+    "arena": ("arena.command", "play matches between models, built-in players and Go engines"),
     "export": ("export.command", "write a model alone, to pass it on: one file of safetensors"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
     "compare": ("compare.command", "count what models are made of, beside each other"),

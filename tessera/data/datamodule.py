@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -14,6 +14,14 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from tessera.data.batch import GameBatch
+from tessera.data.batch_size import (
+    USUAL,
+    BatchTrials,
+    at_most,
+    follows_memory,
+    sizes_of,
+    trials_of,
+)
 from tessera.data.chunk_size import games_that_fit, whole_batches
 from tessera.data.selfplay_stream import MixedStream, SelfPlayStream, Weights
 from tessera.data.settings import StreamSettings
@@ -75,6 +83,10 @@ class Learner(Protocol):
         """
         ...
 
+    def batch_size_that_fits(self, trials: BatchTrials) -> int:
+        """How many sequences its batches are to have, where the settings leave it to the memory."""
+        ...
+
     def new_player(self, model: nn.Module, temperature: float, dtype: torch.dtype) -> Player:
         """The player that a model like its own is.
 
@@ -105,7 +117,9 @@ class GameDataModule(LightningDataModule):
         player: who plays both colours: uniform or rules.
         skip_settled: leave settled points alone, those that no attack can change: the players do
             not choose them, the loss and the metrics do not count what a model gives them.
-        batch_size: sequences in a batch, on each device.
+        batch_size: sequences in a batch, on each device; auto, or null, for as many as its memory
+            has room for in a whole step of training, found when a run begins and kept when it is
+            resumed. A CPU takes 64.
         context: moves in a window, cut anywhere in a game; null for whole games.
         games_per_chunk: games played at once; more is faster on a GPU and takes more memory. null
             lets the free memory decide when a run begins; it is kept when the run is resumed.
@@ -133,7 +147,7 @@ class GameDataModule(LightningDataModule):
         score: str | None = None,
         player: str = "rules",
         skip_settled: bool = False,
-        batch_size: int = 64,
+        batch_size: int | Literal["auto"] | None = 64,
         context: int | None = MAX_CONTEXT,
         games_per_chunk: int | None = 1024,
         windows_per_game: int | None = None,
@@ -163,21 +177,28 @@ class GameDataModule(LightningDataModule):
         problems += problems_of(self, _ALLOWED)
         # Before there is a device, one batch stands for a number that its memory decides.
         self._games_follow_memory = games_per_chunk is None
+        self._batches_follow_memory = is_auto = False
+        with noted(problems):
+            self._batches_follow_memory = is_auto = follows_memory(batch_size)
+        size: Any = 1 if batch_size is None or isinstance(batch_size, str) else batch_size
         with noted(problems):
             self.settings = StreamSettings(
                 board_size=board_size,
                 rules=game_rules,
                 player=player,
                 skip_settled=skip_settled,
-                batch_size=batch_size,
+                batch_size=size,
                 context=context,
-                games_per_chunk=max(1, batch_size) if games_per_chunk is None else games_per_chunk,
+                games_per_chunk=max(1, size) if games_per_chunk is None else games_per_chunk,
                 windows_per_game=windows_per_game,
                 seed=seed,
                 backend=backend,
             )
         if problems:
             raise SettingError(*problems)
+        self._sizes = sizes_of(self.settings, self._games_follow_memory) if is_auto else ()
+        if is_auto:
+            self._take_batch_size(USUAL)
         self.batches_trained = 0
         self._train_stream: GameStream | MixedStream | OwnStream | None = None
         self._selfplay: SelfPlayStream | None = None
@@ -193,6 +214,13 @@ class GameDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[GameBatch]:
         """The endless training stream, from the first batch that was not trained on."""
+        find = getattr(self._learner(), "batch_size_that_fits", None)
+        if self._batches_follow_memory and find is not None:
+            needs, held_out_needs = self._needs(), self._needs("held_out_needs")
+            place, held_out = self._place(), self.val_batches
+            trials = trials_of(self.settings, self._sizes, place, needs, held_out_needs, held_out)
+            self._take_batch_size(find(trials))
+            self._batches_follow_memory = False  # found, and kept from now on
         played, selfplayed = self._parts()
         streams = [] if played is None else [self._player_stream(played)]
         if selfplayed is not None:
@@ -244,6 +272,7 @@ class GameDataModule(LightningDataModule):
             "batches_per_chunk": part.batches_per_chunk,
             "games_per_chunk": part.games_per_chunk * self._world_size(),
             "games_that_fit": self.settings.games_per_chunk,
+            "batch_size": self.settings.batch_size,
             "selfplay_weights": {} if self._selfplay is None else self._selfplay.weights,
         }
 
@@ -253,6 +282,9 @@ class GameDataModule(LightningDataModule):
         If chunks are now cut differently (another batch size, another number of processes), go on
         with the first chunk of which no game was seen.
         """
+        if self._batches_follow_memory and "batch_size" in state_dict:
+            self._take_batch_size(state_dict["batch_size"])
+            self._batches_follow_memory = False
         if self._games_follow_memory:
             # Before a model could play against itself, there was only one number of games.
             played = state_dict["games_per_chunk"] // self._world_size()
@@ -283,6 +315,13 @@ class GameDataModule(LightningDataModule):
             **self._place(),
         )
         return _loader(stream)
+
+    def _take_batch_size(self, size: int) -> None:
+        """Let batches be of the largest size that there is and that is no larger."""
+        size, games = at_most(size, self._sizes), self.settings.games_per_chunk
+        if self._games_follow_memory:
+            games = whole_batches(games, size, self.settings.num_windows)
+        self.settings = dataclasses.replace(self.settings, batch_size=size, games_per_chunk=games)
 
     def _player_stream(self, settings: StreamSettings) -> GameStream:
         place = self._place()

@@ -17,7 +17,7 @@ from tessera.data.settings import StreamSettings
 from tessera.data.stream import SELFPLAY_NUMBERS, GameStream
 from tessera.go import GameLoop, Player, kept_tables
 
-_MOST_SLOTS = 16_384  # games at once; the rest of a chunk waits for a place
+MOST_SLOTS = 16_384  # games at once; the rest of a chunk waits for a place
 
 Weights = dict[str, Tensor]
 
@@ -75,7 +75,7 @@ class SelfPlayStream(GameStream):
         loop = GameLoop(
             self.new_player(model),
             settings.games_per_chunk,
-            _MOST_SLOTS,
+            MOST_SLOTS,
             board_size=settings.board_size,
             device=self.device,
             rules=settings.rules,

@@ -90,6 +90,11 @@ def copy_games(
     engine = engine or origin
     assert kind_of(engine) == kind_of(origin)
     engine.forget_found()
+    if engine.backend == "triton" and engine is not origin:
+        from tessera.go.kernels.branching import copy_in_kernel
+
+        copy_in_kernel(origin, sources, targets, engine)
+        return
     for axis, olds, news in zip((1, 0), tensors_of(origin), tensors_of(engine), strict=True):
         for old, new in zip(olds, news, strict=True):
             # All are read before any is written: a game may be source and target.

@@ -22,10 +22,11 @@ from tessera.model.contract import (
 from tessera.model.embeddings import Embedding
 from tessera.model.features.base import Features, FeatureTables, at_once, ordered
 from tessera.model.graphs import TrainingGraphs
-from tessera.model.heads import Head, losses_of, without
+from tessera.model.heads import Head, without
 from tessera.model.launching import launch_step
 from tessera.model.mixers.base import Penalties
 from tessera.model.outcome import Outcome, OutcomeHead
+from tessera.model.scoring import position_losses
 from tessera.model.settings import ModelSettings
 from tessera.model.state import LayerState, ModelState, StateTemplate, Watched, emptied
 from tessera.model.tied_head import tied
@@ -163,16 +164,12 @@ class GameModel(nn.Module):
         """
         features, scores, excluded, penalized = Beside.of(names, others)
         hidden_BLH, maps, seen, penalties = self._read(tokens, features)
-        hidden_TH, targets_T, own = hidden_BLH.flatten(0, 1), targets.flatten(), self._of_head(maps)
-        if excluded is None:
-            losses_T = self.head.losses(hidden_TH, targets_T, self.pad_token, *own)
-        else:
-            logits_TV = without(self.head(hidden_TH, *own), excluded.flatten(0, 1))
-            losses_T = losses_of(logits_TV, targets_T, self.pad_token)
-        more: list[Tensor] = []
-        if scores is not None:
-            assert self.outcome is not None
-            more += self.outcome.losses(hidden_TH, scores.flatten(), *maps)
+        targets_T = targets.flatten()
+        losses_T, *more = position_losses(
+            *(self.head, self.outcome, hidden_BLH.flatten(0, 1), maps, targets_T, self.pad_token),
+            None if scores is None else scores.flatten(),
+            None if excluded is None else excluded.flatten(0, 1),
+        )
         if penalized:
             more += self.blocks.penalty_rows(penalties)
         if not more:

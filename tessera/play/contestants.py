@@ -5,6 +5,7 @@ Shapes: B games, P = n² points.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -86,8 +87,8 @@ class Remote(Contestant, Protocol):
         """How long the moves took that ``moves`` returned last, by place."""
         ...
 
-    def wait(self) -> None:
-        """Wait until ``moves`` has an answer, or a game is lost."""
+    def ring(self, bell: threading.Event) -> None:
+        """Set this from now on, on any thread, whenever ``moves`` has something new."""
         ...
 
 
@@ -155,7 +156,7 @@ class ModelContestant:
         self._context, self._skips_settled = context, skip_settled
         self._reader = reader_of(model)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def begin(self, engine: GPUGoEngine) -> None:
         """See ``Contestant``."""
         batch, length = engine.batch_size, engine.max_moves + 1
@@ -173,7 +174,7 @@ class ModelContestant:
             rows = FEATURES[features.table].read(engine)
             self._rows = rows.new_zeros(batch, length + 1, *rows.shape[1:])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def see(self, engine: GPUGoEngine, tokens: Tensor) -> None:
         """Read what was played; see ``Contestant``."""
         pad = self._vocabulary.pad_token
@@ -193,7 +194,7 @@ class ModelContestant:
             self._rows[games, at] = FEATURES[features.table].read(engine)
         self._count += has_read
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
         """See ``Contestant``."""
         legal = engine.get_legal_mask()

@@ -20,7 +20,7 @@ from tessera.play.openings import LONGEST, SHORTEST, random_openings
 from tessera.setting_errors import whole_number
 
 KOMI = 7.0  # fair on 9×9 by area, and a draw is possible
-_PAIRS_AT_ONCE = 512
+PAIRS_AT_ONCE = 512
 _POINTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # that a side can have of a pair
 
 
@@ -187,8 +187,8 @@ def play_match(
     chosen = match_rules() if rules is None else resolve_rules(rules)
     sides = contestant_of(first), contestant_of(second)
     games: list[PlayedGame] = []
-    for start in range(0, num_pairs, _PAIRS_AT_ONCE):
-        numbers = range(start, min(start + _PAIRS_AT_ONCE, num_pairs))
+    for start in range(0, num_pairs, PAIRS_AT_ONCE):
+        numbers = range(start, min(start + PAIRS_AT_ONCE, num_pairs))
         fixtures = fixtures_of(
             numbers,
             board_size=board_size,

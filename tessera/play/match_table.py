@@ -6,6 +6,7 @@ Shapes: B places, each with one game after another.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -131,18 +132,22 @@ class MatchTable:
         self._engine = GPUGoEngine(num_places, device, board_size, rules)
         self._pad = self._engine.vocabulary.pad_token
         self._places: list[_Place | None] = [None] * num_places
+        self._bell = threading.Event()
 
     def play(self, fixtures: Iterable[Fixture]) -> Iterator[PlayedGame]:
         """Play these games; each is given as soon as it is over."""
         waiting = iter(fixtures)
         for side in self._sides:
+            if isinstance(side, Remote):
+                side.ring(self._bell)
             side.begin(self._engine)
         self._see(self._fill(waiting))
         while any(self._places):
+            self._bell.clear()  # before the answers are taken, so that none is missed
             tokens = self._opening_moves()
             losses = self._chosen_moves(tokens)
             if not losses and all(token == self._pad for token in tokens):
-                self._wait()
+                self._bell.wait()
                 continue
             self._engine.play_batch(self._tensor(tokens))
             for place, token in zip(self._places, tokens, strict=True):
@@ -280,14 +285,6 @@ class MatchTable:
             ended,
             forfeit,
         )
-
-    def _wait(self) -> None:
-        """Wait for the side that has to answer; the games of one side alone are waited for."""
-        turns = {place.side_to_move() for place in self._places if place is not None}
-        for number, side in enumerate(self._sides):
-            if number in turns and isinstance(side, Remote):
-                side.wait()
-                return
 
     def _tensor(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._engine.device)

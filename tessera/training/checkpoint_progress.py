@@ -129,7 +129,8 @@ def _check_stream(name: str, state: Any, module: TesseraModule) -> None:
             f"{name} batches_trained must leave the games of training, of which there are "
             f"{VAL_NUMBERS}, got {state['batches_trained']}"
         )
-    check_counts(f"{name} games_that_fit", state.get("games_that_fit", 1), 1)
+    for count in ("games_that_fit", "batch_size"):
+        check_counts(f"{name} {count}", state.get(count, 1), 1)
     weights = state.get("selfplay_weights", {})
     if not isinstance(weights, dict):
         raise ContentError(f"{name} selfplay_weights must be a dict, got {shown(weights)}")
@@ -163,6 +164,8 @@ def _check_optimizer(name: str, states: Any, module: TesseraModule, has_moments:
         return
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for index, weight in enumerate(weights):
+        if index not in moments and module.objective.leaves_out:
+            continue
         _check_moments(f"{name} {index}", moments.get(index), weight.shape)
 
 

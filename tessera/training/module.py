@@ -11,14 +11,16 @@ from lightning.fabric.utilities.cloud_io import _load
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from tessera.data import GameBatch, GameStream, MixedStream, OwnStream
+from tessera.data import BatchTrials, GameBatch, GameStream, MixedStream, OwnStream
 from tessera.model import GameModel, ModelSettings
 from tessera.play.model_player import ModelPlayer
 from tessera.setting_errors import Problem, SettingError, noted, number, or_none, problems_of, whole
+from tessera.training.batch_size import batch_size_that_fits
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
 from tessera.training.objectives.expert_iteration import ExpertIterationSettings
+from tessera.training.objectives.fixed_point import FixedPointSettings
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned
@@ -53,8 +55,9 @@ class TesseraModule(LightningModule):
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        objective: what is learned: next_move, or expert_iteration, to win.
+        objective: what is learned: next_move; expert_iteration, to win; or fixed_point.
         expert_iteration: of the objective expert_iteration.
+        fixed_point: of the objective fixed_point.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -72,6 +75,7 @@ class TesseraModule(LightningModule):
         stable_steps: int = 0,
         objective: str = "next_move",
         expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),  # noqa: B008 (frozen)
+        fixed_point: FixedPointSettings = FixedPointSettings(),  # noqa: B008 (it is frozen)
         **model: Any,
     ) -> None:
         super().__init__()
@@ -81,7 +85,8 @@ class TesseraModule(LightningModule):
         schedule |= {"decay_steps": decay_steps}
         schedule |= {"min_lr_ratio": min_lr_ratio, "weight_decay": weight_decay}
         schedule |= {"cuda_graph": cuda_graph, "stable_steps": stable_steps, "objective": objective}
-        objectives: dict[str, Any] = {"expert_iteration": expert_iteration}
+        # The settings of those that have any.
+        objectives = {"expert_iteration": expert_iteration, "fixed_point": fixed_point}
         self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):
@@ -133,16 +138,26 @@ class TesseraModule(LightningModule):
         """Logits (B, L, V) of the token after each of the tokens (B, L)."""
         return self.model(tokens, None, features)
 
+    def batch_size_that_fits(self, trials: BatchTrials) -> int:
+        """How many sequences its batches are to have, see ``tessera.training.batch_size``."""
+        return batch_size_that_fits(self, trials)
+
     def new_player(self, model: GameModel, temperature: float, dtype: torch.dtype) -> ModelPlayer:
         """The player of the games that the model in training plays against itself."""
         return ModelPlayer(model, temperature, dtype)
 
-    def lr_at(self, step: int) -> float:
-        """The learning rate of optimizer step ``step``, from 0."""
+    def lr_at(self, step: int, first: int = 0) -> float:
+        """The learning rate of optimizer step ``step``, from 0.
+
+        Args:
+            step: of the run.
+            first: the step that the schedule begins with; it ends where it would.
+        """
+        step -= first
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
-        begin = max(self.warmup_steps, self.stable_steps)
-        end = self.trainer.max_steps if self.decay_steps is None else self.decay_steps
+        begin = max(self.warmup_steps, self.stable_steps - first)
+        end = (self.trainer.max_steps if self.decay_steps is None else self.decay_steps) - first
         if step < begin or end <= begin:
             return self.lr
         done = min(1.0, (step - begin) / (end - begin))
@@ -186,6 +201,10 @@ class TesseraModule(LightningModule):
         elif self.trainer.is_global_zero:
             name = type(strategy).__name__
             _logger.warning("training steps are launched one kernel at a time with %s", name)
+
+    def on_train_end(self) -> None:
+        """Tell the objective."""
+        self.objective.end(self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the coming step, and tell objective and mixers of it."""

@@ -16,7 +16,6 @@ from tessera.training.module import TesseraModule
 _REFRESH_S = 0.5  # on a terminal
 _LINE_S = 10.0  # in a file
 _BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
-_SHOWN = ("loss", "excess_nats", "legal_mass", "legal_top1")
 
 
 class RunProgress(ProgressBar):
@@ -56,11 +55,17 @@ class RunProgress(ProgressBar):
         """Say how the validation within a training went."""
         if self._bar is None or trainer.sanity_checking:
             return
-        values = {name: trainer.callback_metrics.get(f"val/{name}") for name in _SHOWN}
+        shown = pl_module.objective.shown_held_out if isinstance(pl_module, TesseraModule) else ()
+        values = {name: trainer.callback_metrics.get(f"val/{name}") for name in shown}
         text = "  ".join(
             f"{name} {value:.3f}" for name, value in values.items() if value is not None
         )
         tqdm.write(f"validation at step {trainer.global_step}: {text}", file=sys.stderr)
+
+    def say(self, text: str) -> None:
+        """Say what takes long between two steps."""
+        if self._bar is not None and self._is_due(now := time.monotonic()):
+            self._show(text, now)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar."""
@@ -106,18 +111,23 @@ class RunProgress(ProgressBar):
             self._total, self._last_shown = total, time.monotonic()
 
     def _move(self, done: int, trainer: Trainer | None = None, at_once: bool = False) -> None:
-        bar = self._bar
-        if bar is None:
+        if self._bar is None:
             return
-        bar.n = done
+        self._bar.n = done
         now = time.monotonic()
-        if not at_once and now - self._last_shown < (_LINE_S if bar.disable else _REFRESH_S):
+        if not self._is_due(now) and not at_once:
             return
-        self._last_shown = now
         text = _figures(trainer) if trainer is not None else ""
+        self._show(text, now, has_line=trainer is not None)
+
+    def _is_due(self, now: float) -> bool:
+        return now - self._last_shown >= (_LINE_S if self._bar.disable else _REFRESH_S)
+
+    def _show(self, text: str, now: float, has_line: bool = True) -> None:
+        bar, self._last_shown = self._bar, now
         if bar.disable:
-            if trainer is not None:
-                print(self._line(done, text, now), file=sys.stderr, flush=True)
+            if has_line:
+                print(self._line(bar.n, text, now), file=sys.stderr, flush=True)
         else:
             bar.set_postfix_str(text, refresh=False)
             bar.refresh()
@@ -138,8 +148,11 @@ class RunProgress(ProgressBar):
 def _figures(trainer: Trainer) -> str:
     """The latest figures that were measured."""
     metrics, module = trainer.callback_metrics, trainer.lightning_module
-    figures = module.figures("progress") if isinstance(module, TesseraModule) else {}
-    parts = [f"{name} {figures[name]:.3f}" for name in ("loss", "excess_nats") if name in figures]
+    parts = []
+    if isinstance(module, TesseraModule):
+        figures, objective = module.figures("progress"), module.objective
+        parts += [objective.stage] if objective.stage else []
+        parts += [f"{name} {figures[name]:.3f}" for name in objective.shown if name in figures]
     if "train/tokens_per_s" in metrics:
         parts.append(f"{float(metrics['train/tokens_per_s']):,.0f} tokens/s")
     return "  ".join(parts)

@@ -13,6 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from tessera.go.kernels.branching import branch_kernel
 from tessera.go.kernels.census import census_kernel
 from tessera.go.kernels.features import features_kernel
 from tessera.go.kernels.playout import play_games_kernel
@@ -96,6 +97,9 @@ def compile_all(architecture: int) -> Iterator[tuple[str, int, int]]:
     rules = {"SIZE": 19, "KO": 1, "SINGLE": False}
     yield _compile(play_kernel, architecture, {}, **rules)
     yield _compile(legal_kernel, architecture, {}, **rules, SUICIDE=True, AS_MASK=True)
+    copied = {f"to_{name}": kind for name, kind in POINTERS.items()}
+    copied |= {"sources": "*i64", "targets": "*i64"}
+    yield _compile(branch_kernel, architecture, copied, SIZE=19, WITH_SUPERKO=True)
     for as_landmarks in (False, True):
         rows = {"SIZE": 19, "SUICIDE": False, "SINGLE": False, "AS_LANDMARKS": as_landmarks}
         yield _compile(features_kernel, architecture, {}, **rows)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tessera.go import GameRecord, GPUGoEngine, Rules, play_games, play_out, settled_points
 from tessera.go.bitboard import count_points, nth_point
+from tessera.go.branching import copy_games, tensors_of
 from tessera.go.features import board_rows, landmark_rows
 from tessera.go.randomness import WINDOW, below, random_words
 from tessera.go.record import TABLES
@@ -69,6 +70,14 @@ HOSTILE: dict[str, tuple[int, Rules, int]] = {
     "2-simple-suicide": (2, Rules(ko="simple", suicide=True), 8),
     "3-situational": (3, Rules(ko="situational"), 14),
     "3-single-stones": (3, Rules(ko="positional", capture="single"), 14),
+}
+
+# Board size, rules and number of plies before games branch.
+BRANCHED: dict[str, tuple[int, Rules, int]] = {
+    "2-positional": (2, Rules(max_moves=12), 9),
+    "3-situational-suicide": (3, Rules(ko="situational", suicide=True), 14),
+    "4-simple": (4, Rules(ko="simple"), 24),
+    "3-long": (3, Rules(ko="positional", max_moves=170), 150),
 }
 
 # Board size, suicide, number and seed of boards whose settled points are found.
@@ -245,6 +254,51 @@ def follow_hostile(
     return [tensor.cpu() for tensor in [*held, engine.get_legal_mask(), engine.score()]]
 
 
+def branch(
+    size: int, rules: Rules, plies: int, backend: str, device: str = "cpu", after: int = 0
+) -> list[Tensor]:
+    """Everything two engines hold once games of each have become copies of the other's.
+
+    Args:
+        size, rules: of the games.
+        plies: that plain code plays before.
+        backend: of the engines.
+        device: of the engines.
+        after: plies that go on from there.
+    """
+    games = torch.arange(4, device=device)
+    one, two = (_moved_on(size, rules, count, backend, device) for count in (plies, plies // 2))
+    copy_games(one, games[:3].flip(0), games[1:], two)
+    held = list(everything(two).values())
+    one.branch(games[:2], games[:2] + 2)
+    # Once more, of games of which some have been longer than those that they become.
+    copy_games(two, games[:2], games[2:], one)
+    one.branch(games, games.flip(0))
+    for ply in range(after):
+        one.play_batch(_any_move(one, games * 0, ply + 3000))
+    held += [*everything(one).values(), *everything(two).values()]
+    return [tensor.cpu() for tensor in held]
+
+
+def _moved_on(size: int, rules: Rules, plies: int, backend: str, device: str) -> GPUGoEngine:
+    """Four games of random moves that were played in plain code on the CPU."""
+    plain, numbers = GPUGoEngine(4, "cpu", size, rules, "torch"), torch.arange(4)
+    for ply in range(plies):
+        plain.play_batch(_any_move(plain, numbers * plies, ply))
+    engine = GPUGoEngine(4, device, size, rules, backend)
+    for olds, news in zip(tensors_of(plain), tensors_of(engine), strict=True):
+        for old, new in zip(olds, news, strict=True):
+            new.copy_(old)
+    return engine
+
+
+def _any_move(engine: GPUGoEngine, numbers: Tensor, ply: int) -> Tensor:
+    """A random legal point; where there is none any occupied one, which is not played."""
+    mask = engine.get_legal_mask()[:, :-1]
+    nth = below(random_words(2, numbers, ply, WINDOW), mask.sum(1)).unsqueeze(1)
+    return (mask.cumsum(1) > nth).int().argmax(1)
+
+
 def settle(
     size: int, suicide: bool, boards: int, seed: int, backend: str, device: str = "cpu"
 ) -> list[Tensor]:
@@ -291,8 +345,10 @@ def main(path: str) -> None:
     some = {name: play_some(name) for name in SOME}
     told = {name: tell(*case, backend="triton") for name, case in TOLD.items()}
     playouts = {name: count_playouts(*case, backend="triton") for name, case in PLAYOUTS.items()}
+    branched = {name: branch(*case, backend="triton") for name, case in BRANCHED.items()}
     census = count_legal_positions(2, "cpu")
-    torch.save((records, plies, census, hostile, settled, scored, some, told, playouts), path)
+    whole = (records, plies, census, hostile, settled, scored, some, told, playouts, branched)
+    torch.save(whole, path)
 
 
 if __name__ == "__main__":

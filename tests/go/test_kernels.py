@@ -17,6 +17,7 @@ from torch import Tensor
 from tessera.go import GPUGoEngine, play_games
 from tessera.go.features import BOARD_SETS, LANDMARK_SETS
 from tests.go.kernel_cases import (
+    BRANCHED,
     GAMES,
     HOSTILE,
     PLAYOUTS,
@@ -26,6 +27,7 @@ from tests.go.kernel_cases import (
     SKIPPING,
     SOME,
     TOLD,
+    branch,
     count_playouts,
     follow_hostile,
     follow_plies,
@@ -41,7 +43,7 @@ ROOT = Path(__file__).parents[2]
 
 Plies = dict[str, list[Tensor]]
 Records = dict[str, dict[str, Tensor]]
-Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records, Plies, Plies]
+Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records, Plies, Plies, Plies]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,13 @@ def test_interpreted_plies_of_any_tokens_leave_the_state_of_the_plain_code(
     name: str, interpreted: Interpreted
 ) -> None:
     assert_same_tensors(follow_hostile(*HOSTILE[name], backend="torch"), interpreted[3][name])
+
+
+@pytest.mark.parametrize("name", BRANCHED)
+def test_interpreted_branches_hold_what_the_plain_code_does(
+    name: str, interpreted: Interpreted
+) -> None:
+    assert_same_tensors(branch(*BRANCHED[name], backend="torch"), interpreted[9][name])
 
 
 @pytest.mark.parametrize("name", SETTLED)

@@ -140,6 +140,7 @@ def _train(settings: dict[str, Any], folder: Path, on_progress: Report) -> dict[
     trainer, games = new_trainer(settings, callbacks), games_of(settings)
     device = trainer.strategy.root_device
     if device.type == "cuda":
+        torch.cuda.init()  # without which there is no device to be asked
         torch.cuda.reset_peak_memory_stats(device)
     _fit(trainer, module, games, folder / LAST)
     peak = torch.cuda.max_memory_allocated(device) / _MIB if device.type == "cuda" else None

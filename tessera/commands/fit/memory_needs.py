@@ -110,13 +110,19 @@ def _games(s: Namespace, games: int, rows: int) -> int:
     return games * per_game + BYTES_PER_POSITION * windows
 
 
+def _batch_size(s: Namespace) -> int:
+    """The least that a batch can have."""
+    given = s["data.batch_size"]
+    return given if isinstance(given, int) else 1
+
+
 def _chunk(s: Namespace) -> int:
     games = s["data.games_per_chunk"] or 1
     return _games(s, games, games * _windows(s))
 
 
 def _held_out(part: str, s: Namespace) -> int:
-    rows = s[f"data.{part}_batches"] * s["data.batch_size"]
+    rows = s[f"data.{part}_batches"] * _batch_size(s)
     return _games(s, -(-rows // _windows(s)), rows)
 
 
@@ -126,7 +132,7 @@ def _step(s: Namespace) -> int:
     # Of a mixer that is not known, its input only.
     expand = min(4 * getattr(getattr(model, name, None), "expand", 0.25) for name in model.mixers())
     kept = model.d_model * (1 if model.checkpoint_activations else int(expand))
-    return 2 * s["data.batch_size"] * (s["data.context"] or 1) * model.n_layers * kept
+    return 2 * _batch_size(s) * (s["data.context"] or 1) * model.n_layers * kept
 
 
 def _in_words(num_bytes: int) -> str:

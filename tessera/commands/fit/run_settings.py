@@ -9,7 +9,7 @@ import torch
 from jsonargparse import Namespace
 
 from tessera.commands.fit.memory_needs import memory_problems
-from tessera.commands.fit.trainer_settings import trainer_problems
+from tessera.commands.fit.trainer_settings import has_several_processes, trainer_problems
 from tessera.commands.one_line import one_line
 from tessera.data import GameDataModule
 from tessera.go.backend import resolve_backend
@@ -17,6 +17,7 @@ from tessera.model import ModelSettings
 from tessera.monitor import Defragmentation, TesseraMonitor
 from tessera.setting_errors import Problem, fits, noted, or_none, problems_of, under, whole
 from tessera.training.module import TesseraModule
+from tessera.training.objectives import OBJECTIVES
 
 _MOST_THREADS = 1024  # a system gives out only so many, and no machine has as many cores
 _MOST_SEED = 2**32 - 1  # of torch's and NumPy's generators
@@ -50,6 +51,7 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> Line
         *problems_of(settings, _ALLOWED),
         *trainer_problems(settings.trainer, command, has_outcome),
     ]
+    problems += _of_the_objective(settings) if command == "fit" else []
     rooms = {"data": GameDataModule, "monitor": TesseraMonitor, "defragmentation": Defragmentation}
     refused: list[Problem] = []
     for section, build in rooms.items():
@@ -60,6 +62,25 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> Line
     # Of code that there is nowhere it need not be said that it is not here.
     of_device = _of_the_device(settings) if has_data and not of_model else []
     return [*problems, *refused, *of_model, *of_device]
+
+
+def _of_the_objective(settings: Namespace) -> list[Problem]:
+    """What an objective whose steps are batches of one process does not allow."""
+    objective = settings.model.objective
+    if objective not in OBJECTIVES or not OBJECTIVES[objective].is_alone:
+        return []
+    trainer, share = settings.trainer, settings.data.selfplay_share
+    several, batches = has_several_processes(trainer), trainer.accumulate_grad_batches
+    found = (
+        ("trainer.devices", trainer.devices, "be 1", several),
+        ("trainer.accumulate_grad_batches", batches, "be 1", batches != 1),
+        ("data.selfplay_share", share, "be 0", share != 0),
+    )
+    return [
+        Problem(name, value, f"{must} for objective {objective}")
+        for name, value, must, is_wrong in found
+        if is_wrong
+    ]
 
 
 def _unusable(settings: Namespace) -> Lines:

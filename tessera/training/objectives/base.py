@@ -29,11 +29,22 @@ class Objective(nn.Module, ABC):
         needs: the optional tables of a batch that training needs, see ``GameBatch``.
         held_out_needs: those that validation and test need.
         calibration: of the newest validation or test, if it was measured.
+        leaves_out: whether some parameters may never have had a gradient, and so no moments.
+        shown: names of ``figures`` that are shown beside the progress of a run.
+        shown_held_out: names of what the newest validation measured that are shown after it.
     """
 
     needs: tuple[str, ...] = ()
     held_out_needs: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    leaves_out: ClassVar[bool] = False
+    shown: tuple[str, ...] = ("loss", "excess_nats")
+    shown_held_out: tuple[str, ...] = ("loss", "excess_nats", "legal_mass", "legal_top1")
+
+    @property
+    def stage(self) -> str:
+        """What a run of several stages is at, in a few words; nothing for one of one stage."""
+        return ""
 
     @abstractmethod
     def loss(self, model: GameModel, batch: Any) -> Tensor:
@@ -57,6 +68,22 @@ class Objective(nn.Module, ABC):
     def launch(self, model: GameModel, batch: Any) -> None:  # compiles as it goes
         """Launch what a step launches and keep nothing, so that kernels are compiled together."""
 
+    def trial(self, model: GameModel, games: GameStream) -> Any:
+        """A batch like those that are trained on, of as many rows as those of the games have.
+
+        A step is made of it and forgotten, before training begins, see
+        ``tessera.training.batch_size``. Whatever ``loss`` changes that ``saved`` does not tell of,
+        ``forget`` undoes.
+
+        Args:
+            model: in training.
+            games: of the player; the first batch, all as long as any can be.
+        """
+        return games.batch(0)
+
+    def forget(self) -> None:
+        """Be as if there had been no batch yet."""
+
     @abstractmethod
     def measure(self, model: GameModel, batch: GameBatch) -> None:
         """Add a batch of held-out games to what is measured."""
@@ -65,12 +92,12 @@ class Objective(nn.Module, ABC):
     def measured(self) -> dict[str, Tensor]:
         """What was measured since the last time, by name, as scalars on the host."""
 
-    def lr_at(self, step: int, schedule: Callable[[int], float]) -> float:
+    def lr_at(self, step: int, schedule: Callable[..., float]) -> float:
         """The learning rate of a step.
 
         Args:
             step: of the optimizer, from 0.
-            schedule: the module's: the learning rate of any step.
+            schedule: the module's, see ``TesseraModule.lr_at``.
         """
         return schedule(step)
 
@@ -92,6 +119,9 @@ class Objective(nn.Module, ABC):
 
     def after_validation(self, module: TesseraModule) -> None:
         """Hear that a validation within a training is over and logged."""
+
+    def end(self, module: TesseraModule) -> None:
+        """Hear that a training has come to its end, and was not stopped."""
 
     # What is kept in a checkpoint beside weights and optimizer.
 
@@ -118,9 +148,12 @@ class ObjectiveSettings(metaclass=ABCMeta):
 
     Attributes:
         free: names of settings that a run that goes on may change.
+        is_alone: whether a step is one batch of one process, and games can be played again: no
+            gradients are accumulated, there is one device, and no share of selfplay.
     """
 
     free: ClassVar[tuple[str, ...]] = ()
+    is_alone: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, model: GameModel) -> Objective:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -168,7 +167,7 @@ class ExpertIteration(Objective):
     def _new_games(self, games: GameStream) -> ExpertGames:
         own, of_data = self.settings, games.settings
         (model,) = self._model
-        player = copy.deepcopy(model).to(games.device).eval().requires_grad_(False)
+        player = _twin(model).to(games.device).eval().requires_grad_(False)
         self._players = [player]
         evaluator = ModelEvaluator(player, self._dtype, own.score_share)
         full, fast = (
@@ -377,3 +376,11 @@ class ExpertIterationSettings(ObjectiveSettings):
             raise SettingError(*problems)
         check_evaluator(model)
         return ExpertIteration(model, self)
+
+
+def _twin(model: GameModel) -> GameModel:
+    """A model with the same weights and none of the hooks, which hold what cannot be copied."""
+    with torch.random.fork_rng(devices=[]):
+        twin = GameModel(model.settings)
+    twin.load_state_dict(model.state_dict())
+    return twin

@@ -50,6 +50,16 @@ class NextMove(Objective):
         is_penalized = bool(model.blocks.penalty_names)
         beside = self._beside(model, batch)
         losses = model(batch.inputs, batch.targets, penalized=is_penalized, **beside)
+        return self._total(model, batch, losses)
+
+    def _total(self, model: GameModel, batch: GameBatch, losses: Tensor) -> Tensor:
+        """The weighted sum of the mean losses, which are kept with the batch.
+
+        Args:
+            model: whose losses these are.
+            batch: of these targets.
+            losses: (B, L), or (…, B, L) of the moves, of the outcome and of the penalties.
+        """
         count = (batch.targets != model.pad_token).sum()
         # One number, or one for each of the model's losses and penalties.
         means = (losses.sum() if losses.dim() == 2 else losses.sum((1, 2))) / count
@@ -60,7 +70,7 @@ class NextMove(Objective):
         if model.outcome is not None:
             win_weight, score_weight = model.outcome.weights
             total = total + win_weight * means[1] + score_weight * means[2]
-        return total + means[-1] if is_penalized else total
+        return total + means[-1] if model.blocks.penalty_names else total
 
     def figures(self, owner: str) -> dict[str, Tensor]:
         """The newest training batch's loss, floor_nats and excess_nats.
@@ -81,6 +91,10 @@ class NextMove(Objective):
     def launch(self, model: GameModel, batch: GameBatch) -> None:
         """See ``GameModel.launch_training``."""
         model.launch_training(batch.inputs, batch.targets, **self._beside(model, batch))
+
+    def forget(self) -> None:
+        """See ``Objective.forget``."""
+        self._newest = None
 
     def measure(self, model: GameModel, batch: GameBatch) -> None:
         """Add a batch to the metrics."""

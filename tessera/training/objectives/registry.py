@@ -13,11 +13,13 @@ from typing import Any
 from tessera.setting_errors import Problem, SettingError
 from tessera.training.objectives.base import ObjectiveSettings
 from tessera.training.objectives.expert_iteration import ExpertIterationSettings
+from tessera.training.objectives.fixed_point import FixedPointSettings
 from tessera.training.objectives.next_move import NextMoveSettings
 
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     "next_move": NextMoveSettings,
     "expert_iteration": ExpertIterationSettings,
+    "fixed_point": FixedPointSettings,
 }
 
 

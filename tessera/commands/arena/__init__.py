@@ -1,0 +1,1 @@
+"""``tessera arena``: matches between players of every kind."""
