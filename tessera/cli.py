@@ -25,7 +25,10 @@ _COMMANDS = {
     "arena": ("arena.command", "play matches between models, built-in players and Go engines"),
     "export": ("export.command", "write a model alone, to pass it on: one file of safetensors"),
     "check": ("check.command", "measure the design's five criteria on this machine"),
-    "compare": ("compare.command", "count what models are made of, beside each other"),
+    "compare": (
+        "compare.command",
+        "train models beside each other, or count what they have",
+    ),
     "scaling": ("scaling.command", "measure how the loss falls with tokens, and fit laws to it"),
     "doctor": ("doctor", "say what this machine has, and what runs on it because of that"),
     "bench": (

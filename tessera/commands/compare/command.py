@@ -27,13 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 if a row could not be trained; 2 for a mistake in what was asked for.
     """
-    given = sys.argv[1:] if argv is None else argv
-    if given[:1] == [_REPORT]:
-        return report_command.main(given[1:])
+    typed = sys.argv[1:] if argv is None else argv
+    if typed[:1] == [_REPORT]:
+        return report_command.main(typed[1:])
     parser = new_parser()
-    own, fit = parted(given)
+    own, fit = parted(typed)
     arguments = parser.parse_args(own)
-    if arguments.count is not None:
+    given = (arguments.rows, arguments.config, arguments.mixers)
+    is_nothing = not any((*given, arguments.tokens, arguments.seconds, arguments.is_dry))
+    if arguments.count is not None or is_nothing:
         return _count(arguments, fit, parser)
     options, problems = options_of(arguments, fit)
     problems += [] if arguments.json in (None, "-") else file_problems(arguments.json)

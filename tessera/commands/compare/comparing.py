@@ -99,7 +99,11 @@ def _train(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
 def _say_what(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
     speeds = known_speeds(plan, folder)
     reasons: dict[str, str] = {}
-    if missing := [row.name for row in plan.rows if row.name not in speeds]:
+    missing = [row.name for row in plan.rows if row.name not in speeds]
+    if not _to_measure(plan, speeds):  # finished runs say it as well
+        done = Comparison(with_steps(plan, speeds), Store(folder)).rows_done
+        missing = [name for name in missing if name not in done]
+    if missing:
         with tempfile.TemporaryDirectory() as logs:
             found, reasons = measured_speeds(plan, missing, where, Path(logs))
         speeds |= found
@@ -154,7 +158,9 @@ def _check_measured(plan: Plan, reasons: dict[str, str]) -> None:
 def _places(plan: Plan) -> list[dict[str, str]]:
     options = plan.options
     is_gpu = plan.rows[0].trainer["accelerator"] == "gpu"
-    threads = max(1, (os.cpu_count() or 1) // options.processes)
+    usual = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(usual) if usual.isdecimal() else (os.cpu_count() or 1) // options.processes
+    threads = plan.threads or max(1, threads)
     gpus = torch.cuda.device_count() if is_gpu else 0
     return places(gpus, options.processes_per_gpu, options.processes, threads)
 

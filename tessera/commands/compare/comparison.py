@@ -68,6 +68,11 @@ class Comparison:
         return sum(each.status in (DONE, FAILED) for each in self.standings.values())
 
     @property
+    def rows_done(self) -> set[str]:
+        """Names of the rows that a finished run tells the time of."""
+        return {each.run.row for each in self.standings.values() if each.status == DONE}
+
+    @property
     def failures(self) -> list[str]:
         """What went wrong, a line for each row that lacks something it was to report."""
         lines = []

@@ -47,7 +47,8 @@ def print_plan(
     options = plan.options
     rows = [_row(plan, row, comparison, speeds) for row in plan.rows]
     seconds = [row["expected_s"] for row in rows]
-    total = None if None in seconds else sum(seconds) / num_workers
+    is_known = None not in seconds and num_workers > 0
+    total = sum(seconds) / num_workers if is_known else None
     content: dict[str, Any] = {
         "rows": rows,
         "match": options.match,

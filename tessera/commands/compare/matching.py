@@ -13,7 +13,7 @@ from tessera.setting_errors import Problem, SettingError
 _FINE = 64  # below it every width is looked at, above it those that a GPU multiplies well
 _STEP = 8
 _MOST_TIMES = 8  # as wide as the row that others are matched to
-_TOLERANCE = 0.1
+_TOLERANCE = 0.25
 
 
 def non_embedding(settings: ModelSettings) -> int:

@@ -14,7 +14,7 @@ from tessera.commands.arguments import OneLineParser
 from tessera.commands.named_configs import model_names
 from tessera.vocabulary import MAX_CONTEXT
 
-_OF_FIT = ("--model.", "--data.", "--trainer.")
+_OF_FIT = ("--model.", "--data.", "--trainer.", "--cpu_threads")
 _CONFIG = ("--config", "-c")
 # What a comparison sets itself, and by which option it is told to.
 _OWN = {
@@ -95,7 +95,8 @@ def parser() -> argparse.ArgumentParser:
         "with fresh weights and games for each seed. A comparison that was interrupted goes on "
         "where it was. With --count nothing is trained: it counts parameters by part, the bytes "
         "that a game's state takes, and the FLOPs of a forward pass, as far as they are products; "
-        "without a row also what the sibling designs published of their sizes. "
+        "of nothing else all models that come with the program, and what the sibling designs "
+        "published of their sizes. "
         "tessera compare report FOLDER draws what a folder holds.",
         epilog="Settings of the model, the data and the trainer, such as --model.d_model 128 or "
         "--data.board_size 9, hold for all rows; they are those of tessera fit.",
@@ -198,9 +199,11 @@ def options_of(arguments: argparse.Namespace, fit: list[str]) -> tuple[Options |
     if tokens is not None and (tokens < 1 or tokens != int(tokens)):
         problems.append(f"--tokens must be a whole number, got {arguments.tokens}.")
     if (arguments.tokens is None) == (arguments.seconds is None):
-        problems.append("either --tokens or --seconds must say how long each run trains.")
+        problems.append(
+            "either --tokens or --seconds must say how long each run trains; --count only counts."
+        )
     if not (arguments.rows or arguments.config or arguments.mixers):
-        problems.append("ROW, --mixers or --config must say what to train; --count only counts.")
+        problems.append("ROW, --mixers or --config must say what to train.")
     if arguments.seeds == "":
         problems.append("--seeds must be at least one, got none.")
     if arguments.folder == "":

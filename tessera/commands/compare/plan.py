@@ -95,6 +95,7 @@ class Plan:
             validation's and the test's games.
         tokens_per_step: on average, of each row by its name.
         grid_seed: of all grid runs.
+        threads: of a run on a CPU; None if the settings leave it open.
         options: what was asked for.
     """
 
@@ -103,6 +104,7 @@ class Plan:
     data: dict[str, Any]
     tokens_per_step: dict[str, float]
     grid_seed: int
+    threads: int | None
     options: Options
 
     def run(self, row: PlannedRow, phase: str, seed: int, lr: float) -> Run:
@@ -147,7 +149,7 @@ class Plan:
             "seeds": options.seeds,
             "grid_seed": self.grid_seed,
             "test_on": options.test_on,
-            "data": self.data,
+            "data": {name: value for name, value in self.data.items() if value is not None},
             "tokens_per_step": self.tokens_per_step,
             "processes": options.processes,
             "processes_per_gpu": options.processes_per_gpu,
@@ -208,7 +210,8 @@ def plan_of(rows: Sequence[Row], options: Options) -> Plan:
     taken = set(options.seeds)
     grid_seed = next(seed for seed in range(_GRID_SEED, _GRID_SEED + 2**16) if seed not in taken)
     options = replace(options, test_on=[x for x in options.test_on if x != data["player"]])
-    return Plan(planned, baseline, data, per_step, grid_seed, options)
+    threads = rows[0].settings.cpu_threads
+    return Plan(planned, baseline, data, per_step, grid_seed, threads, options)
 
 
 def _steps(options: Options, tokens_per_step: float) -> int | None:
@@ -223,6 +226,11 @@ def _data_problems(row: Row) -> list[str]:
         found.append(
             "data.context must be null: only of whole games is the floor within reach, "
             f"got {data.context}."
+        )
+    if row.settings.model.objective != "next_move":
+        found.append(
+            f"model.objective must be next_move, which is what rows are compared by, got "
+            f"{row.settings.model.objective}."
         )
     if data.selfplay_share:
         found.append(

@@ -97,10 +97,11 @@ class Worker:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with contextlib.suppress(ValueError):
-                said = json.loads(line)
-                self._messages.put(Message(self, said.pop("kind"), said))
+        with self._process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    said = json.loads(line)
+                    self._messages.put(Message(self, said.pop("kind"), said))
         code = self._process.wait()
         self._messages.put(Message(self, "ended", {"reason": self._last_words(code)}))
 

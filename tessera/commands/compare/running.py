@@ -80,6 +80,7 @@ class _Crew:
             if worker not in self._ready:
                 raise WorkerError(f"a worker cannot begin: {content['reason']}.")
             self._ready.discard(worker)
+            self._idle = [each for each in self._idle if each is not worker]
             if run is not None:
                 self._end(worker, run, content["reason"])
             worker.start()
@@ -91,7 +92,8 @@ class _Crew:
             self._end(worker, run, "somebody stopped its process")
         else:
             self._end(worker, run, content.get("reason"), bool(content.get("is_final")))
-            self._idle.append(worker)
+            if not content.get("is_ending"):
+                self._idle.append(worker)
 
     def _end(self, worker: Worker, run: Run, reason: str | None, is_final: bool = False) -> None:
         """A run is over; it has failed if there is a reason."""

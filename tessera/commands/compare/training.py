@@ -77,6 +77,7 @@ def run_one(
     folder.mkdir(parents=True, exist_ok=True)
     lock, began = RunLock(), time.monotonic()
     lock.take(folder)
+    _free_memory()  # of a run that failed
     try:
         (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         result = {"run_id": folder.name, **_train(settings, folder, on_progress)}
@@ -96,9 +97,13 @@ def run_one(
         return result
     finally:
         lock.release()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _free_memory()
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def measure(settings: dict[str, Any], seconds: float) -> float | None:
@@ -111,6 +116,7 @@ def measure(settings: dict[str, Any], seconds: float) -> float | None:
     Returns:
         None if the whole run is too short to say.
     """
+    _free_memory()
     seed_everything(settings["seed"], workers=True)
     module = TesseraModule(**settings["model"])
     pace = Pace(settings["trainer"]["max_steps"], module.pad_token)

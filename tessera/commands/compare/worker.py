@@ -3,8 +3,9 @@
 In: ``{"settings", "folder", "counted", "has_device"}``, the arguments of ``run_one``, or
 ``{"settings", "measure"}``, the seconds of a ``measure``. Out: first ``{"kind": "ready"}``, then
 for each run ``progress`` with ``step``, ``steps`` and ``excess_nats``, and at its end ``done``,
-``measured`` with ``step_s``, ``failed`` with ``reason`` and ``is_final`` (whether it would fail
-again), or ``interrupted``. When nobody writes to it any more, it stops as if by SIGTERM.
+``measured`` with ``step_s``, ``interrupted``, or ``failed`` with ``reason``, ``is_final`` (whether
+it would fail again) and ``is_ending`` (whether the worker ends with it). When nobody writes to it
+any more, it stops as if by SIGTERM.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ def _serve(job: dict[str, Any], speaker: _Speaker) -> None:
     except Exception as error:
         traceback.print_exc()
         is_final = isinstance(error, DivergedError)
-        speaker.say("failed", reason=reason_of(error), is_final=is_final)
+        is_broken = "CUDA error" in str(error)  # nothing works on the device in this process now
+        speaker.say("failed", reason=reason_of(error), is_final=is_final, is_ending=is_broken)
+        if is_broken:
+            raise SystemExit(1) from error
     else:
         speaker.say("done")
 
