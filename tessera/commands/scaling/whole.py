@@ -56,8 +56,9 @@ def scale(options: Options, arguments: argparse.Namespace) -> int:
         return 0
     lock = RunLock()
     try:
-        climb.open(plan, options)
+        folder.mkdir(parents=True, exist_ok=True)
         lock.take(folder)
+        climb.open(plan, options)
     except CheckpointError as error:
         reason = str(error).partition(";")[0]
         raise SettingError(f"{reason}; wait until it ends, or name another --folder.") from error

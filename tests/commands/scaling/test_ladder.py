@@ -21,6 +21,7 @@ from tessera.commands.scaling import climb as climbing
 from tessera.commands.scaling.ladder import STABLE, ladders_of
 from tessera.commands.scaling.options import options_of, parser, parted
 from tessera.commands.scaling.trunk import Trunk
+from tessera.training.run_lock import RunLock
 from tests.runs import tessera
 
 # A step has 16 games of 21 tokens or somewhat fewer.
@@ -215,6 +216,19 @@ def test_a_dry_run_keeps_nothing(folder: Path, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert out.startswith("row ") and "expected time" in out
     assert files(folder) == ["tiny.yaml"]
+
+
+def test_a_folder_that_is_being_written_to_is_left_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").mkdir()
+    lock = RunLock()
+    lock.take(folder / "out")
+    assert scale() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "out is being written to by process" in line and line.endswith("another --folder.")
+    lock.release()
+    assert files(folder / "out") == []
 
 
 @pytest.mark.slow
