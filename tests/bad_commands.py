@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.bad_bench_commands import BENCH
 from tests.judging import Case
 
 _FIT = "fit --config small.yaml"
 _LAST = "--ckpt_path last --run_name small"
+_FILE = "checkpoints/small/version_0/last.ckpt"
 
 # A command line and a part of its answer.
 COMMANDS: tuple[tuple[str, str], ...] = (
@@ -147,6 +149,56 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("games --sgf out --board_size 1", "--board_size must be 2 to 19, got 1."),
     ("games --sgf out --player none.ckpt", "none.ckpt is no checkpoint"),
     (f"games --sgf out --number {10**21}", "--number"),
+    # Matches.
+    ("arena", "PLAYER"),
+    ("arena rules", "at least two players, got one."),
+    ("arena rules none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
+    ("arena rules small.yaml", "small.yaml is torn or no checkpoint."),
+    ("arena rules ''", "a player must be uniform, rules, playouts:N"),
+    ("arena rules last --run_name a/b", "run_name must be letters"),
+    ("arena rules last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
+    *(
+        (f"arena rules {player}", says)
+        for player, says in (
+            ("uct:0", "N of uct:N must be at least 1, got 0."),
+            ("playouts:many", "N of playouts:N must be a whole number"),
+            (f"uct:{10**21}", "N of uct:N"),
+            ("gtp:", "gtp:COMMAND must name a command, got none."),
+            ("gtp:no-such-program", "gtp:no-such-program cannot play … No such file"),
+            ("gtp:false", "gtp:false cannot play: ended with exit code 1"),
+            ("small.yaml@sims=no", "sims must be a whole number"),
+            ("small.yaml@considered=4", "considered is of a search; give sims as well."),
+            ("small.yaml@speed=4", "a key must be one of temperature, sims"),
+        )
+    ),
+    (f"arena rules {_FILE}@sims=2", "@sims=2"),
+    (f"arena rules {_FILE} --board_size 9", "board_size"),
+    *(
+        (f"arena rules uniform {option}", says)
+        for option, says in (
+            ("--games 7", "--games must be even"),
+            ("--games 0", "--games must be at least 2, got 0."),
+            (f"--games {10**12}", "--games must be at most 1000000"),
+            ("--board_size 25", "--board_size must be at most 19, got 25."),
+            ("--komi nan", "--komi must be -1000 to 1000, got nan."),
+            ("--max_moves 0", "--max_moves must be at least 1, got 0."),
+            ("--openings 8-4", "--openings must be plies such as 6 or 4-8, got 8-4."),
+            ("--openings=", "--openings must be plies such as 6 or 4-8, got none."),
+            ("--opening_player chess", "--opening_player must be one of uniform, rules"),
+            ("--seed=-1", "--seed must be at least 0, got -1."),
+            ("--processes 0", "--processes must be at least 1, got 0."),
+            ("--deadline nan", "--deadline must be more than 0 and at most 86400, got nan."),
+            ("--sprt 5", "--sprt must be ELO0,ELO1, got 5."),
+            ("--sprt 5,5", "elo1 must be more than elo0, 5, got 5"),
+            ("--log .", "--log: . cannot be written."),
+            ("--log small.yaml", "--log small.yaml is no log of a match"),
+            ("--sgf small.yaml", "--sgf must name a folder; small.yaml is a file."),
+            ("--json none/x.json", "--json: there is no folder none."),
+            ("--device abacus", "--device must be auto, cpu or cuda"),
+            ("--device cuda", "torch finds no CUDA device here"),
+            ("--force", "--force"),
+        )
+    ),
     # A map.
     ("map", "--ckpt_path"),
     ("map --moves A1", "--ckpt_path"),
@@ -318,80 +370,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor --json", "--json"),
     ("doctor --device cpu", "--device"),
     ("doctor surplus", "surplus"),
-    ("bench", "{engine,selfplay,train,map,memory}"),
-    ("bench engines", "engines"),
-    ("bench engine --board_size", "--board_size"),
-    *(
-        (f"bench {kind} {option}", option.partition("=")[0].split()[0])
-        for kind in ("engine", "selfplay", "train")
-        for option in (
-            "--board_size=1",
-            "--board_size=20",
-            "--board_size=nine",
-            f"--board_size={10**21}",
-            "--device=abacus",
-            "--device=cuda",
-            "--seconds=0",
-            "--seconds=-1",
-            "--seconds=nan",
-            "--seconds=inf",
-            "--seconds=1e300",
-            "--seconds=soon",
-            "--runs=0",
-            "--runs=1.5",
-            f"--runs={10**12}",
-            "--threads=0",
-            "--threads=-1",
-            f"--threads={10**9}",
-            f"--threads={10**21}",
-            "--json=none/bench.json",
-            "--json=.",
-            "--json=",
-            "--surplus",
-        )
-    ),
-    *(
-        (f"bench map {option}", option.partition("=")[0].split()[0])
-        for option in (
-            "--board_size=1",
-            "--board_size=nine",
-            "--moves=0",
-            "--moves=-1",
-            "--moves=many",
-            f"--moves={10**21}",
-            "--threads=0",
-            f"--threads={10**9}",
-            "--device=abacus",
-            "--config=none",
-            "--config small.yaml",
-            "--config",
-            "--ckpt_path=",
-            "--json=none/bench.json",
-            "--seconds=1",
-        )
-    ),
-    *(
-        (f"bench memory {option}", option.partition("=")[0].split()[0])
-        for option in (
-            "--rows=none",
-            "--rows muse size",
-            "--rows",
-            "--precision=fp8",
-            "--precision=",
-            "--device=abacus",
-            "--json=none/bench.json",
-            "--threads=1",
-        )
-    ),
-    (f"bench map {_LAST} --config tessera", "--config must be left out"),
-    (f"bench map {_LAST} --board_size 5", "board_size must be 3, the model's"),
-    ("bench map --ckpt_path none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
-    ("bench map --ckpt_path last --run_name a/b", "run_name must be letters"),
-    *(
-        (f"bench {kind} --board_size=3 --batch_size={games}", "--batch_size")
-        for kind in ("engine", "selfplay")
-        for games in (0, -1, "many", 10**12, 10**21)
-    ),
+    *BENCH,
 )
 
 

@@ -17,6 +17,11 @@ _NO_WORD = ("foo", "null", "[foo]", "{a: foo}", "7")
 # More than any machine holds.
 _HUGE = (10**9, 10**12, 10**21)
 
+# What a command needs so that settings are an objective's that is chosen.
+_OBJECTIVES = {
+    "fixed_point": "--model.objective fixed_point --model.mixer context_token ",
+}
+
 # A setting and values that it cannot have.
 SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("data.board_size", (*_NO_WHOLE, 0, 1, 20, -9, *_HUGE)),
@@ -28,7 +33,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("data.score", ("foo", "[area]", "{a: area}", "7")),
     ("data.player", (*_NO_WORD, "")),
     ("data.skip_settled", _NO_FLAG),
-    ("data.batch_size", (*_NO_WHOLE, 0, -4, 5, *_HUGE)),
+    ("data.batch_size", (*(x for x in _NO_WHOLE if x != "null"), "automatic", 0, -4, 5, *_HUGE)),
     ("data.context", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1, 10**12, 10**21)),
     ("data.games_per_chunk", ("many", "[9]", "{n: 9}", ".nan", "9.5", 0, -1, 33, 10**12, 10**21)),
     ("data.windows_per_game", ("many", "[9]", "{n: 9}", ".nan", "9.5", 0, -1, 10**12, 10**21)),
@@ -52,6 +57,19 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("model.feed_forward", (*_NO_WORD, "mamba", "torch.nn.Linear")),
     ("model.head", (*_NO_WORD, "dense", "torch.nn.Linear")),
     ("model.objective", (*_NO_WORD, "mamba", "no.Such")),
+    ("model.fixed_point.context_steps", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", -1)),
+    ("model.fixed_point.context_lr", (*_NO_NUMBER, 0, -1)),
+    ("model.fixed_point.sweeps", (*_NO_WHOLE, 0)),
+    ("model.fixed_point.noise", (*_NO_NUMBER, -0.1)),
+    ("model.fixed_point.diversity", (*_NO_WORD, "")),
+    ("model.fixed_point.diversity_weight", (*_NO_NUMBER, -0.1, 1.1)),
+    ("model.fixed_point.patience", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1)),
+    ("model.fixed_point.rank_rows", (*_NO_WHOLE, 0, 1)),
+    ("model.fixed_point.cached_games", (*_NO_WHOLE, 0, -1)),
+    ("model.fixed_point.token_batch", ("many", "[9]", "{n: 9}", ".nan", "9.5", "true", 0, -1)),
+    ("model.fixed_point.cache", (*_NO_WORD, "")),
+    ("model.fixed_point.keeps_contexts", _NO_FLAG),
+    ("model.fixed_point.seed", (*_NO_WHOLE, -1, 2**31)),
     ("model.own", ("9", "[9]", "{n: 9}", "{no.Such: {n: 9}}", "{no.Such: 9}")),
     ("model.lr", (*_NO_NUMBER, 0, -1, "1e400")),
     ("model.warmup_steps", (*_NO_WHOLE, -1)),
@@ -135,4 +153,5 @@ def settings() -> Iterator[Case]:
     for name, values in SETTINGS:
         for value in values:
             option = shlex.quote(f"--{name}={value}")
-            yield Case(f"{FIT} {option}", name.rpartition(".")[2])
+            whose = _OBJECTIVES.get(name.split(".")[1] if "." in name else "", "")
+            yield Case(f"{FIT} {whose}{option}", name.rpartition(".")[2])

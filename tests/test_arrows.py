@@ -75,7 +75,7 @@ ALLOWED["cli"] = ALLOWED["commands"] | {"commands"}
 
 # Rooms inside a room: none reads another one, and what lies beside them reads none of them.
 INNER: dict[str, set[str]] = {
-    "commands": {"fit", "check", "bench", "board", "map", "compare", "export", "scaling"}
+    "commands": {"fit", "check", "bench", "board", "map", "compare", "export", "scaling", "arena"}
 }
 # But for these: what is compared is what fit would run.
 INNER_READS: dict[str, set[str]] = {"compare": {"fit"}, "scaling": {"fit", "compare"}}

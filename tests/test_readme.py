@@ -127,6 +127,7 @@ SHORT = {
     "export": "--device cpu --games 1",
     "board": "--device cpu --no-open",
     "games": "--number 2 --device cpu",
+    "arena": "--games 2 --device cpu",
     "check": "--device cpu",
     "compare": "--model.n_layers 4 --count 1",
     "scaling fit": "--replicates 10",

@@ -22,11 +22,12 @@ class Threshold:
 
     Attributes:
         metric: its name, under which the alert is raised.
-        limit: an alert is raised above it, not at it.
+        limit: an alert is raised above it, not at it; of a floor below it.
         severity: how bad that is.
         advice: what to do about it.
         judged: the metric whose value is compared, where it is another one and was measured.
         matters: whether exceeding the limit means anything, given all that was measured.
+        is_floor: whether it is the least that the metric may be, instead of the most.
     """
 
     metric: str
@@ -35,6 +36,17 @@ class Threshold:
     advice: str
     judged: str | None = None
     matters: Callable[[Mapping[str, float]], bool] = lambda metrics: True
+    is_floor: bool = False
+
+    def is_exceeded(self, value: float) -> bool:
+        """Whether a value is beyond the limit."""
+        return value < self.limit if self.is_floor else value > self.limit
+
+    def is_over(self, value: float) -> bool:
+        """Whether a value ends a fault."""
+        if self.is_floor:
+            return value * _RELEASE >= self.limit
+        return value <= _RELEASE * self.limit
 
 
 def _much_lies_idle(metrics: Mapping[str, float]) -> bool:
@@ -108,8 +120,8 @@ class AlertRule:
     """Turns measured values into alerts, one for each fault.
 
     A fault begins when a value exceeds its limit, or when any metric is no finite number, and is
-    over when the value is at most 0.95 of the limit again. While it lasts, and until the cool-down
-    since its alert is over, there is no second one. What is NaN in one category at one step, for
+    over when the value is at most 0.95 of the limit again (of a floor, at least the limit over
+    0.95). While it lasts, and until the cool-down since its alert is over, there is no second one. What is NaN in one category at one step, for
     example all figures of the state, is one fault.
 
     Args:
@@ -150,15 +162,16 @@ class AlertRule:
         value = metrics.get(threshold.judged or threshold.metric, metrics.get(threshold.metric))
         if value is None or not math.isfinite(value):
             return None
-        if value <= threshold.limit or not threshold.matters(metrics):
-            if value <= _RELEASE * threshold.limit:
+        if not threshold.is_exceeded(value) or not threshold.matters(metrics):
+            if threshold.is_over(value):
                 self._raised.discard(threshold.metric)
             return None
         if not self._may_raise(threshold.metric, step):
             return None
         unit = METRICS[threshold.metric].unit if threshold.metric in METRICS else ""
+        side = "below" if threshold.is_floor else "above"
         message = (
-            f"{threshold.metric} {value:.4g}{unit and f' {unit}'} is above {threshold.limit:g} "
+            f"{threshold.metric} {value:.4g}{unit and f' {unit}'} is {side} {threshold.limit:g} "
             f"({threshold.severity}): {threshold.advice}"
         )
         return Alert(step, threshold.metric, value, threshold.limit, threshold.severity, message)

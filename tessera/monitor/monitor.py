@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tessera.go import Rules
 from tessera.monitor.actions import Action, Actions
-from tessera.monitor.alerts import Alert, AlertRule
+from tessera.monitor.alerts import Alert, AlertRule, Threshold
 from tessera.monitor.copies import Copy
 from tessera.monitor.game import GameProbe
 from tessera.monitor.metrics import METRICS
@@ -138,6 +139,25 @@ class TesseraMonitor(Callback):
         if self.enabled and self.board_size is not None:
             GameProbe(self.board_size, self.rules, device).warm_up()
 
+    def judge(
+        self, step: int, values: Mapping[str, float], thresholds: Iterable[Threshold]
+    ) -> None:
+        """Raise alerts for figures that somebody else measured, by limits of their own.
+
+        Nothing happens outside of a training, or if the monitor is off.
+
+        Args:
+            step: of the run.
+            values: by name.
+            thresholds: the limits, the same at every call.
+        """
+        if self._station is None:
+            return
+        if self._guest_rule is None:
+            self._guest_rule = AlertRule(thresholds)
+        for alert in self._guest_rule.decide(step, values):
+            self._raise(alert)
+
     # What the trainer calls.
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,6 +169,7 @@ class TesseraMonitor(Callback):
         place = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""
         self._sinks = Sinks(trainer.logger if self._is_first else None, place)
         self._rule, self._summary = AlertRule(), Summary()
+        self._guest_rule: AlertRule | None = None
         self._figures: dict[str, Sample] = {}
         self._actions = Actions(self.action_by_severity, self.checkpoint_dir, self._sinks.say)
         self._step, self._summarised = 0, trainer.global_step

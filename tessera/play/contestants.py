@@ -98,30 +98,35 @@ class Seated:
     Args:
         player: chooses by the position alone.
         name: what results call it; None for the player's own name.
-        is_whole: ask it of all games at once, whoever is to move, so that every batch has one
-            shape and its answers do not depend on how many games are ready; None for on a GPU.
+        is_whole: ask it of all games at once, whoever is to move: then every batch has one shape,
+            and its answers do not depend on how many games are ready.
     """
 
-    def __init__(
-        self, player: Player, name: str | None = None, is_whole: bool | None = None
-    ) -> None:
+    def __init__(self, player: Player, name: str | None = None, is_whole: bool = False) -> None:
         self._player, self.name, self._is_whole = player, name or player.name, is_whole
 
     def begin(self, engine: GPUGoEngine) -> None:
         """See ``Contestant``."""
-        self._player.begin(engine)
+        room = torch.arange(self._room(engine), device=engine.device)
+        self._player.begin(engine if len(room) == engine.batch_size else copies(engine, room))
 
     def see(self, engine: GPUGoEngine, tokens: Tensor) -> None:
         """Nothing is remembered."""
 
     def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
         """See ``Contestant``."""
-        is_whole = engine.device.type != "cpu" if self._is_whole is None else self._is_whole
-        if is_whole:
+        games, room = is_mine.nonzero().squeeze(1), self._room(engine)
+        if self._is_whole or len(games) > room:
             return self._player.choose(engine, words).moves
-        games = is_mine.nonzero().squeeze(1)
-        chosen = self._player.choose(copies(engine, games), words[games]).moves
-        return torch.zeros_like(words).index_copy_(0, games, chosen)
+        asked = games
+        if engine.device.type != "cpu":  # batches of one shape, which a graph can hold
+            asked = torch.cat([games, games[:1].expand(room - len(games))])
+        chosen = self._player.choose(copies(engine, asked), words[asked]).moves
+        return torch.zeros_like(words).index_copy_(0, games, chosen[: len(games)])
+
+    def _room(self, engine: GPUGoEngine) -> int:
+        """Games that are asked about at once, at most: of two of an opening it is one's turn."""
+        return engine.batch_size if self._is_whole else -(-engine.batch_size // 2)
 
 
 class ModelContestant:
@@ -164,7 +169,7 @@ class ModelContestant:
         self._logits = torch.zeros(batch, vocabulary.size, device=device)
         self._vocabulary = vocabulary
         if self._context is None:
-            self._state = self._model.init_state(batch)
+            self._state = self._model.init_state(batch, max_moves=length)
             return
         # A window is read anew each time: the last tokens, and what the features read beside them.
         pad = vocabulary.pad_token
@@ -180,9 +185,7 @@ class ModelContestant:
         pad = self._vocabulary.pad_token
         is_new, has_read = tokens == self._vocabulary.eos_token, tokens != pad
         if self._context is None:
-            state = self._state.reset(is_new)
-            logits, self._state = self._model.step(tokens, state, self._reader(engine))
-            self._logits = torch.where(has_read.unsqueeze(1), logits.float(), self._logits)
+            self._step(engine, tokens, is_new, has_read)
             return
         self._tokens.masked_fill_(is_new.unsqueeze(1), pad)
         self._count.masked_fill_(is_new, 0)
@@ -193,6 +196,18 @@ class ModelContestant:
         if (features := self._model.features) is not None:
             self._rows[games, at] = FEATURES[features.table].read(engine)
         self._count += has_read
+
+    def _step(self, engine: GPUGoEngine, tokens: Tensor, is_new: Tensor, has_read: Tensor) -> None:
+        """Read a token in the games where ``has_read``; the state never grows with the match."""
+        before = self._state.map(torch.clone)
+        # The others begin a game that is forgotten at once: so there is room for it.
+        fed = torch.where(has_read, tokens, self._vocabulary.eos_token)
+        tables = self._reader(engine)
+        logits = self._model.step_in_place(fed, self._state, is_new | ~has_read, tables)
+        for old, new in zip(before.layers, self._state.layers, strict=True):
+            for one, other in zip(old, new, strict=True):
+                other.copy_(torch.where(_beside(has_read, other), other, one))
+        self._logits = torch.where(has_read.unsqueeze(1), logits.float(), self._logits)
 
     @torch.no_grad()
     def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
@@ -209,6 +224,11 @@ class ModelContestant:
         if self._temperature == 0:
             return scores.argmax(1)
         return draw_choice(scores / max(self._temperature, 1e-30), legal, words).moves
+
+
+def _beside(mask: Tensor, tensor: Tensor) -> Tensor:
+    """The mask (B,) beside a tensor (B, …)."""
+    return mask.view(-1, *(1,) * (tensor.dim() - 1))
 
 
 def contestant_of(player: Player | Contestant) -> Contestant:

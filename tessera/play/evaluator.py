@@ -108,7 +108,18 @@ class ModelEvaluator:
 
     @torch.no_grad()
     def evaluate(self, engine: GPUGoEngine) -> Evaluation:
-        """See ``Evaluator``."""
+        """See ``Evaluator``.
+
+        Raises:
+            ValueError: if the games are on another board, or on another device.
+        """
+        # Of the tensors: an engine may have been made on "cuda", which is cuda:0.
+        for name, wanted, found in (
+            ("board_size", self.board_size, engine.board_size),
+            ("device", self.model.device, engine.turn.device),
+        ):
+            if found != wanted:
+                raise ValueError(f"{name} must be {wanted}, the model's, got {found}.")
         tables = tuple(table.unsqueeze(1) for table in self._tables_of(engine))
         tokens, kind = last_tokens(engine).unsqueeze(1), self.model.device.type
         with torch.autocast(kind, torch.bfloat16, self.dtype == torch.bfloat16):

@@ -5,8 +5,10 @@ Shapes: B slots (games at once), P = n² points.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -15,11 +17,16 @@ from torch import Tensor
 from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
 from tessera.go.features import board_rows
+from tessera.go.play import one_thread
 from tessera.go.players import get_player
 from tessera.go.randomness import BEGINNING, MOVE, SELFPLAY, below, draw, mix, random_words
+from tessera.model.graphs import Capture, cause
 from tessera.play.evaluator import last_tokens
 from tessera.play.game_tally import GameTally
 from tessera.play.position_ring import PositionRing
+from tessera.play.sensible import sensible_moves
+
+_logger = logging.getLogger(__name__)
 
 _RANKS_APART = 2**40  # games of one process; none plays so many
 _OPENING_PLAYER = "rules"
@@ -125,6 +132,7 @@ class ExpertGames:
         self._answer: _Answer | None = None
         self._graphs: dict[str, torch.cuda.CUDAGraph] = {}
         self._run_once: set[str] = set()
+        self._is_possible = True  # to capture
         self.plies = self.written = 0
         self._has_begun = False
 
@@ -154,6 +162,20 @@ class ExpertGames:
         self.engine.forget_found()
 
     # What is played.
+
+    @torch.no_grad()
+    def launch(self) -> None:
+        """Launch the kernels of a ply on games that nobody needs; keep nothing of it."""
+        own, settings = self.engine, self.settings
+        engine = GPUGoEngine(
+            settings.slots, own.device, own.board_size, own.rules, own.backend, own.skip_settled
+        )
+        sensible_moves(engine)
+        engine.get_legal_mask()
+        board_rows(engine)
+        engine.ownership()
+        engine.play_batch(torch.full_like(engine.turn, engine.vocabulary.pass_token))
+        play_out(engine, settings.playouts, seed=settings.seed, numbers=self.numbers)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -190,12 +212,10 @@ class ExpertGames:
         """One ply of the search in every slot; kept if it is searched in full."""
         is_full = self.is_full(self.plies)
         search = self.full if is_full else self.fast
-        self._take(search.run(self.engine, self._words(SELFPLAY)))
-        if is_full:
-            self._step("full", lambda: self._ply(is_kept=True))
-            self.written += 1
-        else:
-            self._step("fast", lambda: self._ply(is_kept=False))
+        with one_thread():
+            self._take(search.run(self.engine, self._words(SELFPLAY)))
+            self._step("full" if is_full else "fast", partial(self._ply, is_full))
+        self.written += is_full
         self.plies += 1
 
     def end_playouts(self) -> None:
@@ -227,14 +247,20 @@ class ExpertGames:
         if kind in self._graphs:
             self._graphs[kind].replay()
             return
-        if kind in self._run_once and self.engine.backend == "triton" and self.numbers.is_cuda:
+        can_capture = self._is_possible and self.engine.backend == "triton"
+        if kind in self._run_once and can_capture and self.numbers.is_cuda:
             torch.cuda.synchronize(self.numbers.device)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                run()
-            self._graphs[kind] = graph
-            graph.replay()
-            return
+            try:
+                with Capture(graph):
+                    run()
+            except RuntimeError as error:
+                self._is_possible = False
+                _logger.warning("games are played one kernel at a time: %s", cause(error))
+            else:
+                self._graphs[kind] = graph
+                graph.replay()
+                return
         self._run_once.add(kind)
         run()
 

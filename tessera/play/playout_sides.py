@@ -68,9 +68,12 @@ class PlayoutSide(ABC):
     def _choose(self, engine: GPUGoEngine, words: Tensor) -> Tensor:
         """A move in each of an engine's games (K,), all of which go on."""
         wins = engine.score() * (1 - 2 * engine.turn) > 0
-        is_end = (engine.passes == 1) & wins
-        best = self._best(engine, candidates(engine), words)
-        return best.masked_fill(is_end, engine.vocabulary.pass_token)
+        chosen = torch.full_like(words, engine.vocabulary.pass_token)
+        going = (~((engine.passes == 1) & wins)).nonzero().squeeze(1)
+        if going.numel():
+            games = copies(engine, going)
+            chosen[going] = self._best(games, candidates(games), words[going])
+        return chosen
 
     @abstractmethod
     def _best(self, engine: GPUGoEngine, allowed: Tensor, words: Tensor) -> Tensor:

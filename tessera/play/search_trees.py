@@ -9,12 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tessera.accelerator import memory_problem
 from tessera.go import GPUGoEngine
 from tessera.go.bitboard import as_moves
 from tessera.go.branching import copy_games, kind_of
 from tessera.play.evaluator import Evaluator, worth
 from tessera.play.gumbel import Moves, Sigma, next_inside
 from tessera.play.sensible import sensible_moves
+
+_MOVE_BYTES = 6  # of each move at each node: a log-prior and a child
 
 
 class Trees:
@@ -48,6 +51,11 @@ class Trees:
         self._evaluator, self.sigma = evaluator, sigma
         self._passes, self._first_pass = passes, first_pass
         games, nodes = engine.batch_size, num_simulations + 1
+        moves = engine.vocabulary.pass_token + 1
+        each = engine.rules.bytes_per_game(engine.board_size) + _MOVE_BYTES * moves
+        if problem := memory_problem(games * nodes * each, engine.device):
+            asked = f"num_simulations (={num_simulations}) in {games} games"
+            raise MemoryError(f"out of memory: {asked} need {problem}.")
         self.leaves = GPUGoEngine(games, *kind_of(engine))
         # Where nothing is looked at below the root, no position is kept.
         self._nodes = GPUGoEngine(games * nodes, *kind_of(engine)) if num_simulations else None
@@ -55,7 +63,6 @@ class Trees:
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(games, nodes, *shape, dtype=dtype, device=engine.device)
 
-        moves = engine.vocabulary.pass_token + 1
         self._log_priors = zeros(moves)
         self._children = zeros(moves, dtype=torch.int16)  # the root, which is no child, is none
         self._visits, self._totals = zeros(), zeros()  # values as the root's player sees them

@@ -10,7 +10,7 @@ from tessera.setting_errors import SettingError, number, problems_of
 
 _POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # a side's share of a pair's points
 _LEAST_COUNT = 1e-3  # stands for a share that no pair had yet
-_HALVINGS = 100
+_HALVINGS = 64
 
 _ELO = number("a number from -4000 to 4000", lambda x: -4000 <= x <= 4000)
 _ERROR = number("more than 0 and less than 0.5", lambda x: 0 < x < 0.5)

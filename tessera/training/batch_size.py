@@ -190,8 +190,12 @@ class _Trial:
 
     def needed(self, size: int) -> int:
         """Bytes that training on batches of this size takes."""
+        objective, model = self._module.objective, self._module.model
         try:
-            batch: Any = self._module.objective.trial(self._module.model, self._trials.games(size))
+            games = self._trials.games(size)
+            to_come = objective.bytes_to_come(model, games)
+            batch: Any = objective.trial(model, games)
+            del games
             if not self._is_warm:  # kernels are compiled, moments and workspaces are taken
                 self._is_warm = True
                 launch = partial(self._module.launch_training, batch)
@@ -206,7 +210,7 @@ class _Trial:
         finally:
             self._optimizer.zero_grad()
             _tidy(self._module.device)
-        beside = self._trials.bytes_beside(size) + self._selfplay(size)
+        beside = to_come + self._trials.bytes_beside(size) + self._selfplay(size)
         return max(of_step, of_validation) + beside
 
     def _step(self, batch: Any) -> None:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from tessera.training.effective_rank import chosen_rows, effective_rank
 
+CONTROL = "untrained_"  # what names of figures of an untrained model begin with
 CONVERGED_BELOW = 0.03  # mean squared change of a vector's numbers, which have variance 1 there
 _DEGENERATE_BELOW = 0.1
 _COPY_ABOVE = 0.95

@@ -19,7 +19,7 @@ from tessera.training.batch_size import batch_size_that_fits
 from tessera.training.calibration import Calibration
 from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
-from tessera.training.objectives.expert_iteration import ExpertIterationSettings
+from tessera.training.objectives.expert_settings import ExpertIterationSettings
 from tessera.training.objectives.fixed_point import FixedPointSettings
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs

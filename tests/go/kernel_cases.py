@@ -72,12 +72,12 @@ HOSTILE: dict[str, tuple[int, Rules, int]] = {
     "3-single-stones": (3, Rules(ko="positional", capture="single"), 14),
 }
 
-# Board size, rules and number of plies before games branch.
-BRANCHED: dict[str, tuple[int, Rules, int]] = {
-    "2-positional": (2, Rules(max_moves=12), 9),
-    "3-situational-suicide": (3, Rules(ko="situational", suicide=True), 14),
-    "4-simple": (4, Rules(ko="simple"), 24),
-    "3-long": (3, Rules(ko="positional", max_moves=170), 150),
+# Board size and rules of games that branch.
+BRANCHED: dict[str, tuple[int, Rules]] = {
+    "2-positional": (2, Rules(max_moves=5)),
+    "3-situational-suicide": (3, Rules(ko="situational", suicide=True)),
+    "4-simple": (4, Rules(ko="simple")),
+    "9-long": (9, Rules(max_moves=300)),
 }
 
 # Board size, suicide, number and seed of boards whose settled points are found.
@@ -254,49 +254,36 @@ def follow_hostile(
     return [tensor.cpu() for tensor in [*held, engine.get_legal_mask(), engine.score()]]
 
 
-def branch(
-    size: int, rules: Rules, plies: int, backend: str, device: str = "cpu", after: int = 0
-) -> list[Tensor]:
-    """Everything two engines hold once games of each have become copies of the other's.
-
-    Args:
-        size, rules: of the games.
-        plies: that plain code plays before.
-        backend: of the engines.
-        device: of the engines.
-        after: plies that go on from there.
-    """
-    games = torch.arange(4, device=device)
-    one, two = (_moved_on(size, rules, count, backend, device) for count in (plies, plies // 2))
-    copy_games(one, games[:3].flip(0), games[1:], two)
+def branch(size: int, rules: Rules, backend: str, device: str = "cpu") -> list[Tensor]:
+    """Everything two engines hold once games of each have become copies of the other's."""
+    games = torch.arange(6, device=device)
+    one, two = (_filled(size, rules, seed, backend, device) for seed in range(2))
+    copy_games(one, games[:4].flip(0), games[1:5], two)
     held = list(everything(two).values())
     one.branch(games[:2], games[:2] + 2)
-    # Once more, of games of which some have been longer than those that they become.
-    copy_games(two, games[:2], games[2:], one)
+    # Games that were shorter and longer than those that they become.
+    copy_games(two, games[:3], games[3:], one)
     one.branch(games, games.flip(0))
-    for ply in range(after):
-        one.play_batch(_any_move(one, games * 0, ply + 3000))
     held += [*everything(one).values(), *everything(two).values()]
     return [tensor.cpu() for tensor in held]
 
 
-def _moved_on(size: int, rules: Rules, plies: int, backend: str, device: str) -> GPUGoEngine:
-    """Four games of random moves that were played in plain code on the CPU."""
-    plain, numbers = GPUGoEngine(4, "cpu", size, rules, "torch"), torch.arange(4)
-    for ply in range(plies):
-        plain.play_batch(_any_move(plain, numbers * plies, ply))
-    engine = GPUGoEngine(4, device, size, rules, backend)
-    for olds, news in zip(tensors_of(plain), tensors_of(engine), strict=True):
-        for old, new in zip(olds, news, strict=True):
-            new.copy_(old)
+def _filled(size: int, rules: Rules, seed: int, backend: str, device: str) -> GPUGoEngine:
+    """Six games of any numbers in all that they hold, as far as the plies that were played."""
+    generator = torch.Generator().manual_seed(seed)
+    engine = GPUGoEngine(6, device, size, rules, backend)
+    plies = torch.randint(0, engine.max_moves + 1, (6,), generator=generator)
+    sets, others = tensors_of(engine)
+    for tensor in (*sets, *others):
+        most = min(torch.iinfo(tensor.dtype).max, 2**62)
+        drawn = torch.randint(0, most, tensor.shape, generator=generator, dtype=tensor.dtype)
+        is_kept = torch.zeros(tensor.shape, dtype=torch.bool)
+        more = tensor[0].numel() - engine.max_moves  # positions are one more than moves
+        if tensor.dtype in (torch.int16, torch.int64) and more in (0, 1):
+            is_kept = torch.arange(tensor.shape[1]) >= (plies + more).unsqueeze(1)
+        tensor.copy_(torch.where(is_kept, tensor.cpu(), drawn))
+    engine.move_number.copy_(plies)
     return engine
-
-
-def _any_move(engine: GPUGoEngine, numbers: Tensor, ply: int) -> Tensor:
-    """A random legal point; where there is none any occupied one, which is not played."""
-    mask = engine.get_legal_mask()[:, :-1]
-    nth = below(random_words(2, numbers, ply, WINDOW), mask.sum(1)).unsqueeze(1)
-    return (mask.cumsum(1) > nth).int().argmax(1)
 
 
 def settle(

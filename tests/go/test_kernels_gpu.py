@@ -19,11 +19,9 @@ from tessera.go import (
     play_out,
     replayed,
 )
-from tessera.go.branching import copy_games
 from tests.go.kernel_cases import (
     OPTIONAL,
     TOLD,
-    branch,
     count_playouts,
     follow_hostile,
     follow_plies,
@@ -119,44 +117,6 @@ def test_plies_of_any_tokens_leave_the_state_of_the_plain_code(size: int, rules:
         for backend in ("torch", "triton")
     )
     assert_same_tensors(plain, fast)
-
-
-@pytest.mark.parametrize(("size", "rules"), CASES)
-def test_branches_in_kernels_hold_what_the_plain_code_does(size: int, rules: str) -> None:
-    plain, fast = (
-        branch(size, RULES[rules], 3 * size**2 // 2, backend, "cuda", after=size**2 // 2)
-        for backend in ("torch", "triton")
-    )
-    assert_same_tensors(plain, fast)
-
-
-@pytest.mark.parametrize("rules", ["positional", "simple"])
-def test_branches_are_captured_replayed_and_never_wait(rules: str) -> None:
-    engine = GPUGoEngine(64, "cuda", 9, RULES[rules], "triton")
-    other = GPUGoEngine(64, "cuda", 9, RULES[rules], "triton")
-    games = torch.arange(64, device="cuda")
-    for ply in range(60):
-        engine.play_batch((games * 7 + ply * 5) % 81)
-    held = everything(engine)
-
-    def both() -> None:
-        copy_games(engine, games.flip(0), games, other)
-        engine.branch(games[:32], games[32:])
-
-    both()  # which compiles
-    for name, tensor in held.items():
-        assert torch.equal(everything(other)[name], tensor.flip(0)), name
-    copy_games(other, games.flip(0), games, engine)
-    other.reset()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        both()
-    with no_waiting():
-        graph.replay()
-    for name, tensor in held.items():
-        assert torch.equal(everything(other)[name], tensor.flip(0)), name
-        assert torch.equal(everything(engine)[name], tensor[games % 32]), name
 
 
 @pytest.mark.parametrize(("size", "rules", "player"), GAMES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tessera.go import RULES, GPUGoEngine, get_player
-from tessera.play.contestants import ModelContestant, contestant_of
+from tessera.play.contestants import Loss, ModelContestant, Seated, contestant_of
 from tessera.play.intervals import wilson
-from tessera.play.match import MatchResult, match_rules, play_match
-from tessera.play.match_table import Fixture, PlayedGame, digest_of
+from tessera.play.match import MatchResult, fixtures_of, match_rules, play_match
+from tessera.play.match_table import Fixture, MatchTable, PlayedGame, digest_of
 from tessera.play.model_player import ModelPlayer
 from tessera.play.openings import random_openings
 from tessera.play.referee import Verdict, judge
@@ -132,6 +134,46 @@ def test_a_model_plays_the_likeliest_legal_move_of_what_gtp_would_say(
                 chances = session.outlook().probabilities
                 assert float(chances[token]) == pytest.approx(float(chances.max()), abs=1e-5)
             session.play(token)
+
+
+class Late(Seated):
+    """A side whose answers come one at a time, in an order that nobody expects."""
+
+    def __init__(self) -> None:
+        super().__init__(get_player("rules"), "late")
+        self.chance, self.bell = random.Random(1), threading.Event()
+
+    def ring(self, bell: threading.Event) -> None:
+        self.bell = bell
+
+    def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
+        chosen = super().moves(engine, is_mine, words)
+        place = self.chance.choice(is_mine.nonzero().flatten().tolist())
+        late = torch.full_like(chosen, engine.vocabulary.pad_token)
+        late[place] = chosen[place]
+        self.bell.set()
+        return late
+
+    def take_losses(self) -> dict[int, Loss]:
+        return {}
+
+    def take_seconds(self) -> dict[int, float]:
+        return {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("context", [None, 6])
+def test_games_are_the_same_however_many_are_played_at_once_and_whoever_is_ready(
+    kind: str, context: int | None
+) -> None:
+    model, rules, played = new_model(kind, 4), match_rules(max_moves=14), []
+    for places in (1, 3):
+        sides = (ModelContestant(model, context=context), Late())
+        table = MatchTable(sides, places, board_size=4, rules=rules, seed=5, device="cpu")
+        fixtures = fixtures_of(range(3), board_size=4, rules=rules, seed=5)
+        games = sorted(table.play(fixtures), key=lambda game: game.fixture.game)
+        played.append([(game.fixture, game.moves, game.score) for game in games])
+    assert len(played[0]) == 6 and played[0] == played[1]
 
 
 def test_a_temperature_draws_moves() -> None:

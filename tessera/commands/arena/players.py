@@ -20,7 +20,7 @@ _KEYS: Mapping[str, tuple[Callable[[str], Any], Check]] = {
     "considered": (int, whole(1, 1000)),
     "value_scale": (float, _FROM_0),
     "max_visit": (float, _FROM_0),
-    "passes": (str, one_of("free", "last")),
+    "passes": (str, one_of("free", "last", "sensible")),
     "first_pass": (int, whole(0, 1_000_000)),
     "score_weight": (float, number("0 to 1", lambda x: 0 <= x <= 1)),
     "dtype": (str, one_of("float32", "bfloat16")),

@@ -68,6 +68,10 @@ class Schedule:
         self.num_processes = min(wanted, arguments.games)
         self.has_engine = any(isinstance(side, Remote) for side in sides)
         self._told_at = time.monotonic()
+        # Of the test, which is of two players: what was counted so far, in the openings' order.
+        self._counts = [0] * 5
+        self._num_counted = 0
+        self._decided_at: int | None = None
 
     def play(
         self, pairings: Sequence[Pairing], conditions: Mapping[str, Any]
@@ -95,6 +99,7 @@ class Schedule:
         for game in games.values():
             self._write_sgf(pairing, names, game)
         if self._end(games) is None:
+            waiting_for(f"{names[0]} – {names[1]}: {len(games):,} of {2 * num_pairs:,} games")
             wanted = (number for number in range(num_pairs) if not _has_both(games, number))
             for game in self._games(pairing, list(wanted), games):
                 games[game.fixture.game] = game
@@ -154,16 +159,18 @@ class Schedule:
 
         An opening counts only when all before it are over, so that short games are not preferred.
         """
-        if self._test is None:
-            return None
-        counted: list[PlayedGame] = []
-        number = 0
-        while _has_both(games, number):
-            counted += [games[2 * number], games[2 * number + 1]]
-            number += 1
-            if self._test.decision(pair_counts(counted)) is not None:
-                return number
-        return None
+        if self._test is None or self._decided_at is not None:
+            return self._decided_at
+        while _has_both(games, self._num_counted):
+            two = [games[2 * self._num_counted + nth] for nth in (0, 1)]
+            self._num_counted += 1
+            self._counts = [
+                before + more for before, more in zip(self._counts, pair_counts(two), strict=True)
+            ]
+            if self._test.decision(self._counts) is not None:
+                self._decided_at = self._num_counted
+                break
+        return self._decided_at
 
     def _write_sgf(self, pairing: Pairing, names: tuple[str, str], game: PlayedGame) -> None:
         folder = self._arguments.sgf

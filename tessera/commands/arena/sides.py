@@ -57,7 +57,7 @@ class Sides:
     ) -> None:
         self.sides: list[Contestant] = []
         # Against an engine whoever is ready moves: in batches of one shape its bits are the same.
-        is_whole = True if any(name.kind == "gtp" for name in names) else None
+        is_whole = any(name.kind == "gtp" for name in names)
         try:
             for nth, name in enumerate(names):
                 if name.kind == "gtp":
@@ -135,7 +135,7 @@ def _engine(
         raise SettingError(f"{name.text} cannot play: {fault}.") from None
 
 
-def _model(name: PlayerName, companion: Companion, is_whole: bool | None) -> Contestant:
+def _model(name: PlayerName, companion: Companion, is_whole: bool) -> Contestant:
     settings = dict(name.settings)
     if not name.has_search:
         temperature = settings.get("temperature", 0.0)

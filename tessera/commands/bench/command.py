@@ -15,6 +15,7 @@ from tessera.commands.bench import (
     engine_report,
     map_command,
     memory_command,
+    search_command,
     selfplay_speed,
     train_speed,
 )
@@ -22,6 +23,7 @@ from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.map_speed import MapReport
 from tessera.commands.bench.memory_report import MemoryReport
 from tessera.commands.bench.report import Report
+from tessera.commands.bench.search_speed import SearchReport
 from tessera.commands.bench.train_speed import TrainReport
 from tessera.commands.ending import say
 from tessera.commands.json_file import write_json
@@ -34,12 +36,13 @@ from tessera.vocabulary import check_board_size
 _KINDS = {
     "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
     "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
+    "search": "moves a second of a search playing itself, and where the time goes",
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
     "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
 }
 # Kinds with options of their own.
-_OWN = {"map": map_command, "memory": memory_command}
+_OWN = {"search": search_command, "map": map_command, "memory": memory_command}
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
 _ALLOWED = {name: or_none(whole(1, most)) for name, most in _MOST.items()}
 _LONGEST_S = 3_600
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(
     arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport | MemoryReport:
+) -> Report | TrainReport | MapReport | MemoryReport | SearchReport:
     if own := _OWN.get(arguments.kind):
         return own.measure(arguments, device)
     runs = arguments.runs or (5 if device.type == "cuda" else 1)

@@ -12,6 +12,7 @@ from tessera.commands.picture_file import picture_file, picture_problems
 from tessera.commands.table import ABSENT, table
 from tessera.training.calibration import CALIBRATION_METRICS, Bin, Calibration
 from tessera.training.calibration_drawing import calibration_drawing
+from tessera.training.context_checks import CONTROL
 from tessera.training.metrics import GROUPS, group_names, metric_names
 from tessera.training.outcome_metrics import OUTCOME_METRICS
 
@@ -57,7 +58,18 @@ class Measurement:
         if self.calibration is not None:
             lines += ["", *_bin_lines("legal moves given", self.calibration.moves)]
             lines += ["", *_bin_lines("likeliest moves given", self.calibration.tops)]
-        return lines
+        return lines + self._checks()
+
+    def _checks(self) -> list[str]:
+        """What was checked of vectors, beside its control; nothing if nobody asked."""
+        control = f"{self.games}/{CONTROL}"
+        rows = [
+            (name, self.metrics.get(f"{self.games}/{name}"), self.metrics[key])
+            for key in self.metrics
+            if (name := key.removeprefix(control)) != key
+        ]
+        heads = {"check of vectors": None, "this model": ".4g", "untrained": ".4g"}
+        return ["", *table(rows, heads)] if rows else []
 
     def as_json(self) -> dict[str, object]:
         """Every metric by its name, the bins, and which checkpoint it is of."""

@@ -44,8 +44,10 @@ def _arguments(engine: GPUGoEngine) -> tuple[Tensor, ...]:
     """The engine's tensors in the order of the kernel's arguments."""
     position, superko = engine.position, engine.superko
     assert position.own.t().is_contiguous()
-    own = (engine.turn, engine.move_number, engine.passes, engine.ko_point, engine.last_captures)
-    own += (engine.taken_sides, engine.captured, engine.history)
+    own = (
+        *(engine.turn, engine.move_number, engine.passes, engine.ko_point, engine.last_captures),
+        *(engine.taken_sides, engine.captured, engine.history),
+    )
     # Under simple ko nothing is read or written there.
     more = (engine.turn,) * 7 if superko is None else superko.per_game_tensors()
     return (position.own, position.opponent, position.atari, *own, *more)

@@ -84,6 +84,15 @@ class Objective(nn.Module, ABC):
     def forget(self) -> None:
         """Be as if there had been no batch yet."""
 
+    def bytes_to_come(self, model: GameModel, games: GameStream) -> int:
+        """What it will hold on the device from its first batch on, beside what steps take.
+
+        Args:
+            model: in training.
+            games: of the player.
+        """
+        return 0
+
     @abstractmethod
     def measure(self, model: GameModel, batch: GameBatch) -> None:
         """Add a batch of held-out games to what is measured."""

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tessera.data import GameBatch, GameStream, MixedStream
+from tessera.compiling import compile_together
+from tessera.data import GameBatch, GameStream, MixedStream, SelfPlayStream
 from tessera.go.randomness import SAMPLE, random_words
 from tessera.model import GameModel
-from tessera.model.graphs import TrainingGraphs
-from tessera.play.evaluator import ModelEvaluator, check_evaluator
+from tessera.model.graphs import TrainingGraphs, is_hooked
+from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
-from tessera.play.position_ring import Positions
+from tessera.play.position_ring import PositionRing, Positions
 from tessera.play.search import GumbelSearch
-from tessera.setting_errors import Problem, SettingError, number, problems_of, whole
+from tessera.setting_errors import SettingError
 from tessera.training.checkpoint_parts import ContentError, check_weights, shown
-from tessera.training.objectives.base import Objective, ObjectiveSettings
+from tessera.training.objectives.base import Objective
+from tessera.training.objectives.expert_settings import ExpertIterationSettings
+from tessera.training.objectives.selfplay_watch import SelfPlayWatch
 from tessera.training.outcome_metrics import OutcomeMetrics
 from tessera.training.strategy import allows_graphs
 from tessera.transfers import to_host
@@ -31,26 +32,6 @@ if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
 LOSSES = ("policy_loss", "win_loss", "score_loss", "ownership_loss")
-_SHARE = number("0 to 1", lambda share: 0 <= share <= 1)
-_ALLOWED = {
-    "slots": whole(1),
-    "simulations": whole(1),
-    "fast_simulations": whole(0),
-    "considered": whole(2),
-    "full_share": number("more than 0, to 1", lambda share: 0 < share <= 1),
-    "reuse": number("more than 0", lambda reuse: 0 < reuse < math.inf),
-    "rows": whole(1),
-    "first_rows": whole(1),
-    "window_share": number("more than 0, to 1", lambda share: 0 < share <= 1),
-    "opening_plies": whole(0),
-    "temperature_plies": whole(0),
-    "playout_steps": whole(0),
-    "playouts": whole(1),
-    "value_share": _SHARE,
-    "score_share": _SHARE,
-    "value_scale": number("at least 0", lambda scale: 0 <= scale < math.inf),
-    "ema_decay": number("0 to less than 1", lambda decay: 0 <= decay < 1),
-}
 
 
 class ExpertBatch(NamedTuple):
@@ -120,14 +101,15 @@ class ExpertIteration(Objective):
         self._graphs: TrainingGraphs | None = None
         self._dtype = torch.float32
         self._newest: Tensor | None = None
+        self._watches: list[SelfPlayWatch] = []
 
     # What is played and drawn.
 
     def stream(self, games: GameStream | MixedStream) -> ExpertStream:
         """See ``Objective.stream``."""
-        if not isinstance(games, GameStream):
-            must = "be 0 for objective expert_iteration, which plays all games itself"
-            raise SettingError(Problem("selfplay_share", "more", must))
+        if isinstance(games, MixedStream | SelfPlayStream):
+            must = "be 0 for objective expert_iteration, which plays games of its own, got more"
+            raise SettingError(f"data.selfplay_share must {must}.")
         return ExpertStream(self, games)
 
     def positions(self, index: int, games: GameStream) -> ExpertBatch:
@@ -199,6 +181,7 @@ class ExpertIteration(Objective):
             backend=of_data.backend,
             rank=games.rank,
         )
+        compile_together(games.device, self.games.launch)
         if self._state:
             player.load_state_dict(self._state["player"])
             self.games.restore(self._state["games"])
@@ -226,6 +209,10 @@ class ExpertIteration(Objective):
         is_gpu = module.device.type == "cuda"
         if module.hparams["cuda_graph"] and is_gpu and allows_graphs(trainer.strategy):
             self._graphs = TrainingGraphs(module.model, self._score)
+        if trainer.is_global_zero:
+            own = self.settings
+            sides = (own.match_pairs, own.match_simulations, own.match_playouts)
+            self._watches = [SelfPlayWatch(module, *sides, own.score_share, self._dtype)]
 
     def loss(self, model: GameModel, batch: ExpertBatch) -> Tensor:
         """See ``Objective.loss``."""
@@ -239,6 +226,35 @@ class ExpertIteration(Objective):
         assert isinstance(total, Tensor)
         self._newest = torch.cat([total.detach()[None], losses.detach()])
         return total
+
+    def trial(self, model: GameModel, games: GameStream) -> ExpertBatch:
+        """See ``Objective.trial``: empty positions."""
+        of_games = games.settings
+        rows = of_games.batch_size
+        ring = PositionRing(1, rows, of_games.board_size, 1, games.device)
+        words = torch.arange(rows, device=games.device)
+        return ExpertBatch(0, ring.sample(words, 1, 1))
+
+    def forget(self) -> None:
+        """See ``Objective.forget``."""
+        self._newest = None
+
+    def bytes_to_come(self, model: GameModel, games: GameStream) -> int:
+        """See ``Objective.bytes_to_come``: the positions and the player; not a search's tree."""
+        own, size = self.settings, games.settings.board_size
+        ring = PositionRing(own.rows, own.slots, size, 1, torch.device("meta"))
+        held = (*ring.tensors.values(), *model.parameters())
+        return sum(tensor.nbytes for tensor in held)
+
+    def launch(self, model: GameModel, batch: ExpertBatch) -> None:
+        """Launch a forward and a backward pass, unless somebody listens to single modules."""
+        inside = [module for module in model.modules() if module not in (model, model.watched)]
+        weights = list(model.parameters())
+        if batch.positions is None or is_hooked(inside, weights):
+            return
+        losses, _ = self._score((), *batch.positions)
+        with torch.autocast(model.device.type, enabled=False):
+            torch.autograd.grad(losses.sum(), weights, allow_unused=True)
 
     def _score(self, names: tuple[str, ...], *tensors: Tensor) -> tuple[Tensor, tuple[()]]:
         """The four losses (4,), without a side effect."""
@@ -271,9 +287,15 @@ class ExpertIteration(Objective):
         return torch.stack(losses), ()
 
     def figures(self, owner: str) -> dict[str, Tensor]:
-        """The newest batch's loss and the four that it is made of, in nats but for the score's."""
+        """The newest batch's loss and the four that it is made of, in nats but for the score's.
+
+        With them the logger is told of the games, see ``GameTally.read``.
+        """
         if self._newest is None:
             return {}
+        if owner == "logger" and self.games is not None:
+            for watch in self._watches:
+                watch.tell(self.games)
         return dict(zip(("loss", *LOSSES), to_host(self._newest, owner), strict=True))
 
     # What is measured on the player's games.
@@ -288,6 +310,12 @@ class ExpertIteration(Objective):
         values = self.outcome_metrics.compute()
         self.outcome_metrics.reset()
         return values
+
+    def after_validation(self, module: TesseraModule) -> None:
+        """Compare the player with others, and with itself a validation ago."""
+        if self.games is not None:
+            for watch in self._watches:
+                watch.compare(self.games, self._players[0])
 
     # What is kept.
 
@@ -318,64 +346,6 @@ class ExpertIteration(Objective):
             is_fine = type(value) is int and value >= 0 if is_count else isinstance(value, Tensor)
             if not is_fine:
                 raise ContentError(f"objective games {name} cannot be used, got {shown(value)}")
-
-
-@dataclass(frozen=True)
-class ExpertIterationSettings(ObjectiveSettings):
-    """Settings of the objective expert_iteration.
-
-    Args:
-        slots: games at once, on each device.
-        simulations: of a full search.
-        fast_simulations: of the searches that only get on.
-        considered: moves that a search looks at, at most; and no more than half its simulations.
-        full_share: of the plies that are searched in full; their positions are learned from.
-        reuse: how often a position is trained on, on average.
-        rows: moments of all slots that are kept, so slots times rows positions.
-        first_rows: moments before the first step, and the least that is drawn from.
-        window_share: the newest part of all positions that is drawn from.
-        opening_plies: half of the games begin with up to so many plies of the rule-based player.
-        temperature_plies: so many first moves are drawn from the search's policy.
-        playout_steps: so many first steps are trained on positions of the rule-based player, of
-            which playouts say what is worth playing and who will win.
-        playouts: games to the end from each of these.
-        value_share: of the search's own value in the chance of winning that is learned.
-        score_share: of the score in the search's values.
-        value_scale: how much values weigh beside the model's policy in a search.
-        ema_decay: of the moving average of the weights that play; 0 for the newest weights.
-    """
-
-    slots: int = 256
-    simulations: int = 32
-    fast_simulations: int = 6
-    considered: int = 16
-    full_share: float = 0.25
-    reuse: float = 4.0
-    rows: int = 256
-    first_rows: int = 32
-    window_share: float = 0.5
-    opening_plies: int = 20
-    temperature_plies: int = 12
-    playout_steps: int = 0
-    playouts: int = 32
-    value_share: float = 0.25
-    score_share: float = 0.0
-    value_scale: float = 1.0
-    ema_decay: float = 0.0
-
-    free: ClassVar[tuple[str, ...]] = (
-        *("simulations", "fast_simulations", "considered", "opening_plies", "temperature_plies"),
-        *("value_share", "score_share", "value_scale", "ema_decay"),
-    )
-
-    def build(self, model: GameModel) -> ExpertIteration:
-        """See ``ObjectiveSettings.build``."""
-        own = SimpleNamespace(**asdict(self))
-        problems: list[Problem] = problems_of(own, _ALLOWED)
-        if problems:
-            raise SettingError(*problems)
-        check_evaluator(model)
-        return ExpertIteration(model, self)
 
 
 def _twin(model: GameModel) -> GameModel:

@@ -27,22 +27,24 @@ from tessera.setting_errors import (
     one_of,
     or_none,
     problems_of,
+    under,
     whole,
 )
 from tessera.training.checkpoint_parts import ContentError, check_counts, check_dense, shown
 from tessera.training.effective_rank import chosen_rows, effective_rank
 from tessera.training.objectives.base import ObjectiveSettings
+from tessera.training.objectives.context_stage import FIGURES as CONTEXT_FIGURES
+from tessera.training.objectives.context_stage import ContextStage, context_mixer
 from tessera.training.objectives.diversity import DIVERSITIES
 from tessera.training.objectives.next_move import NextMove
-from tessera.training.objectives.token_stage import TokenStage, check_room_for, context_mixer
+from tessera.training.objectives.token_stage import TokenStage, check_room_for, run_checkpoint
 from tessera.transfers import to_host
 
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
 Cache: TypeAlias = Literal["auto", "disk", "memory"]
-_FIRST_STD = 0.01  # of the contexts that a set of games begins with
-_SHOWN_CONTEXTS = ("cvfp", "diversity")
+_USUAL_SHARE, _USUAL_STEPS = 4, 1000
 _RANKS = ("context_rank_ratio", "context_rank_centred_ratio")
 _STAGES = ("stage 1 of 2, contexts", "stage 2 of 2, tokens")
 
@@ -79,12 +81,8 @@ class FixedPoint(NextMove):
         self._taken = 0  # batches, and so steps
         self._token_start: int | None = None  # the first step of stage 2, once that is known
         self._best_rank, self._num_worse = 0.0, 0
-        self._is_training = False
-        # Of stage 1: the games that are swept, what is read at their positions, and the contexts
-        # of the sweep before.
-        self._swept: tuple[int, GameBatch, Tensor] | None = None
-        self._previous: Tensor | None = None
-        self._found: Tensor | None = None  # of the newest sweep, what ``figures`` shows
+        self._is_training = self._is_to_be_saved = False
+        self._contexts: ContextStage | None = ContextStage(settings)
         self._held_out: list[Tensor] = []
         self._tokens: TokenStage | None = None
         self._games: GameStream | None = None
@@ -115,14 +113,16 @@ class FixedPoint(NextMove):
         """The batch that comes next, whatever its number; its contexts are kept beside it."""
         (module,) = self._module
         settings = self.settings
-        if self._token_start is None and self._taken >= settings.context_steps:
+        self._save_again(module)
+        if self._token_start is None and self._taken >= self._most_context_steps():
             self._token_start = self._taken
         if self._token_start is None:
-            self.shown = _SHOWN_CONTEXTS
-            batch = self._next_sweep(module.model, games)
+            self.shown = CONTEXT_FIGURES[1:]
+            assert self._contexts is not None
+            batch = self._contexts.next_batch(module.model, games, self._taken)
         else:
             if self._tokens is None:
-                self._swept = self._previous = self._found = None
+                self._contexts = None
                 self.shown = NextMove.shown
                 first = self._taken - self._token_start
                 self._tokens = TokenStage(module, games, settings, first)
@@ -130,34 +130,30 @@ class FixedPoint(NextMove):
         self._taken += 1
         return batch._replace(index=index)
 
-    def _next_sweep(self, model: GameModel, games: GameStream) -> GameBatch:
-        number, sweep = divmod(self._taken, self.settings.sweeps)
-        if self._swept is None or self._swept[0] != number:
-            batch = games.batch(number)
-            with torch.no_grad():
-                windows = context_mixer(model).windows(model.embedding(batch.inputs))
-            self._swept = number, batch, windows
-            if sweep == 0:
-                self._previous = None
-        batch = self._swept[1]
-        shape = (*batch.inputs.shape, context_mixer(model).context.d_context)
-        if self._previous is None or self._previous.shape != shape:
-            first = self._drawn(shape, batch.inputs.device, 2 * number)
-            self._previous = _FIRST_STD * first
-        self._previous = self._previous.to(batch.inputs.device)  # from a checkpoint
-        return batch
+    def _most_context_steps(self) -> int:
+        if self.settings.context_steps is not None:
+            return self.settings.context_steps
+        most: int = self._module[0].trainer.max_steps
+        return most // _USUAL_SHARE if most > 0 else _USUAL_STEPS
 
-    def _drawn(self, shape: tuple[int, ...], device: torch.device, number: int) -> Tensor:
-        """Normal numbers, the same ones however often they are asked for."""
-        generator = torch.Generator(device).manual_seed(self.settings.seed * 2**32 + number)
-        return torch.randn(shape, generator=generator, device=device)
+    def trial(self, model: GameModel, games: GameStream) -> GameBatch:
+        """See ``Objective.trial``: a sweep, which keeps what its backward pass needs."""
+        self._contexts = ContextStage(self.settings)
+        return self._contexts.next_batch(model, games, 0)
+
+    def forget(self) -> None:
+        """See ``Objective.forget``."""
+        super().forget()
+        self._contexts = ContextStage(self.settings)
+        self._held_out = []
 
     # Losses.
 
     def loss(self, model: GameModel, batch: GameBatch) -> Tensor:
         """See ``Objective.loss``."""
         if self._token_start is None:
-            return self._context_loss(model, batch)
+            assert self._contexts is not None
+            return self._contexts.loss(model, batch)
         assert self._tokens is not None
         hidden, maps = self._tokens.read(model, batch)
         scores = None if model.outcome is None else batch.scores().flatten()
@@ -169,34 +165,16 @@ class FixedPoint(NextMove):
         losses = torch.stack(rows)[..., None] if len(rows) > 1 else rows[0][:, None]
         return self._total(model, batch, losses)
 
-    def _context_loss(self, model: GameModel, batch: GameBatch) -> Tensor:
-        """``(1 − w) CVFP + w diversity`` of one sweep over games."""
-        assert self._swept is not None and self._previous is not None
-        settings, previous, windows = self.settings, self._previous, self._swept[2]
-        block = context_mixer(model).context
-        noise = self._drawn(previous.shape, previous.device, 2 * self._taken + 1)
-        is_pad = batch.inputs == model.pad_token
-        swept = block.sweep(previous + settings.noise * noise, block.of_inputs(windows), is_pad)
-        contexts_TC, counted_T = swept[-1].flatten(0, 1).float(), (~is_pad).flatten().float()
-        moved_T = (contexts_TC - previous.flatten(0, 1)).square().mean(-1)
-        cvfp = (moved_T * counted_T).sum() / counted_T.sum()
-        diversity = DIVERSITIES[settings.diversity].of(contexts_TC, counted_T)
-        weight = settings.diversity_weight
-        loss = (1 - weight) * cvfp + weight * diversity
-        self._previous = contexts_TC.detach().view(previous.shape)
-        self._found = torch.stack([loss, cvfp, diversity]).detach()
-        return loss
-
     def figures(self, owner: str) -> dict[str, Tensor]:
         """Of stage 1 ``context_loss``, ``cvfp`` and ``diversity``, of stage 2 as ``next_move``.
 
-        ``cvfp`` is mean‖c_k − c_{k−1}‖² over positions and numbers, ``stage`` 1 or 2.
+        See ``ContextStage.loss``; ``stage`` is 1 or 2.
         """
         stage = {"stage": torch.tensor(1.0 + (self._token_start is not None))}
-        if self._found is None:
+        if self._contexts is None or self._contexts.found is None:
             return super().figures(owner) | stage
-        names = ("context_loss", "cvfp", "diversity")
-        return dict(zip(names, to_host(self._found, owner), strict=True)) | stage
+        found = to_host(self._contexts.found, owner)
+        return dict(zip(CONTEXT_FIGURES, found, strict=True)) | stage
 
     def launch(self, model: GameModel, batch: GameBatch) -> None:
         """Nothing is launched ahead."""
@@ -242,14 +220,22 @@ class FixedPoint(NextMove):
         patience = self.settings.patience
         if self._token_start is not None or found is None or patience is None:
             return
-        rank = float(found)
+        rank, self._is_to_be_saved = float(found), True
         self._num_worse = 0 if rank > self._best_rank else self._num_worse + 1
         self._best_rank = max(rank, self._best_rank)
         if self._num_worse >= patience:
             self._token_start = self._taken
 
+    def _save_again(self, module: TesseraModule) -> None:
+        """Add what a validation told to a checkpoint that was written just before it."""
+        checkpoint, trainer = run_checkpoint(module), module.trainer
+        is_due, self._is_to_be_saved = self._is_to_be_saved, False
+        if is_due and checkpoint is not None and checkpoint.last_saved_step == trainer.global_step:
+            checkpoint.save(trainer, module)
+
     def end(self, module: TesseraModule) -> None:
         """Remove the contexts that were kept, unless they are to stay."""
+        self._save_again(module)
         if self._tokens is not None and not self.settings.keeps_contexts:
             self._tokens.discard()
 
@@ -263,8 +249,9 @@ class FixedPoint(NextMove):
             "best_rank": self._best_rank,
             "num_worse": self._num_worse,
         }
-        if self._token_start is None and self._previous is not None:
-            state["previous"] = self._previous
+        contexts = self._contexts
+        if self._token_start is None and contexts is not None and contexts.previous is not None:
+            state["previous"] = contexts.previous
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -272,7 +259,8 @@ class FixedPoint(NextMove):
         self._taken, start = state["taken"], state["token_start"]
         self._token_start = None if start < 0 else start
         self._best_rank, self._num_worse = state["best_rank"], state["num_worse"]
-        self._previous = state.get("previous")
+        if self._contexts is not None:
+            self._contexts.previous = state.get("previous")
 
     def check_saved(self, state: Any) -> None:
         """See ``Objective.check_saved``."""
@@ -305,7 +293,8 @@ class FixedPointSettings(ObjectiveSettings):
     """Settings of ``FixedPoint``. A step of stage 1 is one sweep over ``data.batch_size`` games.
 
     Args:
-        context_steps: of stage 1 at most; 0 leaves the context block as it was drawn.
+        context_steps: of stage 1 at most; null for a quarter of trainer.max_steps, and 1000 without
+            that. 0 leaves the context block as it was drawn.
         context_lr: learning rate of stage 1; the module's schedule begins with stage 2.
         sweeps: over the same games, before the next ones are taken.
         noise: standard deviation of what is added to the contexts that a sweep reads.
@@ -315,14 +304,15 @@ class FixedPointSettings(ObjectiveSettings):
             1 ends; null for context_steps alone.
         rank_rows: contexts that the effective rank is taken of.
         cached_games: sequences whose positions stage 2 learns from, the first of the stream.
-        token_batch: positions in a step of stage 2.
+        token_batch: positions in a step of stage 2; null for as many as data.batch_size games have
+            on average.
         cache: where their contexts are: on disk beside the run, in the device's memory, or auto: in
             a GPU's memory if they fit, else on disk.
         keeps_contexts: whether the file stays when the run is done.
         seed: of noise and orders.
     """
 
-    context_steps: int = 1000
+    context_steps: int | None = None
     context_lr: float = 2e-3
     sweeps: int = 60
     noise: float = 0.1
@@ -331,7 +321,7 @@ class FixedPointSettings(ObjectiveSettings):
     patience: int | None = None
     rank_rows: int = 10_000
     cached_games: int = 4096
-    token_batch: int = 4096
+    token_batch: int | None = None
     cache: Cache = "auto"
     keeps_contexts: bool = False
     seed: int = 0
@@ -342,12 +332,13 @@ class FixedPointSettings(ObjectiveSettings):
     def build(self, model: GameModel) -> FixedPoint:
         """See ``ObjectiveSettings.build``."""
         if problems := problems_of(self, _ALLOWED):
-            raise SettingError(*problems)
+            with under("fixed_point"):
+                raise SettingError(*problems)
         return FixedPoint(model, self)
 
 
 _ALLOWED = {
-    "context_steps": whole(0),
+    "context_steps": or_none(whole(0)),
     "context_lr": number("more than 0", lambda lr: lr > 0),
     "sweeps": whole(1),
     "noise": number("at least 0", lambda noise: noise >= 0),
@@ -356,7 +347,7 @@ _ALLOWED = {
     "patience": or_none(whole(1)),
     "rank_rows": whole(2),
     "cached_games": whole(1),
-    "token_batch": whole(1),
+    "token_batch": or_none(whole(1)),
     "cache": one_of(*get_args(Cache)),
     "seed": whole(0, 2**31 - 1),
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from tessera.setting_errors import Problem, SettingError
 from tessera.training.objectives.base import ObjectiveSettings
-from tessera.training.objectives.expert_iteration import ExpertIterationSettings
+from tessera.training.objectives.expert_settings import ExpertIterationSettings
 from tessera.training.objectives.fixed_point import FixedPointSettings
 from tessera.training.objectives.next_move import NextMoveSettings
 

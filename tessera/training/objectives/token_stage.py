@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from tessera.data import GameBatch, GameStream
 from tessera.model import GameModel
-from tessera.model.mixers.context_token import ContextTokenMixer
-from tessera.setting_errors import Problem, SettingError
 from tessera.signals import Stopped, active_signals
 from tessera.training.checkpointing import TrainingCheckpoint
 from tessera.training.objectives.context_cache import ContextCache, bytes_of, check_room, discard
+from tessera.training.objectives.context_stage import context_mixer
 from tessera.training.objectives.positions import Positions, shuffled
 from tessera.transfers import to_host
 
@@ -54,15 +53,13 @@ class TokenStage:
         batches = num_batches(settings, games)
         self._positions = Positions(games, batches, model.pad_token, mixer.inputs)
         count = len(self._positions)
-        if count < settings.token_batch:
-            must = f"be at most {count}, the positions of cached_games"
-            raise SettingError(Problem("fixed_point.token_batch", settings.token_batch, must))
         shape = (count, mixer.num_read, mixer.context.d_context)
         self.folder = _folder(module, settings.cache, bytes_of(shape))
         key = _key(module, games)
         self._cache = ContextCache(shape, key, self.folder, module.device)
         self._make(module)
-        self._rows = shuffled(count, settings.token_batch, settings.seed, first)
+        size = settings.token_batch or round(count / batches)
+        self._rows = shuffled(count, min(size, count), settings.seed, first)
         self._beside: tuple[Tensor, tuple[Tensor, ...]] | None = None
 
     def _make(self, module: TesseraModule) -> None:
@@ -148,16 +145,9 @@ def num_batches(settings: FixedPointSettings, games: GameStream) -> int:
     return -(-settings.cached_games // games.settings.batch_size)
 
 
-def context_mixer(model: GameModel) -> ContextTokenMixer:
-    """The one mixer of a model that was looked at."""
-    mixer = model.blocks.mixer(0)
-    assert isinstance(mixer, ContextTokenMixer)
-    return mixer
-
-
 def _folder(module: TesseraModule, cache: str, num_bytes: int) -> Path | None:
     """Where the contexts go; None for memory."""
-    beside = _checkpoint(module)
+    beside = run_checkpoint(module)
     if cache == "memory" or beside is None:
         return None
     device = module.device
@@ -169,14 +159,15 @@ def _folder(module: TesseraModule, cache: str, num_bytes: int) -> Path | None:
     return beside.path.parent / FOLDER
 
 
-def _checkpoint(module: TesseraModule) -> TrainingCheckpoint | None:
+def run_checkpoint(module: TesseraModule) -> TrainingCheckpoint | None:
+    """What writes the run's ``last.ckpt``, if anything does."""
     callbacks = module.trainer.callbacks  # type: ignore[attr-defined]
     return next((each for each in callbacks if isinstance(each, TrainingCheckpoint)), None)
 
 
 def _save(module: TesseraModule) -> None:
     """Write ``last.ckpt``, so that whoever stops what comes now goes on with it."""
-    trainer, callback = module.trainer, _checkpoint(module)
+    trainer, callback = module.trainer, run_checkpoint(module)
     if callback is not None and 0 < trainer.global_step != callback.last_saved_step:
         callback.save(trainer, module)
 

@@ -1,0 +1,145 @@
+"""Games of a search against itself: their openings, what is kept of them, and that they go on."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+
+from tessera.go import GPUGoEngine, Rules
+from tessera.go.branching import tensors_of
+from tessera.model import GameModel, ModelSettings
+from tessera.play.evaluator import ModelEvaluator
+from tessera.play.expert_games import ExpertGames, GamesSettings
+from tessera.play.search import GumbelSearch
+
+SIZE, SLOTS = 3, 6
+RULES = Rules(komi=0.5, max_moves=20)
+MODEL = ModelSettings(
+    SIZE**2 + 3, 8, features="board", mixer="identity", head="points", outcome="win_and_score"
+)
+SETTINGS = {"slots": SLOTS, "full_share": 0.5, "opening_plies": 3, "temperature_plies": 3}
+SETTINGS |= {"playouts": 4, "rows": 40, "seed": 1}
+
+
+def new_games(**changes: Any) -> ExpertGames:
+    torch.manual_seed(0)
+    evaluator = ModelEvaluator(GameModel(MODEL).eval())
+    full, fast = (GumbelSearch(evaluator, n, 3, passes="sensible") for n in (4, 0))
+    return ExpertGames(
+        full,
+        fast,
+        GamesSettings(**(SETTINGS | changes)),
+        board_size=SIZE,
+        rules=RULES,
+        device=torch.device("cpu"),
+    )
+
+
+def test_games_that_are_kept_and_gone_on_with_are_the_same_games() -> None:
+    whole = new_games()
+    whole.begin()
+    for _ in range(3):
+        whole.play_out()
+    whole.end_playouts()
+    for _ in range(12):
+        whole.play()
+    kept = copy.deepcopy(whole.saved())
+    other = new_games()
+    other.restore(kept)
+    for games in (whole, other):
+        for _ in range(25):
+            games.play()
+    assert whole.plies == other.plies and whole.written == other.written
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor.nan_to_num(7), other.tensors()[name].nan_to_num(7)), name
+
+
+def test_what_is_kept_of_a_position_is_what_happened_in_its_game() -> None:
+    games = new_games(full_share=1.0, opening_plies=0)
+    games.begin()
+    replayed = copy.deepcopy(games.engine)
+    results: dict[int, torch.Tensor] = {}
+    for ply in range(30):
+        before = games.numbers.clone()
+        games.play()
+        row = games.ring.tensors["actions"][ply].long()
+        replayed.play_batch(row)
+        over = replayed.is_game_over()
+        results |= {int(before[slot]): replayed.score()[slot] for slot in over.nonzero()[:, 0]}
+        replayed.reset(over)
+        for own, new in zip(
+            chain(*tensors_of(replayed)),
+            chain(*tensors_of(games.engine)),
+            strict=True,
+        ):
+            assert torch.equal(own, new)
+    ring = games.ring.tensors
+    known = ring["wins"][:30].isfinite()
+    # Every game that is over is known from its first position of a search on.
+    assert known.any() and not known[-1].all() and len(results) > SLOTS
+    assert games.tally.tensors["sums"][4] == len(results)
+    won = ring["scores"][:30].sign() == 2 * ring["wins"][:30] - 1
+    assert (won | ~known).all()
+
+
+def test_half_of_the_games_begin_with_another_s_moves_that_nothing_is_learnt_of() -> None:
+    games = new_games(slots=400, opening_plies=3)
+    lengths = games._opening_lengths(torch.arange(400))
+    assert 0.4 < (lengths == 0).float().mean() < 0.6
+    assert set(lengths.tolist()) == {0, 1, 2, 3}
+    assert not new_games(opening_plies=0)._opening_lengths(torch.arange(400)).any()
+
+
+def test_slots_begin_at_all_stages_of_a_game_and_none_is_over() -> None:
+    games = new_games(slots=200)
+    games.begin()
+    assert len(set(games.engine.move_number.tolist())) > 4
+    assert not games.engine.is_game_over().any()
+    before = games.engine.move_number.clone()
+    games.begin()
+    assert torch.equal(before, games.engine.move_number)
+
+
+def test_processes_play_games_of_their_own_numbers() -> None:
+    first = new_games()
+    second = ExpertGames(
+        first.full,
+        first.fast,
+        first.settings,
+        board_size=SIZE,
+        rules=RULES,
+        device=torch.device("cpu"),
+        rank=1,
+    )
+    for games in (first, second):
+        games.begin()
+    assert not set(first.numbers.tolist()) & set(second.numbers.tolist())
+    assert not torch.equal(first.engine.history, second.engine.history)
+
+
+def test_playouts_tell_who_wins_and_what_was_worth_playing() -> None:
+    games = new_games(playouts=64)
+    games.engine = GPUGoEngine(SLOTS, "cpu", SIZE, RULES)
+    games.play_out()
+    ring = games.ring.tensors
+    assert ring["weights"][0].sum(1).tolist() == pytest.approx([1] * SLOTS, abs=0.01)
+    assert ring["wins"][0].float().mean() > 0.5  # black moves first, and komi is small
+    assert ring["weights"][0][:, SIZE**2 // 2].mean() > 1 / 9  # the middle is the best of 3×3
+    assert torch.allclose(ring["values"][0].float(), 2 * ring["wins"][0].float() - 1, atol=0.01)
+
+
+def test_the_tally_tells_of_the_games_what_they_were() -> None:
+    games = new_games(full_share=1.0)
+    games.begin()
+    for _ in range(40):
+        games.play()
+    told = games.tally.read("selfplay")
+    assert 2 < told["game_length"] <= 20 and 0 <= told["black_wins"] <= 1
+    assert 0 <= told["value_brier"] <= 1 and 0 < told["value_spread"] < 1
+    assert 0 < told["entropy"] < 2.4 and told["gain"] >= 0 and 0 < told["pass_rate"] < 0.5
+    again = games.tally.read("selfplay")
+    assert set(again) == {"repeated"}

@@ -1,0 +1,177 @@
+"""Self-play learning: it trains, and goes on where it was with the same games."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tessera.model import GameModel, ModelSettings
+from tessera.play.position_ring import Positions
+from tessera.training.objectives.expert_iteration import (
+    ExpertBatch,
+    ExpertIteration,
+)
+from tessera.training.objectives.expert_settings import ExpertIterationSettings
+from tests.runs import fit
+from tests.training.test_resume import STOPPER, stop_at
+
+SMALL = """
+trainer: {max_steps: 12, val_check_interval: 6, log_every_n_steps: 1, accelerator: cpu}
+data: {board_size: 3, komi: 0.5, max_moves: 20, batch_size: 16, context: 1, games_per_chunk: 16,
+  windows_per_game: 1, val_batches: 1}
+model:
+  objective: expert_iteration
+  expert_iteration: {slots: 6, simulations: 4, fast_simulations: 0, considered: 3, rows: 20,
+    first_rows: 4, opening_plies: 2, temperature_plies: 2, playout_steps: 4, playouts: 2,
+    full_share: 0.5, reuse: 2.0, ema_decay: 0.5}
+  features: board
+  board: {channels: 4, depth: 2, colour: true, pooled: 1}
+  mixer: identity
+  d_model: 8
+  head: points
+  outcome: win_and_score
+  win_and_score: {ownership_weight: 1.5}
+  warmup_steps: 3
+  decay_steps: 12
+checkpoint_every_n_steps: 5
+picture_every_n_validations: 0
+cpu_threads: 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "small.yaml").write_text(SMALL)
+    (folder / "stopper.py").write_text(STOPPER)
+    monkeypatch.syspath_prepend(folder)
+
+
+def state(name: str = "small") -> dict[str, Any]:
+    return torch.load(f"checkpoints/{name}/version_0/last.ckpt", weights_only=True)
+
+
+def tensors(part: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(part, Tensor):
+        yield name, part
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield from tensors(value, f"{name} {key}")
+
+
+@pytest.mark.parametrize("stop", [2, 7])
+def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(folder: Path, stop: int) -> None:
+    assert fit("--run_name", "whole") == 0
+    assert fit(*stop_at(stop, signal.SIGTERM)) == 143
+    assert state()["objective"]["games"]["plies"] < state("whole")["objective"]["games"]["plies"]
+    assert fit("--ckpt_path", "last") == 0
+    whole, resumed = state("whole"), state()
+    assert resumed["objective"]["games"]["plies"] == whole["objective"]["games"]["plies"]
+    for part in ("state_dict", "objective"):
+        expected = dict(tensors(whole[part]))
+        found = dict(tensors(resumed[part]))
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(found[name].nan_to_num(7), tensor.nan_to_num(7)), name
+    assert whole["objective"]["games"]["ring_wins"].isfinite().any()
+
+
+def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert fit("--trainer.max_steps", 5) == 0
+    checkpoint = state()
+    checkpoint["objective"]["games"]["plies"] = -1
+    torch.save(checkpoint, "checkpoints/small/version_0/last.ckpt")
+    capsys.readouterr()
+    assert fit("--ckpt_path", "last") == 2
+    assert "objective games plies cannot be used, got -1." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--model.mixer", "mamba"), "model.mixer must be identity, for a search"),
+        (("--model.outcome", "none"), "model.outcome must be win_and_score, for a search"),
+        (
+            ("--model.expert_iteration.slots", 0),
+            "model.expert_iteration.slots must be at least 1, got 0",
+        ),
+        (("--model.expert_iteration.full_share", 0), "full_share must be more than 0, to 1, got 0"),
+        (("--data.selfplay_share", 1), "data.selfplay_share must be 0 for objective"),
+    ],
+)
+def test_what_cannot_be_learned_is_said_in_a_line(
+    folder: Path, capsys: pytest.CaptureFixture, options: tuple[object, ...], told: str
+) -> None:
+    assert fit(*options) == 2
+    found = capsys.readouterr().err
+    assert told in found and found.count("\n") == 1
+    assert not (folder / "checkpoints").exists()
+
+
+def objective(**settings: Any) -> tuple[ExpertIteration, GameModel]:
+    torch.manual_seed(0)
+    model = GameModel(
+        ModelSettings(
+            **{"vocab_size": 12, "d_model": 8, "features": "board", "mixer": "identity"},
+            **{"head": "points", "outcome": "win_and_score"},
+            board={"channels": 4, "depth": 1, "colour": True},
+            win_and_score={"ownership_weight": 2.0, "win_weight": 3.0, "score_weight": 5.0},
+        )
+    )
+    return ExpertIterationSettings(**settings).build(model), model
+
+
+def positions(**changes: Tensor) -> Positions:
+    weights = torch.rand(4, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
+    known = {
+        "tokens": torch.tensor([0, 3, 9, 11]),
+        "rows": torch.zeros(4, 6, 3, dtype=torch.int32),
+        "weights": weights,
+        "actions": torch.arange(4),
+        "values": torch.tensor([1.0, -1.0, 0.0, 0.5]),
+        "wins": torch.tensor([1.0, 0.0, float("nan"), 0.5]),
+        "scores": torch.tensor([3.0, -3.0, float("nan"), 0.0]),
+        "owners": torch.ones(4, 3, 3),
+    }
+    return Positions(**(known | changes))
+
+
+def test_what_is_unknown_of_a_position_s_end_is_not_learned() -> None:
+    own, model = objective()
+    found = []
+    for owner in (1.0, -1.0):
+        owners = torch.ones(4, 3, 3)
+        owners[2] = owner  # of the game that goes on
+        own.loss(model, ExpertBatch(0, positions(owners=owners)))
+        found.append(own.figures("test"))
+    assert found[0] == found[1] and all(value.isfinite() for value in found[0].values())
+    total = found[0]["loss"].item()
+    parts = [found[0][f"{name}_loss"].item() for name in ("policy", "win", "score", "ownership")]
+    weighted = sum(w * part for w, part in zip((1, 3, 5, 2), parts, strict=True))
+    assert total == pytest.approx(weighted, rel=1e-5)
+
+
+def test_the_chance_to_win_is_mixed_with_what_the_search_thought() -> None:
+    losses = []
+    for share in (0.0, 1.0):
+        own, model = objective(value_share=share)
+        changed = positions(values=torch.tensor([-1.0, 1.0, 0.0, 0.0]))
+        with torch.no_grad():
+            model.outcome.down.bias[0] = 2.0  # it is sure to win
+            own.loss(model, ExpertBatch(0, changed._replace(wins=torch.tensor([1.0, 1, 1, 0.5]))))
+        losses.append(own.figures("test")["win_loss"].item())
+    assert losses[0] < losses[1]
+
+
+def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
+    own, _ = objective(playout_steps=5, first_rows=4, full_share=0.25)
+    due = [own.plies_due(step, 0.5) for step in range(12)]
+    # Half a row for each of the first steps; later two plies, of which a quarter is kept.
+    assert due[:5] == [4, 4, 5, 5, 6] and due[5:] == [8, 10, 12, 14, 16, 18, 20]
+    own, _ = objective(first_rows=4, full_share=0.5)
+    assert [own.plies_due(step, 1.0) for step in range(3)] == [10, 12, 14]
