@@ -194,7 +194,7 @@ class ExpertIteration(Objective):
     def _teach(self, played: ExpertGames) -> None:
         """Let the player be a step nearer to the model."""
         (player,), (model,) = self._players, self._model
-        own, new = list(player.parameters()), list(model.parameters())
+        own, new = tuple(player.parameters()), tuple(model.parameters())
         if self.settings.ema_decay and played.written:
             torch._foreach_lerp_(own, new, 1 - self.settings.ema_decay)
         else:
