@@ -118,6 +118,8 @@ def test_rungs_that_are_there_are_used_again(
     assert scale() == 0
     assert (folder / "out" / "scaling.md").read_text().strip() in capsys.readouterr().out
     assert figures(folder) == figures(whole[0])
+    assert scale("--floor", "9") == 2
+    assert "--floor must be below" in capsys.readouterr().err
     assert scale("--dry-run", "--json", "-") == 0
     (planned,) = json.loads(capsys.readouterr().out)["ladders"]
     assert planned["done"] == planned["rungs"] == 4 and planned["tokens"] == 0
@@ -241,7 +243,11 @@ def test_what_diverges_is_a_line_and_the_others_are_fitted(
     assert "## tiny.yaml" in out and "wild.yaml" not in out
     assert err.count("tessera: wild.yaml, seed 0") == 4 and "not finite" in err
     assert [line["status"] for line in lines(folder)] == ["failed"] * 4 + ["done"] * 4
-    # It is not tried again.
+    capsys.readouterr()
+    # It is not tried again; of nothing there is no fit.
+    assert tessera("scaling", "wild.yaml", *LADDER[1:], *FITS) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 4
     assert tessera("scaling", "wild.yaml", *LADDER, *FITS) == 1
 
 
