@@ -144,7 +144,7 @@ SHORT = {
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
     assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "games", "export"}
-    assert shown >= {"check", "compare", "scaling", "doctor", "bench"}
+    assert shown >= {"arena", "check", "compare", "scaling", "doctor", "bench"}
 
 
 def until_it_serves(*arguments: str) -> int:
