@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -116,6 +116,7 @@ class MatchTable:
         rules: of all games.
         seed: of what the sides draw: the draws are a function of (seed, game, ply).
         device: where the engine is, and where the sides play.
+        tell: called after every round with the plies of all games so far.
     """
 
     def __init__(
@@ -127,8 +128,10 @@ class MatchTable:
         rules: Rules,
         seed: int,
         device: str | torch.device,
+        tell: Callable[[int], object] | None = None,
     ) -> None:
-        self._sides, self._seed = sides, seed
+        self._sides, self._seed, self._tell = sides, seed, tell
+        self._num_plies = 0
         self._engine = GPUGoEngine(num_places, device, board_size, rules)
         self._pad = self._engine.vocabulary.pad_token
         self._places: list[_Place | None] = [None] * num_places
@@ -153,6 +156,9 @@ class MatchTable:
             for place, token in zip(self._places, tokens, strict=True):
                 if place is not None and token != self._pad:
                     place.moves.append(token)
+                    self._num_plies += 1
+            if self._tell is not None:
+                self._tell(self._num_plies)
             yield from self._finished(tokens, losses)
             for at, token in self._fill(waiting).items():
                 tokens[at] = token

@@ -152,6 +152,16 @@ def test_a_sequential_test_stops_when_it_is_decided(
     assert again["matches"] == found["matches"] and again["seconds"] is None
 
 
+def test_a_long_match_says_how_far_it_is(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tessera.commands.arena.schedule._TELL_S", 0.0)
+    arena("rules", "uniform", "--board_size", 3, "--games", 4)
+    told = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"rules – uniform: 0 of 4 games, \d+ moves", told[0])
+    assert all(re.match(r"rules – uniform: \d of 4 games", line) for line in told)
+
+
 def test_forfeits_and_games_that_are_the_same_are_counted_apart(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
