@@ -108,6 +108,17 @@ def test_models_play_with_and_without_search_against_everybody(
     assert "--board_size must be given for models of different boards: small 3, board 5" in said
 
 
+def test_an_exported_model_plays_as_its_checkpoint(place: Path) -> None:
+    given = ("--ckpt_path", "last", "--run_name", "board", "--output", "board.safetensors")
+    assert tessera("export", *given) == 0
+    asked = ("rules", "--games", 2, "--seed", 5)
+    digests = [
+        [game["digest"] for game in arena(name, *asked)["matches"][0]["games"]]
+        for name in ("board.safetensors", "board")
+    ]
+    assert digests[0] == digests[1]
+
+
 def test_a_log_goes_on_where_it_ended(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("rules", "uniform", "--board_size", 3, "--log", "log.jsonl", "--games")
     whole = arena(*asked, 12)["matches"][0]["games"]
