@@ -59,6 +59,20 @@ BENCH: tuple[tuple[str, str], ...] = (
         )
     ),
     *(
+        (f"bench contexts {option}", option.partition("=")[0].split()[0])
+        for option in (
+            "--rows=none",
+            "--rows",
+            "--tokens=1",
+            "--tokens=many",
+            "--steps=-1",
+            "--steps=9.5",
+            "--device=abacus",
+            "--json=none/bench.json",
+            "--threads=1",
+        )
+    ),
+    *(
         (f"bench memory {option}", option.partition("=")[0].split()[0])
         for option in (
             "--rows=none",

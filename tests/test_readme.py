@@ -136,6 +136,7 @@ SHORT = {
     " --model.n_layers 1 --model.board.channels 4 --trainer.precision 32 --dry-run",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+    "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
     "bench memory": "--rows muse --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
