@@ -138,6 +138,20 @@ class Objective(nn.Module, ABC):
         """Primitives, tensors, and lists and dicts of them; nothing is written if it is empty."""
         return {}
 
+    def published(self) -> Mapping[str, Tensor]:
+        """Weights of the model, by name, that a checkpoint gives to who plays with it.
+
+        Nothing for those that are learned; otherwise ``saved`` has these.
+        """
+        return {}
+
+    def learning(self, state: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """The weights in ``state``, as ``saved`` returned it, that a training goes on with.
+
+        Nothing for those that were published.
+        """
+        return {}
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``saved`` returned; checked before."""
 

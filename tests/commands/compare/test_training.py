@@ -106,6 +106,16 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(
     assert result["figures"]["seconds"] > 0
 
 
+def test_a_run_that_ended_before_it_was_measured_is_only_measured(folder: Path) -> None:
+    kept = settings(keeps_checkpoint=True, is_tested=False)
+    whole = run_one(kept, folder / "run", quiet)
+    (folder / "run" / "result.json").unlink()
+    told: list[object] = []
+    again = run_one(kept, folder / "run", told.append)
+    assert told == [] and without_times(again) == without_times(whole)
+    assert again["figures"]["tokens_per_s"] == pytest.approx(whole["figures"]["tokens_per_s"])
+
+
 def test_a_loss_that_is_no_number_ends_a_run(folder: Path) -> None:
     own = settings()
     own["model"]["lr"] = 1e30
