@@ -136,6 +136,7 @@ SHORT = {
     " --model.n_layers 1 --model.board.channels 4 --trainer.precision 32 --dry-run",
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
+    "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
     "bench search": "--board_size 3 --batch_size 4 --seconds 0.01 --device cpu",
     "bench memory": "--rows muse --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
@@ -145,7 +146,7 @@ SHORT = {
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[1] for page in READMES for line in lines(page, "sh")}
     assert shown >= {"fit", "test", "predict", "map", "gtp", "board", "games", "export"}
-    assert shown >= {"check", "compare", "scaling", "doctor", "bench"}
+    assert shown >= {"arena", "check", "compare", "scaling", "doctor", "bench"}
 
 
 def until_it_serves(*arguments: str) -> int:

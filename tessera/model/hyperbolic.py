@@ -13,27 +13,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_TINY = 1e-12
+TINY = 1e-12
 # No point is further out than tanh of this, over √c: beyond it float32 cannot tell points apart.
 MOST = 3.0
 # The least 1 + u of which acosh is taken: below it a distance has no finite gradient.
-_LEAST_COSH = 1 + 1e-5
+LEAST_COSH = 1 + 1e-5
 
 
 def norms(vectors: Tensor) -> Tensor:
     """Lengths (…, 1) of vectors (…, P); of zero nearly zero, with the gradient zero."""
-    return vectors.square().sum(-1, keepdim=True).clamp(min=_TINY**2).sqrt()
+    return vectors.square().sum(-1, keepdim=True).clamp(min=TINY**2).sqrt()
 
 
 def exp_0(tangent: Tensor, c: Tensor) -> Tensor:
     """The points ``tanh(√c‖v‖) v / (√c‖v‖)`` of tangent vectors v (…, P) at the origin."""
-    reach = (c.sqrt() * norms(tangent)).clamp(min=_TINY)
+    reach = (c.sqrt() * norms(tangent)).clamp(min=TINY)
     return tangent * (reach.tanh() / reach)
 
 
 def log_0(points: Tensor, c: Tensor) -> Tensor:
     """The tangent vectors of points (…, P): the inverse of ``exp_0``, where it was not cut off."""
-    reach = (c.sqrt() * norms(points)).clamp(min=_TINY, max=1 - 1e-6)
+    reach = (c.sqrt() * norms(points)).clamp(min=TINY, max=1 - 1e-6)
     return points * (reach.atanh() / reach)
 
 
@@ -56,4 +56,4 @@ def distances(one: Tensor, other: Tensor, c: Tensor) -> Tensor:
     """
     signed = torch.cat([one[..., :1], -one[..., 1:]], -1)
     cosh = signed @ other.transpose(-1, -2)
-    return cosh.clamp(min=_LEAST_COSH).acosh() / c.sqrt()
+    return cosh.clamp(min=LEAST_COSH).acosh() / c.sqrt()

@@ -11,9 +11,11 @@ from tessera.model.block import Seen
 from tessera.model.graphs import is_hooked
 from tessera.model.mixers.gated_delta import GatedDeltaSettings
 from tessera.model.mixers.mamba import MambaSettings
+from tessera.model.mixers.mamba2 import Mamba2Settings
 from tessera.model.mixers.rotating_mamba import RotatingMambaSettings
 from tessera.model.parts import PartSettings
 from tessera.model.scans.delta import DeltaScan
+from tessera.model.scans.dual import DualScan, is_left_alone
 from tessera.model.scans.selective import SelectiveScan
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 def launch_step(model: GameModel, run: Callable[[], tuple[torch.Tensor, Seen]]) -> None:
     """Launch a forward and a backward pass and keep nothing of it.
 
-    Nothing happens if anything but this program's own kernels might run, or a hook be called.
+    Nothing happens if anything but this program's own kernels, and mamba_ssm's of Mamba-2, might
+    run, or a hook be called.
 
     Args:
         model: that is trained.
@@ -40,7 +43,7 @@ def launch_step(model: GameModel, run: Callable[[], tuple[torch.Tensor, Seen]]) 
 
 
 def _is_of_own_kernels(model: GameModel) -> bool:
-    """Whether every part is ours, and every mixer runs this program's Triton kernels."""
+    """Whether every part is ours, and every mixer runs kernels that nobody has to time first."""
     settings = model.settings
     return not settings.own_parts() and all(
         _runs_triton(settings.part("mixer", name), model.device) for name in settings.mixers()
@@ -48,9 +51,12 @@ def _is_of_own_kernels(model: GameModel) -> bool:
 
 
 def _runs_triton(mixer: PartSettings, device: torch.device) -> bool:
-    """Whether a mixer of these settings runs in this program's Triton kernels."""
+    """Whether a mixer of these settings runs in Triton kernels that are not tuned."""
     if isinstance(mixer, (MambaSettings, RotatingMambaSettings)):
         return SelectiveScan.choose_for(mixer.scan, device)[0] == "triton"
+    if isinstance(mixer, Mamba2Settings):
+        is_pinned = not is_left_alone()
+        return is_pinned and DualScan.choose_for(mixer.scan, device)[0] == "mamba_ssm"
     if isinstance(mixer, GatedDeltaSettings):
         return DeltaScan.choose_for(mixer.scan, device)[0] == "triton"
     return False

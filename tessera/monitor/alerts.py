@@ -121,8 +121,9 @@ class AlertRule:
 
     A fault begins when a value exceeds its limit, or when any metric is no finite number, and is
     over when the value is at most 0.95 of the limit again (of a floor, at least the limit over
-    0.95). While it lasts, and until the cool-down since its alert is over, there is no second one. What is NaN in one category at one step, for
-    example all figures of the state, is one fault.
+    0.95). While it lasts, and until the cool-down since its alert is over, there is no
+    second one. What is NaN in one category at one step, for example all figures of the state, is
+    one fault.
 
     Args:
         thresholds: the limits.

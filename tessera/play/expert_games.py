@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from tessera.model.graphs import Capture, cause
 from tessera.play.evaluator import last_tokens
 from tessera.play.game_tally import GameTally
 from tessera.play.position_ring import PositionRing
+from tessera.play.search import GumbelSearch, Searched
 from tessera.play.sensible import sensible_moves
 
 _logger = logging.getLogger(__name__)
@@ -31,21 +32,6 @@ _logger = logging.getLogger(__name__)
 _RANKS_APART = 2**40  # games of one process; none plays so many
 _OPENING_PLAYER = "rules"
 _GAIN, _MOST = 10.0, 3.0  # points that make a first move e times likelier; exponents, at most
-
-
-class Found(Protocol):
-    """What is read of a search's answer, see ``tessera.play.search.Searched``."""
-
-    action: Tensor
-    action_weights: Tensor
-    value: Tensor
-    prior_logits: Tensor
-
-
-class Search(Protocol):
-    """What chooses the moves, see ``tessera.play.search.GumbelSearch``."""
-
-    def run(self, engine: GPUGoEngine, words: Tensor) -> Found: ...
 
 
 class _Answer(NamedTuple):
@@ -108,8 +94,8 @@ class ExpertGames:
 
     def __init__(
         self,
-        full: Search,
-        fast: Search,
+        full: GumbelSearch,
+        fast: GumbelSearch,
         settings: GamesSettings,
         *,
         board_size: int,
@@ -233,7 +219,7 @@ class ExpertGames:
         longest = torch.full_like(words, self.settings.opening_plies)
         return (1 + below(mix(words), longest)).clamp(max=longest) * (words & 1)
 
-    def _take(self, found: Found) -> None:
+    def _take(self, found: Searched) -> None:
         """Put the answer where the graphs read it."""
         names = _Answer._fields
         if self._answer is None:

@@ -99,8 +99,8 @@ class GameTally:
         is_played = self._places < engine.move_number.unsqueeze(1)
         hashes = torch.where(is_played, mix(played * _GOLDEN), 0).sum(1)
         # Those of games that go on are written to a place that nobody reads.
-        nth = self.tensors["hashed"] + over.cumsum(0) - 1
-        self.tensors["hashes"][torch.where(over, nth % _HASHES, _HASHES)] = hashes
+        places = (self.tensors["hashed"] + over.cumsum(0) - 1) % _HASHES
+        self.tensors["hashes"][torch.where(over, places, _HASHES)] = hashes
         self.tensors["hashed"] += over.sum()
 
     def read(self, owner: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tessera.model.distance_attention import DistanceAttention, plain_attention
 from tessera.model.hyperbolic import MOST, distances, exp_0, lifted, log_0
 from tessera.model.mixers.poincare_attention import PoincareAttentionMixer
 from tessera.model.mixers.rotary import rotated
@@ -218,3 +219,58 @@ def test_settings_out_of_range_are_refused(kind: str, settings: dict, line: str)
     with pytest.raises(ValueError) as error:
         mixer(D_MODEL, **settings)
     assert str(error.value) == line
+
+
+def heads(*shape: int, seed: int, size: float = 0.6) -> torch.Tensor:
+    return tangents(*shape, size=size, seed=seed).requires_grad_()
+
+
+@pytest.mark.parametrize("size", [0.05, 0.6, 3.0])
+@pytest.mark.parametrize("width", [2, 3, 4])
+def test_the_gradients_by_hand_are_those_of_the_plain_form(size: float, width: int) -> None:
+    q, k, v = (heads(2, 3, 5, width, seed=seed, size=size) for seed in range(3))
+    with torch.no_grad():
+        q[0, 0, 0] = k[0, 0, 0]  # a point twice, whose distance is clamped
+        q[1, 1, 1] = 0
+    c, beta = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.7, 1.3))
+    sees = torch.ones(5, 5, dtype=torch.bool).tril()[None].repeat(2, 1, 1)
+    sees[1, 4, 2] = False
+    upstream = tangents(2, 3, 5, width, seed=4)
+    outputs, gradients = [], []
+    for attend in (plain_attention, DistanceAttention.apply):
+        inputs = (q, k, v, c, beta)
+        mixed = attend(q, k, v, sees, c, beta)
+        outputs.append(mixed)
+        gradients.append(torch.autograd.grad(mixed, inputs, upstream))
+    torch.testing.assert_close(*outputs)
+    for plain, own in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, plain)
+
+
+def test_gradients_by_hand_pass_torchs_own_check() -> None:
+    q, k, v = (heads(1, 2, 3, 4, seed=seed) for seed in range(3))
+    c, beta = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.7, 1.3))
+    sees = torch.ones(1, 3, 3, dtype=torch.bool).tril()
+    assert torch.autograd.gradcheck(
+        lambda *own: DistanceAttention.apply(*own[:3], sees, *own[3:]), (q, k, v, c, beta)
+    )
+
+
+def test_equal_points_have_no_gradient_in_float32_either() -> None:
+    q = tangents(1, 1, 4, 8).float().requires_grad_()
+    v = tangents(1, 1, 4, 8, seed=1).float()
+    c = torch.tensor(0.7)
+    sees = torch.ones(1, 4, 4, dtype=torch.bool)
+    found = [
+        torch.autograd.grad(attend(q, q.detach(), v, sees, c, c).square().sum(), q)[0]
+        for attend in (plain_attention, DistanceAttention.apply)
+    ]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_turning_back_is_the_gradient_of_turning() -> None:
+    x = heads(2, 5, 12, seed=0)
+    place = torch.arange(5)
+    assert torch.autograd.gradcheck(lambda x: rotated(x, place, 3, 0.3), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: rotated(x, place, 3, 0.3), (x,))
+    torch.testing.assert_close(rotated(x, place, 3, 0.3), 0.3 * rotated(x, place, 3))

@@ -47,6 +47,8 @@ class NoFloatCumsum(TorchDispatchMode):
 @pytest.mark.parametrize(
     "settings",
     [
+        {"mixer": "mamba2"},
+        {"mixer": "gated_delta"},
         {"mixer": "rotating_mamba"},
         {"mixer": "adaptive_rank"},
         {"mixer": "tangent_attention"},

@@ -9,12 +9,14 @@ place if asked for, and the gates' penalty is in the loss; see siblings.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
@@ -207,8 +209,10 @@ class AdaptiveRankMixer(Mixer):
             hidden_BLH = hidden_BLH.masked_fill(is_pad_BL[..., None], 0.0)
         length = hidden_BLH.shape[1]
         gates_BLR = self.gates(hidden_BLH, noise)
-        u_BLR = gates_BLR * self.u_proj(hidden_BLH)  # zero at PAD, so is the sum's growth
-        v_BLR = gates_BLR * self.v_proj(hidden_BLH)
+        # In one product: what is mixed is read, and its gradient made, once.
+        both = torch.cat([self.u_proj.weight, self.v_proj.weight])
+        u_BLR, v_BLR = F.linear(hidden_BLH, both).chunk(2, -1)
+        u_BLR, v_BLR = gates_BLR * u_BLR, gates_BLR * v_BLR  # zero at PAD, so is the sum's growth
         sums_BLR = running_sums(u_BLR)
         if is_pad_BL is None:
             count_BL = torch.arange(1, length + 1, device=hidden_BLH.device)[None]
@@ -234,13 +238,50 @@ class AdaptiveRankMixer(Mixer):
         """Of each position and the two before it, each channel by itself."""
         length = hidden_BLH.shape[1]
         if before is None:
-            seen = F.pad(hidden_BLH, (0, 0, _TAPS - 1, 0))
-        else:
-            seen = torch.cat((before.inputs.to(hidden_BLH.dtype), hidden_BLH), dim=1)
+            convolved: Tensor = _Convolved.apply(hidden_BLH, self.taps)
+            return convolved
+        seen = torch.cat((before.inputs.to(hidden_BLH.dtype), hidden_BLH), dim=1)
         total = seen[:, :length] * self.taps[:, 0]
         for tap in range(1, _TAPS):
             total = torch.addcmul(total, seen[:, tap : tap + length], self.taps[:, tap])
         return total
+
+
+class _Convolved(torch.autograd.Function):
+    """The sum of ``taps[:, k]`` times what lies ``_TAPS - 1 - k`` positions before; zeros before.
+
+    The gradient is added up in place, which autograd's own is not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_BLH: Tensor, taps_HW: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden_BLH, taps_HW)
+        dtype = torch.promote_types(hidden_BLH.dtype, taps_HW.dtype)
+        total_BLH = torch.zeros_like(hidden_BLH, dtype=dtype)
+        for tap_H, later, earlier in _by_tap(taps_HW, total_BLH, hidden_BLH):
+            later.addcmul_(earlier, tap_H)
+        return total_BLH
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BLH: Tensor) -> tuple[Tensor, Tensor]:
+        hidden_BLH, taps_HW = ctx.saved_tensors
+        of_hidden_BLH = torch.zeros_like(grad_BLH)
+        for tap_H, later, earlier in _by_tap(taps_HW, grad_BLH, of_hidden_BLH):
+            earlier.addcmul_(later, tap_H)
+        pairs = _by_tap(taps_HW, grad_BLH, hidden_BLH)
+        of_taps = [(later * earlier).sum((0, 1)) for _, later, earlier in pairs]
+        return of_hidden_BLH.to(hidden_BLH.dtype), torch.stack(of_taps, 1).to(taps_HW.dtype)
+
+
+def _by_tap(
+    taps_HW: Tensor, after_BLH: Tensor, before_BLH: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Each tap (H,), positions that it is added to, and what it is multiplied with there."""
+    length = after_BLH.shape[1]
+    for place in range(_TAPS):
+        back = min(_TAPS - 1 - place, length)
+        yield taps_HW[:, place], after_BLH[:, back:], before_BLH[:, : length - back]
 
 
 @dataclass(frozen=True)

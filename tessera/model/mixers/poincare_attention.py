@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
-from tessera.model.hyperbolic import distances, lifted
+from tessera.model.distance_attention import DistanceAttention
 from tessera.model.mixers.attention import usual_heads
 from tessera.model.mixers.base import Mixer
 from tessera.model.mixers.rotary import rotated
@@ -108,9 +107,10 @@ class PoincareAttentionMixer(Mixer):
 
     def _project(self, hidden_BLH: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tangent vectors of queries and keys, turned to their places, and values; (B, L, H)."""
-        q_BLH, k_BLH, v_BLH = self.in_proj(hidden_BLH).chunk(3, dim=-1)
-        scale = (q_BLH.shape[-1] // self.num_heads) ** -0.5
-        q_BLH, k_BLH = (scale * rotated(x, place, self.num_heads) for x in (q_BLH, k_BLH))
+        d_model, heads = hidden_BLH.shape[-1], self.num_heads
+        turning, v_BLH = self.in_proj(hidden_BLH).split([2 * d_model, d_model], dim=-1)
+        turned = rotated(turning, place, 2 * heads, (d_model // heads) ** -0.5)
+        q_BLH, k_BLH = turned.chunk(2, dim=-1)
         return q_BLH, k_BLH, v_BLH
 
     def _attend(self, q_BLH: Tensor, k_BMH: Tensor, v_BMH: Tensor, sees_BLM: Tensor) -> Tensor:
@@ -147,15 +147,10 @@ def attend_by_distance(
     """
     with torch.autocast(q_BLH.device.type, enabled=False):
         dtype = torch.promote_types(q_BLH.dtype, torch.float32)
-        q, k, v = (
-            x.to(dtype).unflatten(-1, (num_heads, -1)).transpose(1, 2)
-            for x in (q_BLH, k_BMH, v_BMH)
-        )
-        c, beta = c.to(dtype), beta.to(dtype)
-        onto = partial(lifted, c=c)
-        scores_BKLM = -beta * distances(onto(q), onto(k), c)
-        scores_BKLM = scores_BKLM.masked_fill(~sees_BLM[:, None], -torch.inf)
-        return (scores_BKLM.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q_BLH, k_BMH, v_BMH))
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype, memory_format=torch.contiguous_format)
+        mixed: Tensor = DistanceAttention.apply(q, k, v, sees_BLM, c.to(dtype), beta.to(dtype))
+        return mixed.transpose(1, 2).flatten(2)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tessera.model.backend import Code, Scan, ScanName, needs_triton, runs_anywhere
+from tessera.model.scans.sums import running_sums
 
 EPS = 1e-6  # added to the square of a length
 _CHUNK = 32
@@ -120,7 +121,7 @@ def chunked_delta_rule(
         q, k = (of_length_1(cut(x)) for x in (q_BLKN, k_BLKN))
         v, fade, beta = (cut(x) for x in (v_BLKP, fade_BLK, beta_BLK))
         state = _state_of(k_BLKN, v_BLKP, state_BKPN, dtype)
-        total = fade.cumsum(3)
+        total = running_sums(fade, 3)
         since_begin = total.exp().unsqueeze(4)
         between = _decay_between(total)
         beta = beta.unsqueeze(4)
@@ -246,7 +247,7 @@ def _decay_between(total: Tensor) -> Tensor:
 
 def _sum_of_later(fade: Tensor) -> Tensor:
     """The sum over the later positions of the chunk, without a difference."""
-    return F.pad(fade[..., 1:], (0, 1)).flip(-1).cumsum(-1).flip(-1)
+    return running_sums(F.pad(fade[..., 1:], (0, 1)).flip(-1), -1).flip(-1)
 
 
 class DeltaScan(Scan):

@@ -36,6 +36,8 @@ from tessera.model.backend import (
     needs_triton,
     runs_anywhere,
 )
+from tessera.model.scans.sums import running_sums
+from tessera.model.scans.tiles import pin_mamba_ssm_tiles
 
 # The fastest on a CPU for 64 and 128 states, and within a sixth of it for 16.
 _CHUNK = 64
@@ -91,7 +93,7 @@ def dual_scan(
         dt_x_BSQKP = dt_BSQK.unsqueeze(4) * x_BSQKP
         # Logarithms of what a position leaves, and of what all since the chunk began have left.
         fade_BSQK = dt_BSQK * A_K.to(dtype)
-        log_BSQK = fade_BSQK.cumsum(2)
+        log_BSQK = running_sums(fade_BSQK, 2)
 
         weight_BSKQQ = _decay_between(log_BSQK) * (C_BSQN @ B_BSQN.mT).unsqueeze(2)
         y_BSQKP = (weight_BSKQQ @ dt_x_BSQKP.transpose(2, 3)).transpose(2, 3)
@@ -131,7 +133,7 @@ def _decay_between(log_BSQK: Tensor) -> Tensor:
 
 def _sum_of_later(fade_BSQK: Tensor) -> Tensor:
     """The sum over the later positions of the chunk, again without a difference."""
-    return F.pad(fade_BSQK[:, :, 1:], (0, 0, 0, 1)).flip(2).cumsum(2).flip(2)
+    return running_sums(F.pad(fade_BSQK[:, :, 1:], (0, 0, 0, 1)).flip(2), 2).flip(2)
 
 
 def dual_step(
@@ -174,9 +176,8 @@ def mamba_ssm_dual_scan(
     """The same as ``dual_scan``, computed by mamba_ssm's Triton kernels, gradients included.
 
     On purpose different from the plain form: products of float32 are rounded to TF32, states
-    between chunks to the dtype of x. The bits are the same each time with a release
-    that can add in a fixed order, as 2.3.2 can; but each process times for itself which shape of a
-    kernel is the fastest. float64 is left to the plain form.
+    between chunks to the dtype of x. The bits are the same each time, in every process, with a
+    release that can add in a fixed order, as 2.3.2 can. float64 is left to the plain form.
     """
     if x_BLD.dtype == torch.float64:
         return dual_scan(x_BLD, dt_BLK, A_K, B_BLN, C_BLN, D_K, dt_bias_K, state_BDN)
@@ -214,11 +215,18 @@ def mamba_ssm_dual_scan(
 def _find_dual_kernel() -> FoundKernel:
     found = mamba_ssm_kernel("ops.triton.ssd_combined", "mamba_chunk_scan_combined")
     # Unless it is told, its backward adds in the order in which programs come. Not told before its
-    # import, which would then take the smallest shape of each kernel, untimed.
+    # import, which would then take the smallest shape of each kernel.
     set_mode, _ = mamba_ssm_kernel("utils.determinism", "set_deterministic_mode")
-    if found[0] and set_mode and "MAMBA_DETERMINISTIC" not in os.environ:
-        set_mode(True)
+    if found[0] and not is_left_alone():
+        if set_mode:
+            set_mode(True)
+        pin_mamba_ssm_tiles()
     return found
+
+
+def is_left_alone() -> bool:
+    """Whether somebody has said how mamba_ssm is to add, and so how it tunes its kernels."""
+    return "MAMBA_DETERMINISTIC" in os.environ
 
 
 class DualScan(Scan):

@@ -86,11 +86,9 @@ class _LeftGreen(torch.autograd.Function):
         one = torch.ones((), dtype=alpha.dtype, device=alpha.device)
         zero = torch.zeros_like(one)
         # The matrix of g ↦ 1 / (α − p g), and that of g ↦ g where a position is left out.
-        entries = [
-            torch.where(is_pad, kept, own)
-            for kept, own in ((one, zero), (zero, one), (zero, -products), (one, alpha))
-        ]
-        a, b, c, d = _composed(entries)
+        kept = torch.stack([one, zero, zero, one]).view(4, *[1] * alpha.dim())
+        own = torch.stack([zero.expand_as(alpha), one.expand_as(alpha), -products, alpha])
+        a, b, c, d = _composed(torch.where(is_pad, kept, own).unflatten(0, (2, 2))).flatten(0, 1)
         green = (a * before[:, None] + b) / (c * before[:, None] + d)
         ctx.save_for_backward(green, products, before, is_pad)
         return green
@@ -108,23 +106,21 @@ class _LeftGreen(torch.autograd.Function):
         return -total * square.conj(), total * (square * earlier).conj(), of_before, None
 
 
-def _composed(entries: list[Tensor]) -> list[Tensor]:
-    """Of 2×2 matrices M, each as its four entries (B, L, …), all products M_i … M_0.
+def _composed(matrices: Tensor) -> Tensor:
+    """Of 2×2 matrices M (2, 2, B, L, …) all products M_i … M_0.
 
     Each is divided by its largest entry, which leaves the Möbius map as it is.
     """
-    shift, length = 1, entries[0].shape[1]
+    shift, length = 1, matrices.shape[3]
     while shift < length:
-        a, b, c, d = (entry[:, shift:] for entry in entries)
-        e, f, g, h = (entry[:, :-shift] for entry in entries)
-        later = [a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h]
-        largest = torch.stack([entry.abs() for entry in later]).amax(0)
-        entries = [
-            torch.cat([entry[:, :shift], new / largest], 1)
-            for entry, new in zip(entries, later, strict=True)
-        ]
+        # Each row times each column: two products, and their sum.
+        later, earlier = matrices[:, :, :, shift:], matrices[:, :, :, :-shift]
+        products = later[:, :, None] * earlier[None]
+        new = products[:, 0] + products[:, 1]
+        largest = new.abs().amax((0, 1))
+        matrices = torch.cat([matrices[:, :, :, :shift], new / largest], 3)
         shift *= 2
-    return entries
+    return matrices
 
 
 def _sums_from_the_end(terms: Tensor, factors: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tessera.go import get_player
+from tessera.go import Player, get_player
 from tessera.go.randomness import SAMPLE, random_words
 from tessera.model import GameModel
 from tessera.monitor import TesseraMonitor, Threshold
+from tessera.play.contestants import Contestant
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames
 from tessera.play.match import play_match
@@ -133,7 +134,7 @@ class SelfPlayWatch:
     def _matches(self, games: ExpertGames, player: GameModel) -> dict[str, float]:
         """Win rates, 0 to 1, and the rating in Elo over the first version that was measured."""
         engine, own = games.engine, self._side(player)
-        others = {"rules": get_player("rules")}
+        others: dict[str, Player | Contestant] = {"rules": get_player("rules")}
         if self._playouts:
             others[f"playouts_{self._playouts}"] = FlatSide(self._playouts)
         if self._before is not None:
