@@ -93,6 +93,7 @@ def run_one(
         if not has_device:
             for name in _OF_SPEED:
                 figures.pop(name, None)
+            result["curve"] = [{**point, "seconds": None} for point in result["curve"]]
         write_whole(folder / RESULT, json.dumps(result, allow_nan=False) + "\n")
         if not settings.get("keeps_checkpoint"):
             (folder / LAST).unlink(missing_ok=True)

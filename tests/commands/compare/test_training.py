@@ -128,6 +128,11 @@ def test_a_run_that_ended_before_it_was_measured_is_only_measured(
     assert told == [] and without_times(again) == without_times(result)
     speed = result["figures"]["tokens_per_s"]
     assert again["figures"]["tokens_per_s"] == pytest.approx(speed)
+    # Beside others on its device it does not know how fast it is.
+    shared = run_one(SETTINGS, folder / "run", quiet, COUNTED, has_device=False)
+    assert without_times(shared) == without_times(result)
+    assert not {"seconds", "tokens_per_s"} & set(shared["figures"])
+    assert {point["seconds"] for point in shared["curve"]} == {None}
 
 
 def test_a_loss_that_is_no_number_ends_a_run(folder: Path) -> None:
