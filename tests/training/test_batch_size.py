@@ -202,6 +202,7 @@ cpu_threads: 1
 """
 
 
+@pytest.mark.slow
 def test_an_objective_of_its_own_data_is_tried_with_its_own_batches(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
