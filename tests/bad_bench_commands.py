@@ -6,7 +6,7 @@ _LAST = "--ckpt_path last --run_name small"
 
 # A command line and a part of its answer.
 BENCH: tuple[tuple[str, str], ...] = (
-    ("bench", "{engine,selfplay,search,train,map,memory}"),
+    ("bench", "{engine,selfplay,search,train,map,memory,contexts}"),
     ("bench engines", "engines"),
     ("bench engine --board_size", "--board_size"),
     *(
@@ -56,6 +56,20 @@ BENCH: tuple[tuple[str, str], ...] = (
             "--ckpt_path=",
             "--json=none/bench.json",
             "--seconds=1",
+        )
+    ),
+    *(
+        (f"bench contexts {option}", option.partition("=")[0].split()[0])
+        for option in (
+            "--rows=none",
+            "--rows",
+            "--tokens=1",
+            "--tokens=many",
+            "--steps=-1",
+            "--steps=9.5",
+            "--device=abacus",
+            "--json=none/bench.json",
+            "--threads=1",
         )
     ),
     *(

@@ -135,10 +135,13 @@ CONFIGURATIONS = {
     "any_board": (9, None, 2),
     "board_9x9": (9, None, 1),
     "board_19x19": (19, None, 2),
+    "fixed_point_9x9": (9, None, 1),
     "landmarks_9x9": (9, None, 4),
     "full_game": (19, None, 4),
     "uniform_9x9": (9, None, 4),
     "rules_9x9": (9, None, 4),
+    "selfplay_5x5": (5, 1, 1),
+    "selfplay_9x9": (9, 1, 1),
 }
 
 
@@ -155,7 +158,7 @@ def test_configurations_are_complete_and_belong_to_what_the_design_says(
     shown = yaml.safe_load(capsys.readouterr().out)
     found = (shown["data"]["board_size"], shown["data"]["context"], shown["model"]["n_layers"])
     assert found == CONFIGURATIONS[name]
-    assert name == "quickstart" or shown["model"]["d_model"] == 256
+    assert name.startswith(("quickstart", "selfplay")) or shown["model"]["d_model"] == 256
     # Valid in every other respect as well: everything but a checkpoint is there.
     assert tessera("fit", "--config", file, "--ckpt_path", "none.ckpt") == 2
     assert "none.ckpt is no checkpoint" in capsys.readouterr().err

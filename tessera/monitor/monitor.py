@@ -61,6 +61,8 @@ class TesseraMonitor(Callback):
         SettingError: with a problem for every argument that is out of range.
     """
 
+    _guest_rule: AlertRule | None  # for what others measure, from the start of a training on
+
     def __init__(
         self,
         enabled: bool = True,
@@ -169,7 +171,7 @@ class TesseraMonitor(Callback):
         place = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""
         self._sinks = Sinks(trainer.logger if self._is_first else None, place)
         self._rule, self._summary = AlertRule(), Summary()
-        self._guest_rule: AlertRule | None = None
+        self._guest_rule = None
         self._figures: dict[str, Sample] = {}
         self._actions = Actions(self.action_by_severity, self.checkpoint_dir, self._sinks.say)
         self._step, self._summarised = 0, trainer.global_step

@@ -33,13 +33,14 @@ from tessera.training.context_vectors import (
     untrained,
 )
 from tessera.training.module import TesseraModule
+from tessera.transfers import owned
 
 _SWEEPS = (5, 10, 20, 40)  # after which the convergence rate is logged
 _ALLOWED = {"rows": whole(2), "games": whole(1), "passes": whole(3), "seed": whole(0)}
 
 
 class ContextDiagnostics(Callback):
-    """Logs checks of vectors of the first games of each validation, the same games each time.
+    """Logs checks of vectors of each validation's first batch, which has the same games each time.
 
     Beside each figure stands its control, which has ``untrained_`` in front of its name: the same
     of a new model with the same settings, its weights drawn from ``seed``, of the same positions of
@@ -73,7 +74,7 @@ class ContextDiagnostics(Callback):
 
     Args:
         rows: vectors that a rank is taken of, at most.
-        games: that are looked at, the first ones, at most.
+        games: that are looked at, the batch's first ones, at most.
         passes: over the same games.
         seed: of the control's weights, and of which vectors are looked at.
     """
@@ -110,11 +111,12 @@ class ContextDiagnostics(Callback):
             return
         model, some = pl_module.model, batch.rows(slice(0, self.games))
         features = some.features("none" if model.features is None else model.features.table)
-        found = self.measured(model, some.inputs, features)
-        control = self._controls.get(group)
-        if control is None:
-            with untrained(model, self.seed) as new:
-                control = self._controls[group] = self.measured(new, some.inputs, features)
+        with owned("validation"):
+            found = self.measured(model, some.inputs, features)
+            control = self._controls.get(group)
+            if control is None:
+                with untrained(model, self.seed) as new:
+                    control = self._controls[group] = self.measured(new, some.inputs, features)
         found |= {CONTROL + name: value for name, value in control.items()}
         logged = {f"{group}/{name}": torch.tensor(value) for name, value in found.items()}
         pl_module.log_dict(logged, batch_size=1, rank_zero_only=True)

@@ -181,10 +181,15 @@ class TesseraModule(LightningModule):
         """Add what the objective keeps, if it keeps anything."""
         if state := self.objective.saved():
             checkpoint["objective"] = state
+        weights = checkpoint["state_dict"]
+        weights |= {f"model.{name}": own for name, own in self.objective.published().items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the objective go on from what it kept."""
         self.objective.restore(checkpoint.get("objective", {}))
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            weights = self.objective.learning(checkpoint.get("objective", {}))
+            checkpoint["state_dict"] |= {f"model.{name}": own for name, own in weights.items()}
 
     def on_train_start(self) -> None:
         """Let this run's weight decay hold: a checkpoint's optimizer brings its own."""

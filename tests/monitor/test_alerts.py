@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tessera.monitor import METRICS, THRESHOLDS, AlertRule
+from tessera.monitor import METRICS, THRESHOLDS, AlertRule, Threshold
 
 SPECIFIED = {
     "time_transfer": (1.0, "design violation"),
@@ -103,3 +103,15 @@ def test_a_state_that_grows_until_it_is_nan_is_one_fault() -> None:
 def test_different_faults_at_one_step_are_different_alerts() -> None:
     alerts = AlertRule().decide(1, {"fragmentation_ratio": 2.0, "vram_used_ratio": 0.9})
     assert {alert.metric for alert in alerts} == {"fragmentation_ratio", "vram_used_ratio"}
+
+
+def test_a_floor_is_the_least_that_a_metric_may_be() -> None:
+    rule = AlertRule([Threshold("entropy", 0.1, "high", "look", is_floor=True)], cool_down=10)
+    assert not rule.decide(1, {"entropy": 0.1}) and not rule.decide(2, {"entropy": 3.0})
+    (alert,) = rule.decide(3, {"entropy": 0.09})
+    assert alert.message == "entropy 0.09 is below 0.1 (high): look"
+    assert not rule.decide(20, {"entropy": 0.01})
+    assert not rule.decide(30, {"entropy": 0.104})  # it trembles, and lasts
+    assert not rule.decide(40, {"entropy": 0.05})
+    assert not rule.decide(50, {"entropy": 0.106})
+    assert rule.decide(60, {"entropy": 0.05})

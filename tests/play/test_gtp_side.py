@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -282,6 +282,19 @@ def test_gnu_go_plays_the_same_games_in_any_number_of_processes(
         assert sum(game.points for game in games) < 2
         played.append([game.moves for game in games])
     assert played[0] == played[1]
+    # It captured what was dead, so that it is of the referee's opinion about the score.
+    finished = [game for game in games if game.ended == "passes"]
+    assert len(finished) >= 2
+    with closing(GtpProcess(gnugo(1))) as judge:
+        for game in finished:
+            moves = [
+                f"play {'black' if ply % 2 == 0 else 'white'} {Vocabulary(5).vertex(token)}"
+                for ply, token in enumerate(game.moves)
+            ]
+            asked = ["boardsize 5", "clear_board", "komi 7", *moves, "final_score"]
+            said = judge.ask(asked, 20.0)[-1]
+            margin = float(said.lstrip("BW+")) * (-1 if said.startswith("W") else 1)
+            assert margin == game.score
 
 
 def test_a_process_says_how_it_ended_only_once_it_is_asked() -> None:

@@ -138,6 +138,9 @@ def test_as_many_sweeps_as_positions_are_the_sequential_pass() -> None:
         assert float(change(contexts, truth, counted)[counted].max()) < 1e-9
         assert torch.equal(memory[-1], truth[-1, 3]), "behind the last move of the game"
         assert by_sweep(recurrence, tokens.shape[1])[-1][1] == 1
+        found = ContextDiagnostics().measured(model, tokens)
+        assert found["context_norm"] == pytest.approx(float(truth[counted].norm(dim=1).mean()))
+        assert found["context_sweep_right_10"] == 1 and "context_cosine" not in found
         # What the mixer itself makes of them is what the model says.
         assert torch.equal(truth, model.blocks.mixer(0).contexts(recurrence.inputs, ~counted)[-1])
 
@@ -154,6 +157,18 @@ def test_the_control_is_the_same_each_time_and_draws_from_nobody() -> None:
     own = torch.cat([p.flatten() for p in model.parameters()])
     assert torch.equal(controls[0], controls[1])
     assert not torch.equal(controls[0], controls[2]) and not torch.equal(controls[0], own)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mixer", ["mamba", "mamba2", "context_token"])
+def test_figures_on_a_gpu_are_those_of_the_cpu(mixer: str) -> None:
+    model, tokens = new_model(mixer=mixer), some_tokens(8, 40)
+    expected = ContextDiagnostics().measured(model, tokens)
+    found = ContextDiagnostics().measured(model.cuda(), tokens.cuda())
+    assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
+    with untrained(model, 0) as control:
+        assert next(control.parameters()).is_cuda
+        assert ContextDiagnostics().measured(control, tokens.cuda()).keys() == found.keys()
 
 
 class Published:

@@ -81,6 +81,19 @@ def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(folder: Path, st
     assert whole["objective"]["games"]["ring_wins"].isfinite().any()
 
 
+def test_a_checkpoint_gives_the_average_and_keeps_what_is_learned(folder: Path) -> None:
+    assert fit("--trainer.max_steps", 5) == 0
+    checkpoint = state()
+    own = checkpoint["objective"]
+    for name, weight in own["player"].items():
+        assert torch.equal(checkpoint["state_dict"][f"model.{name}"], weight), name
+    assert any((own["learner"][name] != weight).any() for name, weight in own["player"].items())
+    assert fit("--run_name", "newest", "--model.expert_iteration.ema_decay", 0) == 0
+    checkpoint = state("newest")
+    for name, weight in checkpoint["objective"]["learner"].items():
+        assert torch.equal(checkpoint["state_dict"][f"model.{name}"], weight), name
+
+
 def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert fit("--trainer.max_steps", 5) == 0
     checkpoint = state()

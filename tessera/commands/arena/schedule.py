@@ -122,13 +122,12 @@ class Schedule:
         sides = self._sides[pairing[0]], self._sides[pairing[1]]
         is_remote = any(isinstance(side, Remote) for side in sides)
         missing = (fixture for fixture in self._fixtures(wanted) if fixture.game not in games)
-        if is_remote:
+        if is_remote and wanted:
             # Each place takes the next game as soon as its own is over.
             places = min(self.num_processes, 2 * len(wanted))
             yield from self._table(sides, places).play(missing)
-            return
         # All together: of two games of an opening each side has the move in one.
-        for start in range(0, len(wanted), PAIRS_AT_ONCE):
+        for start in range(0, 0 if is_remote else len(wanted), PAIRS_AT_ONCE):
             some = set(wanted[start : start + PAIRS_AT_ONCE])
             fixtures = [f for f in self._fixtures(sorted(some)) if f.game not in games]
             yield from self._table(sides, len(fixtures)).play(fixtures)

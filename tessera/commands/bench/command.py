@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from tessera.accelerator import memory_problem
 from tessera.commands.arguments import OneLineParser, find_device
 from tessera.commands.bench import (
+    contexts_command,
     engine_report,
     map_command,
     memory_command,
@@ -19,6 +21,7 @@ from tessera.commands.bench import (
     selfplay_speed,
     train_speed,
 )
+from tessera.commands.bench.contexts_report import ContextsReport
 from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.map_speed import MapReport
 from tessera.commands.bench.memory_report import MemoryReport
@@ -40,9 +43,15 @@ _KINDS = {
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
     "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
+    "contexts": "New-LLM's context blocks at their sizes: ranks and convergence, before and after",
 }
 # Kinds with options of their own.
-_OWN = {"search": search_command, "map": map_command, "memory": memory_command}
+_OWN: dict[str, Any] = {
+    "search": search_command,
+    "map": map_command,
+    "memory": memory_command,
+    "contexts": contexts_command,
+}
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
 _ALLOWED = {name: or_none(whole(1, most)) for name, most in _MOST.items()}
 _LONGEST_S = 3_600
@@ -83,9 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(
     arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport | MemoryReport | SearchReport:
+) -> Report | TrainReport | MapReport | MemoryReport | SearchReport | ContextsReport:
     if own := _OWN.get(arguments.kind):
-        return own.measure(arguments, device)
+        found: MapReport | MemoryReport | SearchReport | ContextsReport = own.measure(
+            arguments, device
+        )
+        return found
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
     if arguments.kind == "engine":

@@ -18,6 +18,8 @@ from tessera.commands.compare.report import write_report
 from tessera.commands.compare.rows import read_rows
 from tessera.commands.compare.running import WorkerError, run_all
 from tessera.commands.compare.speeds import (
+    DRY_S,
+    EXACT_S,
     SpeedError,
     keep_speeds,
     known_speeds,
@@ -75,7 +77,7 @@ def _train(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
     try:
         speeds = known_speeds(plan, folder)
         if missing := _to_measure(plan, speeds):
-            found, reasons = measured_speeds(plan, missing, where, folder)
+            found, reasons = measured_speeds(plan, missing, where, folder, EXACT_S)
             keep_speeds(plan, folder, found)
             speeds |= found
             _check_measured(plan, reasons)
@@ -87,7 +89,8 @@ def _train(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
         except Stopped as stopped:
             done = f"{comparison.num_over} of {comparison.num_runs} runs are over"
             print(f"tessera: {stopped}; {done}; the same command goes on.", file=sys.stderr)
-            return 128 + stopped.number
+            # Whoever swallows it is stopped again.
+            raise SystemExit(128 + stopped.number) from None
     finally:
         lock.release()
     print(write_report(folder))
@@ -105,7 +108,7 @@ def _say_what(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
         missing = [name for name in missing if name not in done]
     if missing:
         with tempfile.TemporaryDirectory() as logs:
-            found, reasons = measured_speeds(plan, missing, where, Path(logs))
+            found, reasons = measured_speeds(plan, missing, where, Path(logs), DRY_S)
         speeds |= found
     if _to_measure(plan, speeds):
         _check_measured(plan, reasons)

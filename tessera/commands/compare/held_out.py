@@ -86,6 +86,8 @@ class HeldOut(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the metrics before the module begins them anew."""
         self.newest = _read(metrics_of(pl_module))
+        if trainer.state.fn != "fit":
+            return
         seconds, found = self._pace.seconds, self.newest.figures
         self.curve.append(
             {

@@ -1,4 +1,4 @@
-"""How fast a run trains: its own seconds, without the start, the validations and the saving."""
+"""How fast a run trains, and in how much memory, without the validations and the saving."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Pace(Callback):
 
     Attributes:
         steps: optimizer steps of the run, as far as it has come.
+        peak_bytes: the most memory that torch had given out on a GPU while it trained; None on a
+            CPU, which does not say.
     """
 
     def __init__(self, num_steps: int, pad_token: int) -> None:
@@ -40,6 +42,7 @@ class Pace(Callback):
         self._timed_steps, self._timed_s = 0, 0.0
         self._since: float | None = None  # what is being timed began; None while nothing is
         self._first_step = self.steps = 0
+        self.peak_bytes: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -64,17 +67,21 @@ class Pace(Callback):
 
     @contextlib.contextmanager
     def paused(self, device: torch.device) -> Iterator[None]:
-        """Time nothing of what is done within the ``with`` statement."""
+        """Time nothing of what is done within the ``with`` statement, nor look at its memory."""
         was_running = self._since is not None
         self._halt(device)
         try:
             yield
         finally:
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
             if was_running:
                 self._go_on(device)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from here."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
         self._tokens = torch.zeros((), dtype=torch.int64, device=pl_module.device)
         self._first_step = self.steps = trainer.global_step
 
@@ -103,14 +110,24 @@ class Pace(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on takes over."""
-        return {"tokens": self.tokens, "steps": self._timed_steps, "seconds": self._timed_s}
+        return {
+            "tokens": self.tokens,
+            "steps": self.steps,
+            "timed_steps": self._timed_steps,
+            "timed_s": self._timed_s,
+            "peak_bytes": self.peak_bytes,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self._tokens_before = state_dict["tokens"]
-        self._timed_steps, self._timed_s = state_dict["steps"], state_dict["seconds"]
+        self._tokens_before, self.steps = state_dict["tokens"], state_dict["steps"]
+        self._timed_steps, self._timed_s = state_dict["timed_steps"], state_dict["timed_s"]
+        self.peak_bytes = state_dict["peak_bytes"]
 
     def _halt(self, device: torch.device) -> None:
+        if device.type == "cuda":
+            here = torch.cuda.max_memory_allocated(device)
+            self.peak_bytes = max(here, self.peak_bytes or 0)
         if self._since is not None:
             self._timed_s += _now(device) - self._since
             self._since = None

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
+
 from tessera.commands.compare.code_version import code_version
-from tessera.commands.compare.count import count
+from tessera.commands.compare.count import count, parameters_of
 from tessera.commands.compare.matching import matched
 from tessera.commands.compare.options import Options
 from tessera.commands.compare.rows import Row
@@ -18,8 +20,9 @@ from tessera.commands.fit.run_settings import device_of, run_problems
 from tessera.data import GameDataModule
 from tessera.data.chunk_size import whole_batches
 from tessera.go import PLAYERS, play_games
-from tessera.model import ModelSettings
+from tessera.model import GameModel, ModelSettings
 from tessera.setting_errors import SettingError, under
+from tessera.training.objectives import OBJECTIVES
 
 GRID, REPORT = "grid", "report"
 # Of the trainer's settings those that the training of a run follows from.
@@ -227,10 +230,17 @@ def _data_problems(row: Row) -> list[str]:
             "data.context must be null: only of whole games is the floor within reach, "
             f"got {data.context}."
         )
-    if row.settings.model.objective != "next_move":
+    objective = row.settings.model.objective
+    compared = [name for name, record in OBJECTIVES.items() if record.predicts_moves]
+    if objective in OBJECTIVES and objective not in compared:
         found.append(
-            f"model.objective must be next_move, which is what rows are compared by, got "
-            f"{row.settings.model.objective}."
+            f"model.objective must be {' or '.join(compared)}, which end in what rows are compared "
+            f"by, got {objective}."
+        )
+    if not isinstance(data.batch_size, int):
+        found.append(
+            "data.batch_size must be a number: each memory would find another one, "
+            f"got {'null' if data.batch_size is None else data.batch_size}."
         )
     if data.selfplay_share:
         found.append(
@@ -284,19 +294,19 @@ def _lengths(data: Mapping[str, Any]) -> tuple[float, int]:
 
 
 def _counted(model: ModelSettings, length: int, longest: int) -> dict[str, Any]:
+    with torch.device("meta"):
+        parameters = parameters_of(GameModel(model))
+    total = sum(parameters.values())
+    sizes = {"N": total, "n_non_embedding": total - parameters.get("embedding", 0)}
     try:
         found = count(model, [length], [longest])
-    except SettingError:
-        raise
     except Exception:
-        # A user's own part may do what cannot be done without memory; its FLOPs are then unknown.
+        # A user's own part may do what cannot be done without memory; the rest is then unknown.
         if not model.own_parts():
             raise
-        return {}
-    total = found.total
+        return sizes
     return {
-        "N": total,
-        "n_non_embedding": total - found.parameters.get("embedding", 0),
+        **sizes,
         "state_bytes": found.state_bytes[longest],
         "flops_per_token": found.flops_per_token[length],
     }

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from tessera.commands.one_line import one_line
 
+# It leaves without taking torch apart, which takes seconds.
 _PROGRAM = (
-    "import sys; from tessera.commands.light_metrics import load_metrics_lightly; "
-    "load_metrics_lightly(); from tessera.commands.compare.worker import main; sys.exit(main())"
+    "import os; from tessera.commands.light_metrics import load_metrics_lightly; "
+    "load_metrics_lightly(); from tessera.commands.compare.worker import main; os._exit(main())"
 )
 _STOP_S = 120.0  # to finish a step or a validation, and to write a checkpoint
 _LAST_WORDS = 2000  # bytes of a log
@@ -52,10 +53,12 @@ class Worker:
         self, place: Mapping[str, str], log: Path, messages: queue.SimpleQueue[Message]
     ) -> None:
         self._place, self._log, self._messages = place, log, messages
+        self._process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
         """Begin; again, once it has ended."""
+        self._hang_up()
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         with open(self._log, "ab") as errors:
             self._process = subprocess.Popen(
@@ -68,26 +71,25 @@ class Worker:
                 # Ctrl-C is for the command, which tells its workers.
                 start_new_session=True,
             )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
         self._listener.start()
 
     def give(self, job: Mapping[str, Any]) -> None:
         """Have it do something; what it says of it follows."""
-        assert self._process.stdin is not None
+        assert self._process is not None and self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended, which is said elsewhere
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
 
     def stop(self) -> None:
         """Have it save what it is at, and end."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
         """Wait until it has ended; one without a job does so when it has nobody to listen to."""
-        with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+        self._hang_up()
+        assert self._process is not None
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -95,14 +97,20 @@ class Worker:
             self._process.wait()
         self._listener.join()
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
+    def _hang_up(self) -> None:
+        """Let it hear nothing more."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
             for line in lines:
                 with contextlib.suppress(ValueError):
                     said = json.loads(line)
                     self._messages.put(Message(self, said.pop("kind"), said))
-        code = self._process.wait()
+        code = process.wait()
         self._messages.put(Message(self, "ended", {"reason": self._last_words(code)}))
 
     def _last_words(self, code: int) -> str:

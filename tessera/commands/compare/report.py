@@ -21,7 +21,10 @@ from tessera.play.svg import svg
 
 REPORT = "report.md"
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
-_TOLD = ("match", "seeds", "grid", "baseline", "data", "options", "code")
+_TOLD = (
+    *("match", "tokens", "seconds", "baseline", "lrs", "seeds", "grid", "test_on", "data"),
+    *("options", "code"),
+)
 
 
 def write_report(folder: Path) -> str:
@@ -81,7 +84,8 @@ def _told(plan: Mapping[str, Any]) -> list[str]:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items())
+        known = {name: inner for name, inner in value.items() if inner not in _NOTHING}
+        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in known.items())
     if isinstance(value, list):
         return ", ".join(map(_in_words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,11 +9,11 @@ Source: ``tensorboard/plugins/hparams/summary_v2.py``, ``torch.utils.tensorboard
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tessera.commands.compare.report_runs import RUNS, SAME, Comparison, Run
+from tessera.commands.output_file import write_file
 
 METRICS = ("excess_nats", "loss", "legal_top1", "tokens_per_s")
 # The same name each time, so that a later report replaces it; it sorts before a run's own files.
@@ -37,12 +37,7 @@ def write_hparams(comparison: Comparison) -> int:
         folder = comparison.folder / RUNS / run_id
         if folder.is_dir():
             content = _content(run, values[run_id], {name: _domain(values, name) for name in names})
-            beside = folder / f".{os.getpid()}.hparams"
-            try:
-                beside.write_bytes(content)
-                os.replace(beside, folder / FILE)
-            finally:
-                beside.unlink(missing_ok=True)
+            write_file(str(folder / FILE), content)
             written += 1
     return written
 

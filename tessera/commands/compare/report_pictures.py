@@ -11,7 +11,7 @@ from tessera.play.chart import Chart, Mark, Series, front_of
 
 _WIDE = 10.0  # an excess that spans this factor has a logarithmic axis
 _EXCESS = "excess_nats"
-_FRONT = "Grey steps: no row has both less of it and less excess."
+_FRONT = "Grey steps: the front."
 
 
 def charts_of(group: Group) -> Iterator[tuple[str, Chart]]:
@@ -71,14 +71,14 @@ def _over(
         bar = (low, row.excess.value + spread) if spread else None
         marks = [Mark(x, row.excess.value, bar)]
         if along is not None and group.tested_on == SAME:
-            before = [mark for mark in _curve(row.runs, along) if mark.x < x]
+            before = [mark for mark in _curve(row.runs, along) if mark.x < 0.999 * x]
             marks = [*before, *marks]
         series.append(Series(row.name, tuple(marks), row.style, line=len(marks) > 1))
         ends.append((x, row.excess.value))
     has_curves = any(each.line for each in series)
     note = f"{on} {_FRONT}"
     if has_curves:
-        note = f"{on} Lines: validation games on the way. Grey steps: the front."
+        note = f"{on} Lines: validation games on the way. {_FRONT}"
     return _chart(title, note, words, series, front=front_of(ends))
 
 

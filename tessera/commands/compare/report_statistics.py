@@ -78,8 +78,8 @@ class SpeedUp:
     """How many times sooner than the baseline a row has the excess that the baseline ends with.
 
     Attributes:
-        interval: of the factor; None if not every seed of the row comes to that excess. Its ends
-            are both the value if there is but one seed of each.
+        interval: of the factor; None if not every seed of the row comes to that excess. Where no
+            interval is known, its ends are the value and ``has_seeds`` is False.
         reached: how many of the row's seeds come to the mean excess of the baseline's.
         seeds: of the row.
         is_at_least: whether it was there at the first look, so that the factor may be larger.
@@ -149,7 +149,8 @@ def speed_up(
     """How much sooner the row's curves come to the last excess of the baseline's.
 
     Between two points of a curve logarithm over logarithm is a straight line. The interval is over
-    the seeds of both rows: of the mean logarithm of the factor of all pairs of seeds.
+    the seeds of both rows: of the mean logarithm of the factor of all pairs of seeds. It is unknown
+    if a row has one seed, or a seed of the row never comes to what one of the baseline's ends with.
 
     Args:
         row: of each seed a curve: (tokens or seconds, excess), from the first to the last.
@@ -162,26 +163,33 @@ def speed_up(
         return None
     ends = [curve[-1] for curve in baseline]
     target = float(np.mean([excess for _, excess in ends]))
-    reached = [reach for curve in row if (reach := reaches(curve, target)) is not None]
-    logarithms = np.full((len(row), len(baseline)), np.nan)
+    amount = float(np.mean([math.log(amount) for amount, _ in ends]))
+    places = [place for curve in row if (place := reaches(curve, target)) is not None]
+    if len(places) < len(row):
+        return SpeedUp(None, len(places), len(row))
+    value = amount - float(np.mean([math.log(place) for place in places]))
+    reach = _speed_up_reach(row, ends)
+    low, middle, high = (math.exp(x) for x in (value - (reach or 0), value, value + (reach or 0)))
+    is_first = any(place == curve[0][0] for place, curve in zip(places, row, strict=True))
+    interval = Interval(middle, low, high, has_seeds=reach is not None)
+    return SpeedUp(interval, len(places), len(row), is_first)
+
+
+def _speed_up_reach(
+    row: Sequence[Sequence[tuple[float, float]]], ends: Sequence[tuple[float, float]]
+) -> float | None:
+    """How far the interval of the logarithm reaches; None if a pair of seeds has no factor."""
+    if len(row) < 2 or len(ends) < 2:
+        return None
+    logarithms = np.zeros((len(row), len(ends)))
     for i, curve in enumerate(row):
         for j, (amount, excess) in enumerate(ends):
-            found = reaches(curve, excess)
-            if found is not None:
-                logarithms[i, j] = math.log(amount / found)
-    if np.isnan(logarithms).any():
-        return SpeedUp(None, len(reached), len(row))
-    value = float(logarithms.mean())
-    parts = [
-        (float(np.var(means, ddof=1)) / len(means), len(means) - 1)
-        for means in (logarithms.mean(1), logarithms.mean(0))
-        if len(means) > 1
-    ]
-    reach = (_reach(parts) or 0.0) if len(parts) == 2 else 0.0
-    low, middle, high = (math.exp(x) for x in (value - reach, value, value + reach))
-    is_first = any(reaches(curve, target) == curve[0][0] for curve in row)
-    interval = Interval(middle, low, high, len(parts) == 2)
-    return SpeedUp(interval, len(reached), len(row), is_first)
+            place = reaches(curve, excess)
+            if place is None:
+                return None
+            logarithms[i, j] = math.log(amount / place)
+    means = (logarithms.mean(1), logarithms.mean(0))
+    return _reach([(float(np.var(each, ddof=1)) / len(each), len(each) - 1) for each in means])
 
 
 def reaches(curve: Sequence[tuple[float, float]], target: float) -> float | None:

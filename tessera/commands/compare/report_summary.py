@@ -194,8 +194,11 @@ def _games(runs: Sequence[Run]) -> list[PerGame]:
 
 
 def _curves(runs: Sequence[Run], axis: str) -> list[list[tuple[float, float]]]:
+    """Of each run (tokens or seconds, excess); seconds only where the run's own were measured."""
     return [
         [(x, look.excess_nats) for look in run.curve if (x := getattr(look, axis)) is not None]
+        if axis == "tokens" or axis in run.figures
+        else []
         for run in runs
     ]
 

@@ -136,7 +136,10 @@ def _learning(group: Group) -> Table:
         for row in group.rows
         for found in row.sooner.values()
     ):
-        notes.append(f"{_ONE_SEED} without an interval: one of the two rows has a single seed.")
+        notes.append(
+            f"{_ONE_SEED} without an interval: one of the two rows has a single seed, or a seed "
+            f"never comes to what one of {group.baseline} ends with."
+        )
     return Table("Learning rates and speed-up at equal excess", columns, rows, notes)
 
 

@@ -83,7 +83,8 @@ class _Crew:
             self._idle = [each for each in self._idle if each is not worker]
             if run is not None:
                 self._end(worker, run, content["reason"])
-            worker.start()
+            if self._comparison.pending() or self._under_way:
+                worker.start()
         elif run is None:
             return
         elif kind == "progress":

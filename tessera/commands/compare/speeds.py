@@ -15,7 +15,7 @@ from tessera.commands.console import waiting_for
 from tessera.commands.json_file import json_text
 
 SPEEDS = "speeds.json"
-_MEASURED_S = 1.0
+DRY_S, EXACT_S = 1.0, 4.0  # of training, to say how long it takes, and to follow steps from it
 _MOST_STEPS = 100_000  # of a measurement, which ends long before
 
 
@@ -44,15 +44,16 @@ def keep_speeds(plan: Plan, folder: Path, speeds: Mapping[str, float]) -> None:
 
 
 def measured_speeds(
-    plan: Plan, names: list[str], where: list[dict[str, str]], logs: Path
+    plan: Plan, names: list[str], where: list[dict[str, str]], logs: Path, seconds: float
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Train each of some rows for about a second.
+    """Train a part of a run of each of some rows.
 
     Args:
         plan: of the comparison.
         names: of the rows.
         where: the place of every worker, see ``pool.places``.
         logs: the folder where workers write what went wrong.
+        seconds: for how long, behind the first steps.
 
     Returns:
         Seconds of a step by the row's name, and why there are none.
@@ -75,7 +76,7 @@ def measured_speeds(
                 row = left.pop(0)
                 under_way[worker] = row.name
                 waiting_for(f"measuring {row.name}")
-                worker.give({"settings": _settings(plan, row), "measure": _MEASURED_S})
+                worker.give({"settings": _settings(plan, row), "measure": seconds})
             elif kind == "ended" and left:
                 worker.start()
     waiting_for("")

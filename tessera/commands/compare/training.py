@@ -144,12 +144,7 @@ def _train(settings: dict[str, Any], folder: Path, on_progress: Report) -> dict[
     checkpoint = RunCheckpoint(folder, points, pace, bool(settings.get("keeps_checkpoint")))
     callbacks = [pace, held_out, _Progress(steps, held_out, on_progress), checkpoint]
     trainer, games = new_trainer(settings, callbacks), games_of(settings)
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        torch.cuda.init()  # without which there is no device to be asked
-        torch.cuda.reset_peak_memory_stats(device)
     _fit(trainer, module, games, folder / LAST)
-    peak = torch.cuda.max_memory_allocated(device) / _MIB if device.type == "cuda" else None
     if held_out.newest is None:  # it goes on from the very end
         trainer.validate(module, datamodule=games, verbose=False)
     own = held_out.newest
@@ -162,7 +157,7 @@ def _train(settings: dict[str, Any], folder: Path, on_progress: Report) -> dict[
             assert held_out.newest is not None
             tested[player] = held_out.newest.as_dict()
     assert own is not None
-    figures = {"D": pace.tokens, "steps": steps, **_speed(pace, peak)}
+    figures = {"D": pace.tokens, "steps": steps, **_speed(pace)}
     return {
         **{name: settings[name] for name in ("row", "phase", "seed", "lr")},
         **own.as_dict(),
@@ -203,12 +198,12 @@ def _fit(trainer: Trainer, module: TesseraModule, games: Any, last: Path) -> Non
     trainer.fit(module, datamodule=games)
 
 
-def _speed(pace: Pace, peak_mb: float | None) -> dict[str, Any]:
-    """How long it took, as far as it was measured."""
+def _speed(pace: Pace) -> dict[str, Any]:
+    """How long it took and how much memory, as far as it was measured."""
     found: dict[str, Any] = {}
     if pace.seconds:
         found = {"seconds": pace.seconds, "tokens_per_s": pace.tokens / pace.seconds}
-    return found if peak_mb is None else {**found, "peak_mb": peak_mb}
+    return found if pace.peak_bytes is None else {**found, "peak_mb": pace.peak_bytes / _MIB}
 
 
 class _Ending(Callback):

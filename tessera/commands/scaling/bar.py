@@ -11,7 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 _BAR = "{desc} {percentage:.0f} % |{bar}| {elapsed}, {remaining} left{postfix}"
-_REFRESH_S = 0.5
+_REFRESH_S = 0.5  # on a terminal
+_LINE_S = 10.0  # in a file
 
 
 class LadderBar:
@@ -33,7 +34,8 @@ class LadderBar:
             mininterval=_REFRESH_S,
             bar_format=_BAR,
         )
-        self._start, self._shown = time.monotonic(), 0.0
+        self._start = self._shown = time.monotonic()
+        self._name = ""
         self._done = self._part = self._here = self._before = 0
 
     def begin(self, name: str, steps: int, before: int = 0) -> None:
@@ -46,29 +48,32 @@ class LadderBar:
         """
         self._done += self._here
         self._part, self._here, self._before = 0, steps, before
+        self._name = name
         self._bar.set_postfix_str(name, refresh=False)
 
     def move(self, told: Mapping[str, Any]) -> None:
         """Show how far the run has come.
 
         Args:
-            told: its ``step``.
+            told: its ``step`` and ``steps``.
         """
         now = time.monotonic()
         self._part = max(0, told["step"] - self._before)
-        if not self._bar.disable and now - self._shown >= _REFRESH_S:
-            self._shown = now
-            self._bar.n = self._done + self._part
-            self._bar.refresh()
+        bar = self._bar
+        if now - self._shown < (_LINE_S if bar.disable else _REFRESH_S):
+            return
+        self._shown = now
+        bar.n = self._done + self._part
+        if bar.disable:
+            line = f"{self._name}: step {told['step']}/{told['steps']}{self._left(bar.n)}"
+            print(line, file=sys.stderr, flush=True)
+        else:
+            bar.refresh()
 
     def end(self, name: str, said: str) -> None:
         """Show what a run has found."""
-        done, total = self._done + self._here, self._bar.total
-        left = ""
-        if 0 < done < total:
-            left_s = (time.monotonic() - self._start) / done * (total - done)
-            left = f"  {tqdm.format_interval(left_s)} left"
-        tqdm.write(f"{name}: {said}{left if self._bar.disable else ''}", file=sys.stderr)
+        left = self._left(self._done + self._here) if self._bar.disable else ""
+        tqdm.write(f"{name}: {said}{left}", file=sys.stderr)
 
     def close(self) -> None:
         """Leave the bar."""
@@ -76,3 +81,9 @@ class LadderBar:
             self._bar.n = min(self._bar.total, self._done + self._part)
             self._bar.set_postfix_str("", refresh=True)
         self._bar.close()
+
+    def _left(self, done: int) -> str:
+        if not 0 < done < self._bar.total:
+            return ""
+        left_s = (time.monotonic() - self._start) / done * (self._bar.total - done)
+        return f"  {tqdm.format_interval(left_s)} left"

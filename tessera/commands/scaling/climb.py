@@ -69,6 +69,17 @@ class Climb:
         return sum(status == DONE for status in self._status.values())
 
     @property
+    def rows_done(self) -> list[str]:
+        """The rows of which there is a rung."""
+        return list(
+            dict.fromkeys(
+                ladder.row
+                for ladder in self.ladders
+                if any(self._status[rung.run.run_id] == DONE for rung in ladder.rungs)
+            )
+        )
+
+    @property
     def failures(self) -> list[str]:
         """A line for each rung that is not done, and why."""
         return [

@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     what = "a configuration, by its name or file, or several joined by +, of which the last wins"
-    add("rows", nargs="+", metavar="ROW", help=f"{what}, such as board_9x9+uniform.yaml")
+    add("rows", nargs="+", metavar="ROW", help=f"{what}, such as board_9x9+uniform_9x9")
     what = "a configuration that is read behind each row's own, so that it wins; repeatable"
     add("--config", "-c", action="append", default=[], metavar="CONFIG", help=what)
     add("--tokens", metavar="N,…", help=f"the budgets, {LEAST_RUNGS} or more, such as 1e6,3e6,1e7")

@@ -10,6 +10,7 @@ from tessera.commands.compare.store import RUNS
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import in_words, say
 from tessera.commands.json_file import write_json
+from tessera.commands.one_line import one_line
 from tessera.commands.output_file import write_file
 from tessera.commands.picture_file import picture_file
 from tessera.commands.quiet import quieten
@@ -21,7 +22,7 @@ from tessera.commands.scaling.fits import as_json, fit_row
 from tessera.commands.scaling.ladder import ladders_of
 from tessera.commands.scaling.options import Options
 from tessera.commands.scaling.report import report
-from tessera.commands.scaling.runs_file import RunsError, read_rows
+from tessera.commands.scaling.runs_file import Row, RunsError, read_rows
 from tessera.setting_errors import SettingError
 from tessera.signals import Stopped
 from tessera.training.checkpoint_file import CheckpointError, SaveError
@@ -56,8 +57,9 @@ def scale(options: Options, arguments: argparse.Namespace) -> int:
         return 0
     lock = RunLock()
     try:
-        climb.open(plan, options)
+        folder.mkdir(parents=True, exist_ok=True)
         lock.take(folder)
+        climb.open(plan, options)
     except CheckpointError as error:
         reason = str(error).partition(";")[0]
         raise SettingError(f"{reason}; wait until it ends, or name another --folder.") from error
@@ -79,15 +81,24 @@ def scale(options: Options, arguments: argparse.Namespace) -> int:
 def _fit(climb: Climb, arguments: argparse.Namespace) -> int:
     """Fit what is done, say what is not, and draw."""
     runs = climb.folder / RUNS
-    for line in climb.failures:
-        say(f"{line}.", 1)
+    problems = climb.failures
+    rows: list[Row] = []
+    for name in climb.rows_done:
+        try:
+            rows += read_rows(str(runs), [name])
+        except RunsError as error:  # rungs are missing
+            problems.append(str(error).rstrip("."))
+    for line in problems:
+        say(one_line(f"{line}."), 1)
     try:
         fits = [
             fit_row(row, floors_of(arguments), arguments.replicates, arguments.bootstrap_seed)
-            for row in read_rows(str(runs))
+            for row in rows
         ]
     except RunsError as error:
-        return say(str(error), 1)
+        return say(str(error), 2)
+    if not fits:
+        return 1
     tell(fits, arguments)
     write_json(str(climb.folder / "scaling.json"), {"rows": [as_json(each) for each in fits]})
     write_file(str(climb.folder / "scaling.md"), f"{report(fits)}\n".encode())
@@ -97,7 +108,7 @@ def _fit(climb: Climb, arguments: argparse.Namespace) -> int:
     if arguments.json != "-":
         print(f"runs:     {runs}")
         print(f"pictures: {', '.join(str(climb.folder / name) for name in _PICTURES)}")
-    return 1 if climb.failures else 0
+    return 1 if problems else 0
 
 
 def _name(options: Options) -> str:

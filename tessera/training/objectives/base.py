@@ -138,6 +138,20 @@ class Objective(nn.Module, ABC):
         """Primitives, tensors, and lists and dicts of them; nothing is written if it is empty."""
         return {}
 
+    def published(self) -> Mapping[str, Tensor]:
+        """Weights of the model, by name, that a checkpoint gives to who plays with it.
+
+        Nothing for those that are learned; otherwise ``saved`` has these.
+        """
+        return {}
+
+    def learning(self, state: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """The weights in ``state``, as ``saved`` returned it, that a training goes on with.
+
+        Nothing for those that were published.
+        """
+        return {}
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``saved`` returned; checked before."""
 
@@ -159,10 +173,13 @@ class ObjectiveSettings(metaclass=ABCMeta):
         free: names of settings that a run that goes on may change.
         is_alone: whether a step is one batch of one process, and games can be played again: no
             gradients are accumulated, there is one device, and no share of selfplay.
+        predicts_moves: whether it ends in a model that gives a player's moves their probabilities,
+            which every validation measures as ``next_move`` does.
     """
 
     free: ClassVar[tuple[str, ...]] = ()
     is_alone: ClassVar[bool] = False
+    predicts_moves: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, model: GameModel) -> Objective:

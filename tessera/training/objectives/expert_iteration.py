@@ -320,11 +320,24 @@ class ExpertIteration(Objective):
     # What is kept.
 
     def saved(self) -> dict[str, Any]:
-        """The player's weights, the games in progress and the ring of positions."""
+        """The weights that play and that are learned, all games, and the ring of positions."""
         if self.games is None:
             return dict(self._state)
-        (player,) = self._players
-        return {"player": dict(player.state_dict()), "games": self.games.saved()}
+        weights = {
+            name: dict(model.state_dict())
+            for name, model in (("player", self._players[0]), ("learner", self._model[0]))
+        }
+        return {**weights, "games": self.games.saved()}
+
+    def published(self) -> Mapping[str, Tensor]:
+        """The moving average, if there is one: it plays better than what is being learned."""
+        if self.games is None or not self.settings.ema_decay:
+            return {}
+        return self._players[0].state_dict()
+
+    def learning(self, state: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """See ``Objective.learning``."""
+        return state.get("learner", {})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Keep it until there are games."""
@@ -334,10 +347,11 @@ class ExpertIteration(Objective):
         """See ``Objective.check_saved``."""
         if state == {}:
             return
-        if not isinstance(state, dict) or set(state) != {"player", "games"}:
-            raise ContentError(f"objective must hold player and games, got {shown(state)}")
-        (model,) = self._model
-        check_weights("objective player", state["player"], model.state_dict())
+        if not isinstance(state, dict) or set(state) != {"player", "learner", "games"}:
+            told = f"objective must hold player, learner and games, got {shown(state)}"
+            raise ContentError(told)
+        for name in ("player", "learner"):
+            check_weights(f"objective {name}", state[name], self._model[0].state_dict())
         games = state["games"]
         if not isinstance(games, dict):
             raise ContentError(f"objective games must be kept by name, got {shown(games)}")

@@ -156,7 +156,8 @@ def test_forfeits_and_games_that_are_the_same_are_counted_apart(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = (nasty("crashes", 2), nasty("behaves"), "--board_size", 3, "--openings", 0)
-    found = arena(*asked, "--games", 4, "--processes", 1)
+    asked = (*asked, "--games", 4, "--processes", 1, "--log", "log.jsonl")
+    found = arena(*asked)
     out = capsys.readouterr().out
     (match,) = found["matches"]
     assert match["players"] == ["nasty 1 (player 1)", "nasty 1 (player 2)"]
@@ -164,6 +165,7 @@ def test_forfeits_and_games_that_are_the_same_are_counted_apart(
     assert "forfeit × 4: nasty 1 (player 1): was ended by SIGABRT" in out
     assert match["num_duplicates"] == 2 and match["endings"] == {"forfeit": 4}
     assert found["conditions"]["engines side by side"] == 1
+    assert arena(*asked)["matches"] == found["matches"]
 
 
 @pytest.mark.skipif(GNUGO is None, reason="GNU Go is not installed (Debian's package gnugo)")

@@ -223,6 +223,35 @@ def test_what_was_interrupted_goes_on_with_the_same_figures(
     }
 
 
+MORTAL = """
+import os, signal, sys
+import torch
+from tessera.model.mixers.attention import AttentionMixer
+
+class Mortal(AttentionMixer):
+    def mix(self, *arguments):
+        if sys.argv[0] == "-c" and torch.is_grad_enabled():  # in a worker, in training
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().mix(*arguments)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_its_run_alone(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_three(folder)
+    (folder / "mortal.py").write_text(MORTAL)
+    monkeypatch.syspath_prepend(str(folder))
+    options = ("--mixers", "mortal.Mortal,attention", "--tokens", "500", "--lrs", "1e-2")
+    assert tessera("compare", *ROWS, *options, "--seeds", "0,1") == 1
+    err = capfd.readouterr().err.splitlines()
+    why = "its process was ended by SIGKILL"
+    assert err[-2:] == [f"tessera: mortal.Mortal, seed {seed}: {why}." for seed in (0, 1)]
+    found = [(line["status"], line["reason"]) for line in lines(folder)]
+    assert found == [("failed", why)] * 2 + [("done", "")] * 2
+
+
 @pytest.mark.gpu
 def test_a_gpu_is_named_to_every_worker(folder: Path) -> None:
     write_three(folder)

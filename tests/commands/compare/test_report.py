@@ -191,6 +191,20 @@ def test_one_seed_and_runs_to_come_are_said(tmp_path: Path) -> None:
     assert "Excess" not in write_report(folder)
 
 
+def test_seconds_that_were_not_measured_make_nobody_sooner(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    lines = write_comparison(folder, ROWS[:2], others=())
+    for line in lines:
+        line |= {"seconds": "", "tokens_per_s": ""}  # as where runs share a GPU
+    write_lines(folder, lines)
+    write_report(folder)
+    learning = cells_of(
+        (folder / "report.md").read_text(), "Learning rates and speed-up at equal excess"
+    )
+    assert learning["attention"][3].startswith("2.") and learning["attention"][4] == "–"
+    assert not (folder / "excess_over_seconds.svg").exists()
+
+
 def test_torch_is_not_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     write_comparison(folder, ROWS[:2])

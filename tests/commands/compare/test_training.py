@@ -90,7 +90,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(
     whole = run_one(settings(), folder / "whole", quiet)
     monkeypatch.setattr(run_checkpoint, "_EVERY_S", 0.0)
     points = validation_points(24, 8)
-    for step in (4, 13):  # behind a step before each there is a validation
+    for step in (5, 16):  # there is a validation behind the step before each
 
         def kill(told: object, step: int = step) -> None:
             if told["step"] == step:  # type: ignore[index]
@@ -104,6 +104,16 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(
     result = run_one(settings(), folder / "run", quiet)
     assert without_times(result) == {**without_times(whole), "run_id": "run"}
     assert result["figures"]["seconds"] > 0
+
+
+def test_a_run_that_ended_before_it_was_measured_is_only_measured(folder: Path) -> None:
+    kept = settings(keeps_checkpoint=True, is_tested=False)
+    whole = run_one(kept, folder / "run", quiet)
+    (folder / "run" / "result.json").unlink()
+    told: list[object] = []
+    again = run_one(kept, folder / "run", told.append)
+    assert told == [] and without_times(again) == without_times(whole)
+    assert again["figures"]["tokens_per_s"] == pytest.approx(whole["figures"]["tokens_per_s"])
 
 
 def test_a_loss_that_is_no_number_ends_a_run(folder: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.commands.scaling.synthetic import FLOOR, SIZES, lines, runs, write, write_lines
-from tests.runs import tessera
+from tests.pages import ROOT
+from tests.runs import python_path, tessera
 
 FEW = ("--replicates", "40")
 
@@ -172,6 +176,19 @@ def test_games_can_be_chosen_where_there_are_several(
         assert tessera(*command) == 0
         (row,) = json.loads(capsys.readouterr().out)["rows"]
         assert row["laws"][0]["b"] == pytest.approx(b, 0.01)
+
+
+def test_fits_are_drawn_without_torch(folder: Path) -> None:
+    write(folder / "runs.csv", mamba=runs())
+    program = "import sys; from tessera.cli import main; assert main(sys.argv[1:]) == 0; "
+    program += "assert not {'torch', 'lightning'} & {*sys.modules}"
+    command = ["scaling", "fit", "runs.csv", "--replicates", "9", "--picture", "fits.svg"]
+    environment = {**os.environ, "PYTHONPATH": python_path(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "fits.svg").exists()
 
 
 @pytest.mark.parametrize("name", ["none.csv", ".", "", "n" * 300, "bytes.csv"])

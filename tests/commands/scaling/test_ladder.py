@@ -21,6 +21,7 @@ from tessera.commands.scaling import climb as climbing
 from tessera.commands.scaling.ladder import STABLE, ladders_of
 from tessera.commands.scaling.options import options_of, parser, parted
 from tessera.commands.scaling.trunk import Trunk
+from tessera.training.run_lock import RunLock
 from tests.runs import tessera
 
 # A step has 16 games of 21 tokens or somewhat fewer.
@@ -117,6 +118,8 @@ def test_rungs_that_are_there_are_used_again(
     assert scale() == 0
     assert (folder / "out" / "scaling.md").read_text().strip() in capsys.readouterr().out
     assert figures(folder) == figures(whole[0])
+    assert scale("--floor", "9") == 2
+    assert "--floor must be below" in capsys.readouterr().err
     assert scale("--dry-run", "--json", "-") == 0
     (planned,) = json.loads(capsys.readouterr().out)["ladders"]
     assert planned["done"] == planned["rungs"] == 4 and planned["tokens"] == 0
@@ -217,6 +220,19 @@ def test_a_dry_run_keeps_nothing(folder: Path, capsys: pytest.CaptureFixture[str
     assert files(folder) == ["tiny.yaml"]
 
 
+def test_a_folder_that_is_being_written_to_is_left_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").mkdir()
+    lock = RunLock()
+    lock.take(folder / "out")
+    assert scale() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "out is being written to by process" in line and line.endswith("another --folder.")
+    lock.release()
+    assert files(folder / "out") == []
+
+
 @pytest.mark.slow
 def test_what_diverges_is_a_line_and_the_others_are_fitted(
     folder: Path, capsys: pytest.CaptureFixture[str]
@@ -227,7 +243,11 @@ def test_what_diverges_is_a_line_and_the_others_are_fitted(
     assert "## tiny.yaml" in out and "wild.yaml" not in out
     assert err.count("tessera: wild.yaml, seed 0") == 4 and "not finite" in err
     assert [line["status"] for line in lines(folder)] == ["failed"] * 4 + ["done"] * 4
-    # It is not tried again.
+    capsys.readouterr()
+    # It is not tried again; of nothing there is no fit.
+    assert tessera("scaling", "wild.yaml", *LADDER[1:], *FITS) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 4
     assert tessera("scaling", "wild.yaml", *LADDER, *FITS) == 1
 
 

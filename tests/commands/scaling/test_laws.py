@@ -52,9 +52,9 @@ def test_one_run_that_went_wrong_does_not_decide() -> None:
 
 def test_intervals_cover_the_truth() -> None:
     covered = dict.fromkeys(("beta", "b"), 0)
-    trials = 25
+    trials = 16
     for draw in range(trials):
-        found = law(runs(seeds=2, noise=0.05, draw=draw), KNOWN, 100).intervals
+        found = law(runs(seeds=2, noise=0.05, draw=draw), KNOWN, 80).intervals
         assert set(found) == {"b", "beta"}
         for name, true in (("beta", 0.5), ("b", 900.0)):
             covered[name] += found[name][0] <= true <= found[name][1]

@@ -1,0 +1,77 @@
+"""What a run of self-play shows: figures and matches in the log, and alerts when it collapses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tessera.monitor import AlertRule
+from tessera.training.objectives.selfplay_watch import SELFPLAY_THRESHOLDS
+from tests.runs import fit
+from tests.training.test_expert_iteration import SMALL
+
+HEALTHY = {
+    "selfplay_entropy": 1.5,
+    "selfplay_pass_rate": 0.05,
+    "selfplay_game_length_ratio": 1.1,
+    "selfplay_at_limit": 0.1,
+    "selfplay_repeated": 0.0,
+    "selfplay_value_spread": 0.3,
+}
+COLLAPSED = {
+    "selfplay_entropy": (0.001, "below"),
+    "selfplay_pass_rate": (0.6, "above"),
+    "selfplay_game_length_ratio": (0.05, "below"),
+    "selfplay_at_limit": (0.95, "above"),
+    "selfplay_repeated": (0.4, "above"),
+    "selfplay_value_spread": (0.001, "below"),
+}
+
+
+def test_healthy_games_raise_no_alert_and_every_collapse_its_own() -> None:
+    assert {threshold.metric for threshold in SELFPLAY_THRESHOLDS} == set(COLLAPSED)
+    assert not AlertRule(SELFPLAY_THRESHOLDS).decide(1, HEALTHY)
+    for metric, (value, side) in COLLAPSED.items():
+        (alert,) = AlertRule(SELFPLAY_THRESHOLDS).decide(1, HEALTHY | {metric: value})
+        assert alert.metric == metric and f" is {side} " in alert.message
+
+
+def logged() -> EventAccumulator:
+    events = EventAccumulator("lightning_logs/small/version_0")
+    return events.Reload()
+
+
+def test_games_matches_and_collapse_are_in_the_log(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    # Passes lose nothing where komi is larger than the board: white's games end at once.
+    (folder / "small.yaml").write_text(SMALL.replace("komi: 0.5", "komi: 20"))
+    options = ("--model.expert_iteration.match_pairs", 2, "--model.expert_iteration.ema_decay", 0.0)
+    playouts = ("--model.expert_iteration.match_playouts", 2)
+    assert fit(*options, *playouts, "--trainer.max_steps", 14) == 0
+    events = logged()
+    tags = set(events.Tags()["scalars"])
+    of_games = {"entropy", "gain", "pass_rate", "game_length", "black_wins", "score", "at_limit"}
+    of_games |= {"repeated", "value_brier", "value_base", "value_ece", "value_spread"}
+    of_matches = {"win_rate_rules", "win_rate_playouts_2", "win_rate_last", "elo", "kl_to_last"}
+    assert {f"selfplay/{name}" for name in of_games | of_matches | {"moves_per_s"}} <= tags
+    assert all(event.value == 0 for event in events.Scalars("selfplay/black_wins"))
+    assert all(0 <= event.value <= 1 for event in events.Scalars("selfplay/win_rate_last"))
+    assert events.Scalars("selfplay/kl_to_last")[0].value > 0
+    assert "selfplay_value_spread" in capsys.readouterr().err
+
+
+def test_watching_changes_nothing_that_is_learned(folder: Path) -> None:
+    (folder / "small.yaml").write_text(SMALL)
+    import torch
+
+    weights = []
+    for name, pairs in (("with", 1), ("without", 0)):
+        options = ("--run_name", name, "--model.expert_iteration.match_pairs", pairs)
+        assert fit(*options) == 0
+        file = f"checkpoints/{name}/version_0/last.ckpt"
+        weights.append(torch.load(file, weights_only=True)["state_dict"])
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
