@@ -257,6 +257,15 @@ def test_python_is_told_the_same() -> None:
         GameDataModule(batch_size="x")  # type: ignore[arg-type]
 
 
+def test_what_torch_holds_unused_is_free_and_what_others_hold_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"memory_reserved": 50, "memory_allocated": 30}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))  # 850 of others
+    assert CudaRoom(torch.device("cuda")).free() == 120
+
+
 @pytest.mark.slow
 def test_several_processes_agree_on_the_smallest(folder: Path) -> None:
     done = fit_elsewhere("both", 2, *AUTO, *rooms(100, 0.15), "--trainer.max_steps", "2")
