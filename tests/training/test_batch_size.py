@@ -176,11 +176,14 @@ def test_a_resumed_run_keeps_the_number_and_the_bits(
     path = "checkpoints/part/version_0/last.ckpt"
     assert kept(path)["batch_size"] == size
     assert all(torch.equal(weight, whole[name]) for name, weight in weights(path).items())
-    # A measurement takes the batches of the training too, and another number if it is told.
-    assert tessera("test", "--config", "small.yaml", *AUTO, "--ckpt_path", path) == 0
-    assert (
-        fit(*part[:2], "--data.batch_size", 2, "--ckpt_path", path, "--trainer.max_steps", 21) == 0
-    )
+
+
+@pytest.mark.slow
+def test_a_measurement_and_another_number_go_on_from_it(folder: Path) -> None:
+    assert fit(*AUTO, *rooms(0.15)) == 0
+    assert tessera("test", "--config", "small.yaml", *AUTO, "--ckpt_path", LAST) == 0
+    more = ["--data.batch_size", 2, "--trainer.max_steps", 21]
+    assert fit(*more, "--ckpt_path", LAST) == 0 and kept()["batch_size"] == 2
 
 
 def test_a_cpu_takes_the_usual_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
