@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from tessera.data import GameStream, StreamSettings
 from tessera.training import TesseraModule
 from tessera.training.effective_rank import effective_rank
 from tessera.training.objectives import context_cache
+from tessera.training.objectives.context_stage import context_mixer
 from tessera.training.objectives.fixed_point import FixedPoint
 from tessera.training.objectives.positions import shuffled
-from tessera.training.objectives.token_stage import made_contexts
+from tessera.training.objectives.token_stage import _key, made_contexts
 from tests.runs import fit, tessera
 from tests.training.test_resume import STOPPER, stop_at
 
@@ -361,3 +363,33 @@ def test_what_it_cannot_train_is_refused(
     assert fit(*OPTIONS, *options) == 2
     assert capsys.readouterr().err == f"tessera: {told}\n"
     assert not Path("checkpoints").exists()
+
+
+def test_contexts_of_other_weights_or_games_have_another_key() -> None:
+    own = module()
+    games = GameStream(GAMES)
+    key = _key(own, games)
+    assert _key(own, games) == key
+    assert _key(own, GameStream(replace(GAMES, seed=1))) != key
+    block = context_mixer(own.model).context
+    with torch.no_grad():
+        block.layers[0].first.weight[0, 0] += 1e-3
+    changed = _key(own, games)
+    assert changed != key
+    with torch.no_grad():
+        context_mixer(own.model).token.layers[0].first.weight[0, 0] += 1  # reads them only
+    assert _key(own, games) == changed
+
+
+def test_a_trial_of_batch_sizes_leaves_nothing_behind() -> None:
+    own = module(fixed_point={"sweeps": 3})
+    objective = own.objective
+    assert isinstance(objective, FixedPoint)
+    before = objective.saved()
+    for size in (2, 4):
+        games = GameStream(replace(GAMES, batch_size=size))
+        batch = objective.trial(own.model, games)
+        assert len(batch.inputs) == size
+        objective.loss(own.model, batch).backward()
+    objective.forget()
+    assert objective.saved() == before and objective.figures("logger").keys() == {"stage"}
