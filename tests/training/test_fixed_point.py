@@ -142,9 +142,10 @@ def test_what_is_not_said_follows_from_the_run(folder: Path) -> None:
 
 
 def test_each_stage_learns_its_own_part_and_says_so(folder: Path) -> None:
-    assert fit(*OPTIONS, "--trainer.max_steps", 1, "--run_name", "first") == 0
-    assert fit(*OPTIONS, "--trainer.max_steps", 9, "--run_name", "contexts") == 0
-    assert fit(*OPTIONS) == 0
+    tied = ("--model.head", "tied")  # through which alone the embedding could learn
+    assert fit(*OPTIONS, *tied, "--trainer.max_steps", 1, "--run_name", "first") == 0
+    assert fit(*OPTIONS, *tied, "--trainer.max_steps", 9, "--run_name", "contexts") == 0
+    assert fit(*OPTIONS, *tied) == 0
     first, contexts, tokens = (state(name)["state_dict"] for name in ("first", "contexts", "small"))
     for name, weight in first.items():
         if name == "model.embedding.weight":
