@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -316,6 +317,19 @@ def test_contexts_stay_if_they_are_asked_to_and_only_the_same_ones_are_used_agai
     assert again.pieces_done == 2
     rows = torch.tensor([99, 3, 61])
     torch.testing.assert_close(again.rows(rows), (made[rows, 0],))
+
+
+def test_a_disk_that_is_fuller_than_it_said_is_named_and_left_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(context_cache.os, "posix_fallocate", full)
+    place = folder / "contexts"
+    with pytest.raises(OSError, match=r"No space left on device: '.*contexts\.f32'"):
+        context_cache.ContextCache((9, 1, 8), "key", place, torch.device("cpu"))
+    assert not any(place.iterdir())
 
 
 def test_its_checkpoint_is_measured_as_the_model_that_it_is(
