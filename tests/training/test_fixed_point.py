@@ -408,3 +408,18 @@ def test_a_trial_of_batch_sizes_leaves_nothing_behind() -> None:
         objective.loss(own.model, batch).backward()
     objective.forget()
     assert objective.saved() == before and objective.figures("logger").keys() == {"stage"}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_one_run_wherever_the_contexts_are_and_it_stops(folder: Path) -> None:
+    more = ("--trainer.precision", "bf16-mixed")
+    for cache in ("memory", "disk"):
+        own = ("--model.fixed_point.cache", cache, "--model.fixed_point.keeps_contexts", "true")
+        assert fit(*OPTIONS, *more, *own, "--run_name", cache) == 0
+        assert (last(cache).parent / "contexts").exists() == (cache == "disk")
+    assert_same_run("memory", "disk")
+    for stop in (6, 14):
+        name = f"stopped_{stop}"
+        assert fit(*OPTIONS, *more, "--run_name", name, *stop_at(stop, signal.SIGTERM)) == 143
+        assert fit(*WHOLE_GAMES, *more, "--run_name", name, "--ckpt_path", "last") == 0
+        assert_same_run("memory", name)
