@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
 import signal
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from tessera.data import GameStream, StreamSettings
 from tessera.training import TesseraModule
 from tessera.training.effective_rank import effective_rank
 from tessera.training.objectives import context_cache
+from tessera.training.objectives.context_stage import context_mixer
 from tessera.training.objectives.fixed_point import FixedPoint
 from tessera.training.objectives.positions import shuffled
-from tessera.training.objectives.token_stage import made_contexts
+from tessera.training.objectives.token_stage import _key, made_contexts
 from tests.runs import fit, tessera
 from tests.training.test_resume import STOPPER, stop_at
 
@@ -140,9 +143,10 @@ def test_what_is_not_said_follows_from_the_run(folder: Path) -> None:
 
 
 def test_each_stage_learns_its_own_part_and_says_so(folder: Path) -> None:
-    assert fit(*OPTIONS, "--trainer.max_steps", 1, "--run_name", "first") == 0
-    assert fit(*OPTIONS, "--trainer.max_steps", 9, "--run_name", "contexts") == 0
-    assert fit(*OPTIONS) == 0
+    tied = ("--model.head", "tied")  # through which alone the embedding could learn
+    assert fit(*OPTIONS, *tied, "--trainer.max_steps", 1, "--run_name", "first") == 0
+    assert fit(*OPTIONS, *tied, "--trainer.max_steps", 9, "--run_name", "contexts") == 0
+    assert fit(*OPTIONS, *tied) == 0
     first, contexts, tokens = (state(name)["state_dict"] for name in ("first", "contexts", "small"))
     for name, weight in first.items():
         if name == "model.embedding.weight":
@@ -177,9 +181,8 @@ def test_stage_1_ends_when_the_rank_of_held_out_contexts_does_not_rise(
     assert list(curves()["val/context_rank_ratio"].values()) == [3 / 8, 4 / 8, 4 / 8, 2 / 8]
 
 
-@pytest.mark.parametrize("every", [3, 4])
 def test_a_run_that_is_stopped_at_a_validation_knows_what_it_measured(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, every: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The other way round, so that it falls.
     monkeypatch.setattr(
@@ -187,7 +190,7 @@ def test_a_run_that_is_stopped_at_a_validation_knows_what_it_measured(
         lambda contexts, centred: 10 - effective_rank(contexts, centred),
     )
     more = ("--trainer.val_check_interval", 2, "--model.fixed_point.patience", 3)
-    more += ("--model.fixed_point.context_steps", 100, "--checkpoint_every_n_steps", every)
+    more += ("--model.fixed_point.context_steps", 100, "--checkpoint_every_n_steps", 4)
     assert fit(*OPTIONS, *more, "--run_name", "whole") == 0
     assert state("whole")["objective"]["token_start"] == 8
     assert fit(*OPTIONS, *more, *stop_at(3, signal.SIGTERM)) == 143
@@ -315,6 +318,19 @@ def test_contexts_stay_if_they_are_asked_to_and_only_the_same_ones_are_used_agai
     torch.testing.assert_close(again.rows(rows), (made[rows, 0],))
 
 
+def test_a_disk_that_is_fuller_than_it_said_is_named_and_left_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(context_cache.os, "posix_fallocate", full)
+    place = folder / "contexts"
+    with pytest.raises(OSError, match=r"No space left on device: '.*contexts\.f32'"):
+        context_cache.ContextCache((9, 1, 8), "key", place, torch.device("cpu"))
+    assert not any(place.iterdir())
+
+
 def test_its_checkpoint_is_measured_as_the_model_that_it_is(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -361,3 +377,48 @@ def test_what_it_cannot_train_is_refused(
     assert fit(*OPTIONS, *options) == 2
     assert capsys.readouterr().err == f"tessera: {told}\n"
     assert not Path("checkpoints").exists()
+
+
+def test_contexts_of_other_weights_or_games_have_another_key() -> None:
+    own = module()
+    games = GameStream(GAMES)
+    key = _key(own, games)
+    assert _key(own, games) == key
+    assert _key(own, GameStream(replace(GAMES, seed=1))) != key
+    block = context_mixer(own.model).context
+    with torch.no_grad():
+        block.layers[0].first.weight[0, 0] += 1e-3
+    changed = _key(own, games)
+    assert changed != key
+    with torch.no_grad():
+        context_mixer(own.model).token.layers[0].first.weight[0, 0] += 1  # reads them only
+    assert _key(own, games) == changed
+
+
+def test_a_trial_of_batch_sizes_leaves_nothing_behind() -> None:
+    own = module(fixed_point={"sweeps": 3})
+    objective = own.objective
+    assert isinstance(objective, FixedPoint)
+    before = objective.saved()
+    for size in (2, 4):
+        games = GameStream(replace(GAMES, batch_size=size))
+        batch = objective.trial(own.model, games)
+        assert len(batch.inputs) == size
+        objective.loss(own.model, batch).backward()
+    objective.forget()
+    assert objective.saved() == before and objective.figures("logger").keys() == {"stage"}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_one_run_wherever_the_contexts_are_and_it_stops(folder: Path) -> None:
+    more = ("--trainer.precision", "bf16-mixed")
+    for cache in ("memory", "disk"):
+        own = ("--model.fixed_point.cache", cache, "--model.fixed_point.keeps_contexts", "true")
+        assert fit(*OPTIONS, *more, *own, "--run_name", cache) == 0
+        assert (last(cache).parent / "contexts").exists() == (cache == "disk")
+    assert_same_run("memory", "disk")
+    for stop in (6, 14):
+        name = f"stopped_{stop}"
+        assert fit(*OPTIONS, *more, "--run_name", name, *stop_at(stop, signal.SIGTERM)) == 143
+        assert fit(*WHOLE_GAMES, *more, "--run_name", name, "--ckpt_path", "last") == 0
+        assert_same_run("memory", name)
