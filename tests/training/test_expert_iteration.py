@@ -18,6 +18,7 @@ from tessera.training.objectives.expert_iteration import (
     ExpertIteration,
 )
 from tessera.training.objectives.expert_settings import ExpertIterationSettings
+from tessera.training.objectives.policy_gradient import PolicyGradientSettings, gradient_loss
 from tests.runs import fit
 from tests.training.test_resume import STOPPER, stop_at
 
@@ -188,3 +189,31 @@ def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
     assert due[:5] == [4, 4, 5, 5, 6] and due[5:] == [8, 10, 12, 14, 16, 18, 20]
     own, _ = objective(first_rows=4, full_share=0.5)
     assert [own.plies_due(step, 1.0) for step in range(3)] == [10, 12, 14]
+
+
+def test_a_policy_gradient_makes_moves_likelier_that_won_more_than_expected() -> None:
+    _, model = objective()
+    own = PolicyGradientSettings(entropy_weight=0.0).build(model)
+    known = positions(actions=torch.tensor([4, 4, 4, 4]))._replace(
+        wins=torch.tensor([1.0, 0.0, float("nan"), 0.5])
+    )
+    logs = torch.full((4, 10), 0.1).log().requires_grad_()
+    won = torch.tensor([0.0, 0.0, 3.0, 2.0])  # what the model expects
+    gradient_loss(known, logs, won, entropy_weight=0.0).sum().backward()
+    assert logs.grad is not None
+    signs = [(-row[4]).sign().item() for row in logs.grad]
+    assert signs == [1, -1, 0, -1] and not logs.grad[:, :4].any()
+    own.loss(model, ExpertBatch(0, known)).backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_a_policy_gradient_is_trained_and_gone_on_with(folder: Path) -> None:
+    options = ("--model.objective", "policy_gradient", "--model.policy_gradient.slots", 6)
+    options += ("--model.policy_gradient.first_rows", 8, "--model.policy_gradient.rows", 20)
+    assert fit("--run_name", "whole", *options) == 0
+    assert fit(*options, *stop_at(7, signal.SIGTERM)) == 143
+    assert fit("--ckpt_path", "last", *options) == 0
+    whole, resumed = state("whole"), state()
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], tensor), name
+    assert whole["objective"]["games"]["written"] == whole["objective"]["games"]["plies"]
