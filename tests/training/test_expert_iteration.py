@@ -194,15 +194,19 @@ def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
 def test_a_policy_gradient_makes_moves_likelier_that_won_more_than_expected() -> None:
     _, model = objective()
     own = PolicyGradientSettings(entropy_weight=0.0).build(model)
-    known = positions(actions=torch.tensor([4, 4, 4, 4]))._replace(
+    before = torch.full((4, 10), 1 / 9)
+    before[:, 0] = 0  # is not looked at
+    known = positions(actions=torch.full((4,), 4), weights=before)._replace(
         wins=torch.tensor([1.0, 0.0, float("nan"), 0.5])
     )
-    logs = torch.full((4, 10), 0.1).log().requires_grad_()
     won = torch.tensor([0.0, 0.0, 3.0, 2.0])  # what the model expects
-    gradient_loss(known, logs, won, entropy_weight=0.0).sum().backward()
-    assert logs.grad is not None
-    signs = [(-row[4]).sign().item() for row in logs.grad]
-    assert signs == [1, -1, 0, -1] and not logs.grad[:, :4].any()
+    for likelier, signs in ((0.0, [1, -1, 0, -1]), (1.0, [0, -1, 0, -1]), (-1.0, [1, 0, 0, 0])):
+        logs = torch.zeros(4, 10)
+        logs[:, 4] = likelier  # than it was when it was played
+        logs.requires_grad_()
+        gradient_loss(known, logs, won, entropy_weight=0.0).sum().backward()
+        assert logs.grad is not None and not logs.grad[:, 0].any()
+        assert [(-row[4]).sign().item() for row in logs.grad] == signs
     own.loss(model, ExpertBatch(0, known)).backward()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
 

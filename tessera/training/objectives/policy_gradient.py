@@ -21,6 +21,7 @@ from tessera.training.objectives.expert_settings import ExpertIterationSettings
 if TYPE_CHECKING:
     from tessera.training.objectives.expert_iteration import ExpertIteration
 
+_LEAST, _MOST = 1e-7, 0.2  # of a chance that was drawn from; change of it that is rewarded
 _ALLOWED = {
     "slots": whole(1),
     "rows": whole(1),
@@ -34,22 +35,29 @@ _ALLOWED = {
 def gradient_loss(positions: Positions, logs: Tensor, won: Tensor, entropy_weight: float) -> Tensor:
     """What a policy gradient with a baseline makes smaller, (S,).
 
-    The log-probability of the move that was played, times how much better its game ended than the
-    model had expected, less the weighted entropy; 0 where the end is unknown.
+    How much better the game ended than the model had expected, times how much likelier the move has
+    become since it was played; beyond a fifth more or less there is nothing left to gain, or a
+    few old games would tear the weights apart. Less the weighted entropy; where the end is
+    unknown, that alone.
 
     Args:
-        positions: S of them.
+        positions: S of them; their weights are the policy that played.
         logs: (S, P + 1) float32, log-probabilities of the moves.
         won: (S,) float32, the model's log-odds of winning, the baseline.
         entropy_weight: of the entropy, which keeps a policy from being sure too soon.
 
-    Source: Williams 1992 (REINFORCE with a baseline).
+    Source: Williams 1992 (REINFORCE with a baseline); the limit is that of Schulman et al. 2017.
     """
+    before, allowed = positions.weights, positions.weights > 0
+    # Of the moves that were looked at, as when one was drawn.
+    logs = logs.masked_fill(~allowed, -math.inf).log_softmax(1).masked_fill(~allowed, 0)
+    at = positions.actions.unsqueeze(1)
+    ratios = (logs.gather(1, at) - before.gather(1, at).clamp(min=_LEAST).log()).squeeze(1).exp()
     wins, chances = positions.wins.nan_to_num(0), won.detach().sigmoid()
     gains = torch.where(positions.wins.isfinite(), 2 * (wins - chances), 0)
-    of_move = logs.gather(1, positions.actions.unsqueeze(1)).squeeze(1)
-    entropy = -(logs.exp() * logs).sum(1)
-    return -gains * of_move - entropy_weight * entropy
+    kept = torch.minimum(gains * ratios, gains * ratios.clamp(1 - _MOST, 1 + _MOST))
+    entropy = -(logs.exp() * logs * allowed).sum(1)
+    return -kept - entropy_weight * entropy
 
 
 @dataclass(frozen=True)
