@@ -14,6 +14,7 @@ from typing import Any
 from tessera.commands.one_line import one_line
 from tessera.companion import Companion
 from tessera.go import NotWanted
+from tessera.play.ending import ending_of
 from tessera.play.gtp_game import GtpGame
 from tessera.play.lines import Lines
 from tessera.play.map import played_out, position_map
@@ -79,13 +80,13 @@ class Answers:
     def map(self, question: dict[str, Any]) -> dict[str, Any]:
         """The position after ``moves`` and its map, see ``PositionMap``.
 
-        After two passes ``result`` is black's lead in points, with all stones as they stand.
+        After two passes ``result`` is black's lead in points, dead stones taken off.
         """
         moves = self._moves(question)
         with self._asked(self._asking, self._is_still_open):
             session = self._lines.session_at(moves)
             found = position_map(session).as_json()
-            score = float(session.engine.score()) if session.is_over else None
+            score = ending_of(session).margin(self._rules.komi) if session.is_over else None
         return {**found, "is_over": session.is_over, "result": score}
 
     def move(self, question: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,10 @@ def test_the_map_is_that_of_every_other_command(new_site: NewSite, kind: str) ->
 def test_a_game_that_is_over_has_a_result_and_can_go_on(site: Site) -> None:
     over = site.ask("map", moves=["C3", "pass", "pass"])
     assert over["is_over"] and over["result"] == 17.5
+    # As they stand two lone stones leave nobody a point beside them.
+    line = ["C3", "A5", "B3", "pass", "D3", "pass", "pass"]
+    played = site.ask("playouts", moves=line, num_games=20)
+    assert site.ask("map", moves=line)["result"] == 17.5 == -played["score"]
     assert not site.ask("map", moves=["C3", "pass", "pass", "A1"])["is_over"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tessera.play import drawing
+from tessera.play import drawing, shapes
 from tests.commands.board.browser import Tab, new_browser
 from tests.commands.board.conftest import NewSite, Site
 
@@ -211,7 +211,11 @@ def test_a_game_ends_with_two_passes_and_can_go_on(tab: Tab) -> None:
         before = len(tab.line)
         tab.click("#pass")
         tab.wait(lambda before=before: len(tab.line) > before)  # type: ignore[misc]
-    assert tab.text("#title") == "The game is over: B+17.5 with all stones as they stand"
+    assert tab.text("#title") == "The game is over: B+17.5 with dead stones taken off"
+    tab.click("#play-out")
+    said = tab.wait(lambda: tab.text("#playouts-say"))
+    assert said == "Without dead stones Black wins 100.0 %, score B+17.5"
+    assert tab.label("A1").endswith(", black’s")
     tab.play("B2")
     assert tab.text("#title") == "Black to play after 4 moves"
 
@@ -343,7 +347,7 @@ def test_the_page_has_the_colours_of_the_pictures(repository: Path) -> None:
     style, script = (folder / "board.css").read_text(), (folder / "drawing.js").read_text()
     light = dict(re.findall(r"--([\w-]+): rgb\((\d+ \d+ \d+)\);", style.split("@media")[0]))
     wanted = {
-        "paper": drawing.PAPER,
+        "paper": shapes.PAPER,
         "ink": drawing.INK,
         "wood": drawing._WOOD,
         "settled": drawing._SETTLED,

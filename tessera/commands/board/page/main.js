@@ -185,7 +185,7 @@ function show() {
   draw();
   listed.show(answer);
   showOutcome(answer, settings.has_outcome);
-  showPlayouts(at.playedOut, answer.to_play);
+  showPlayouts(at.playedOut, answer.to_play, answer.is_over);
   showMoves(find("moves"), tree, (place) => later(() => goTo(place)));
   find("first").disabled = find("back").disabled = find("undo").disabled = !at.parent;
   find("forward").disabled = find("last").disabled = !at.next;

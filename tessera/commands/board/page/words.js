@@ -36,7 +36,8 @@ export function pointSays(name, point, lastMove) {
   if (point.isLegal) words.push(percent(point.chance));
   if (point.settled) words.push(`settled for ${point.settled}`);
   if (point.owner !== null && Math.abs(point.owner) >= 0.05) {
-    words.push(`${point.owner > 0 ? "black" : "white"}’s in ${percent((1 + Math.abs(point.owner)) / 2)} of the playouts`);
+    const share = point.isOver ? "" : ` in ${percent((1 + Math.abs(point.owner)) / 2)} of the playouts`;
+    words.push(`${point.owner > 0 ? "black" : "white"}’s${share}`);
   }
   if (name === lastMove) words.push("last move");
   return words.join(", ");
@@ -44,7 +45,7 @@ export function pointSays(name, point, lastMove) {
 
 export function title(answer) {
   const number = answer.moves.length;
-  if (answer.is_over) return `The game is over: ${answer.result ? result(answer.result) : "a draw"} with all stones as they stand`;
+  if (answer.is_over) return `The game is over: ${answer.result ? result(answer.result) : "a draw"} with dead stones taken off`;
   if (!number) return "Black to play, empty board";
   return `${capital(answer.to_play)} to play after ${number} ${number > 1 ? "moves" : "move"}`;
 }
