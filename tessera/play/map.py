@@ -83,6 +83,8 @@ class PositionMap:
         score: points by which the player to move is expected to win; None likewise.
         played_out: what playouts say; None if none were asked for.
         moves_since: tokens played since the position was set up; None if it was not.
+        handicap: stones of black's handicap, which begin ``moves`` with white's passes between; no
+            line counts them as moves.
     """
 
     stones: Tensor
@@ -96,6 +98,13 @@ class PositionMap:
     score: float | None = None
     played_out: PlayedOut | None = None
     moves_since: list[int] | None = None
+    handicap: int = 0
+
+    @property
+    def num_moves(self) -> int:
+        """Moves played, without the handicap and the passes that stand for it."""
+        played = self.moves or self.moves_since or []
+        return len(played) - max(0, 2 * self.handicap - 1)
 
     @property
     def board_size(self) -> int:
@@ -116,7 +125,7 @@ class PositionMap:
     def last_move(self) -> int | None:
         """The token of the last move; None if there is none."""
         moves = self.moves or self.moves_since
-        return moves[-1] if moves else None
+        return moves[-1] if moves and self.num_moves else None
 
     @property
     def pass_chance(self) -> float:
@@ -132,17 +141,19 @@ class PositionMap:
 
     def scene(self) -> Scene:
         """What a picture shows of the position."""
-        ply = len(self.moves or self.moves_since or [])
         maps = {"": self.probabilities}
-        return Scene(self.stones, self.last_move, ply, maps, self.legal, self.settled)
+        return Scene(self.stones, self.last_move, self.num_moves, maps, self.legal, self.settled)
 
     def title(self) -> str:
         """The position in a few words."""
         to_play = f"{self.to_play} to play"
-        number = len(self.moves or self.moves_since or [])
+        number = self.num_moves
         after = f"after {number} move{'s' if number > 1 else ''}"
         if self.moves is None:
             return f"{to_play} {after}, set up before" if number else f"{to_play}, set up"
+        if self.handicap:
+            stones = f"{self.handicap} handicap stones"
+            return f"{to_play} {after} and {stones}" if number else f"{to_play}, {stones}"
         return f"{to_play} {after}" if number else f"{to_play}, empty board"
 
     def facts(self) -> list[str]:
@@ -283,4 +294,5 @@ def position_map(session: Session, num_playouts: int = 0, komi: float | None = N
         outlook.score,
         played_out(session, num_playouts, komi=komi) if num_playouts else None,
         None if session.has_history else session.moves,
+        session.handicap,
     )

@@ -74,6 +74,7 @@ class Mark:
 
     positions: tuple[_Position, ...]
     has_history: bool
+    handicap: tuple[int, ...]
 
 
 class Session:
@@ -133,6 +134,13 @@ class Session:
         return [position.token for position in self._positions[1:]]
 
     @property
+    def handicap(self) -> int:
+        """How many stones of ``set_handicap`` the game begins with; 0 where one is taken back."""
+        before = self._handicap
+        is_there = before and tuple(self.moves[: len(before)]) == before
+        return (len(before) + 1) // 2 if is_there else 0
+
+    @property
     def turn(self) -> int:
         """Who is to move: 0 black, 1 white."""
         return int(self.engine.turn)
@@ -156,7 +164,7 @@ class Session:
 
     def clear(self) -> None:
         """Begin a new game on the empty board."""
-        self.has_history = True
+        self.has_history, self._handicap = True, ()
         self._positions = [_Position(self.vocabulary.eos_token, copy.deepcopy(self._new))]
 
     def set_position(self, boards: Tensor, turn: int) -> None:
@@ -178,8 +186,22 @@ class Session:
             if int(engine.capture_stones()):
                 raise ValueError("boards must not have a chain without liberties.")
             engine.set_position(boards[None], 1 - engine.turn)
-        self.has_history = False
+        self.has_history, self._handicap = False, ()
         self._positions = [_Position(self.vocabulary.eos_token, engine)]
+
+    def set_handicap(self, moves: Sequence[int]) -> None:
+        """Begin a new game with black's handicap, as the model reads it.
+
+        Args:
+            moves: tokens, the stones and white's passes between them.
+
+        Raises:
+            IllegalMoveError: see ``play``; what came before it has been played then.
+        """
+        self.clear()
+        for token in moves:
+            self.play(token)
+        self._handicap = tuple(moves)
 
     def play(self, token: int) -> None:
         """Play a point or a pass.
@@ -209,11 +231,12 @@ class Session:
 
     def mark(self) -> Mark:
         """The game as it stands, for ``go_back``."""
-        return Mark(tuple(self._positions), self.has_history)
+        return Mark(tuple(self._positions), self.has_history, self._handicap)
 
     def go_back(self, mark: Mark) -> None:
         """Let the game be what it was, with all that was known of it, whatever came since."""
         self._positions, self.has_history = list(mark.positions), mark.has_history
+        self._handicap = mark.handicap
 
     @torch.inference_mode()
     def outlook(self) -> Outlook:

@@ -60,8 +60,7 @@ def session_document(session: Session) -> sgf.Sgf_game:
 
 def _set_up(session: Session, found: SetUp) -> None:
     if found.handicap:
-        for token in found.handicap_moves():
-            session.play(token)
+        session.set_handicap(found.handicap_moves())
         return
     if not session.sees_board:
         raise ValueError(f"a position is set up, and {NO_BOARD}.")
