@@ -137,6 +137,7 @@ SHORT = {
     "doctor": "",
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
     "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
+    "bench search": "--board_size 3 --batch_size 4 --seconds 0.01 --device cpu",
     "bench memory": "--rows muse --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
@@ -230,7 +231,7 @@ def test_faults_on_the_pages_are_answered_as_they_say(
 def examples() -> list[tuple[Path, str, str]]:
     """Each Python example: its page, the program, and what it prints, the plain block after it."""
     found = []
-    for page in READMES:
+    for page in (*READMES, *INNER_PAGES):
         for match in re.finditer(
             r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```)?", page.read_text(), re.M | re.S
         ):

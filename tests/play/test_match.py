@@ -63,15 +63,15 @@ def test_openings_are_the_same_whoever_asks_and_how_many() -> None:
 
 def test_every_opening_is_played_with_both_colours_and_ends_by_the_engines_count() -> None:
     rules = match_rules()
-    result = play_match(get_player("uniform"), get_player("rules"), 12, board_size=5, seed=1)
-    assert result.names == ("uniform", "rules") and result.num_games == 24
-    openings = random_openings(range(12), board_size=5, rules=rules, seed=1)
+    result = play_match(get_player("uniform"), get_player("rules"), 6, board_size=4, seed=1)
+    assert result.names == ("uniform", "rules") and result.num_games == 12
+    openings = random_openings(range(6), board_size=4, rules=rules, seed=1)
     for number, (one, other) in enumerate(zip(result.games[::2], result.games[1::2], strict=True)):
         assert one.fixture == Fixture(number, True, openings[number])
         assert other.fixture == Fixture(number, False, openings[number])
         for game in (one, other):
             assert game.moves[: len(openings[number])] == openings[number]
-            engine = GPUGoEngine(1, "cpu", 5, rules)
+            engine = GPUGoEngine(1, "cpu", 4, rules)
             for token in game.moves:
                 assert not engine.is_game_over()
                 engine.play_batch(torch.tensor([token]), check=True)
@@ -79,10 +79,10 @@ def test_every_opening_is_played_with_both_colours_and_ends_by_the_engines_count
             assert game.ended == ("passes" if int(engine.passes) == 2 else "limit")
             assert game.black_points == (game.score > 0) + (game.score == 0) / 2
             assert sum(game.num_chosen) == len(game.moves) - len(openings[number])
-    assert result.wins + result.draws + result.losses == 24 and sum(result.pairs) == 12
-    again = play_match(get_player("uniform"), get_player("rules"), 12, board_size=5, seed=1)
+    assert result.wins + result.draws + result.losses == 12 and sum(result.pairs) == 6
+    again = play_match(get_player("uniform"), get_player("rules"), 6, board_size=4, seed=1)
     assert [game.moves for game in again.games] == [game.moves for game in result.games]
-    fewer = play_match(get_player("uniform"), get_player("rules"), 3, board_size=5, seed=1)
+    fewer = play_match(get_player("uniform"), get_player("rules"), 3, board_size=4, seed=1)
     assert [game.moves for game in fewer.games] == [game.moves for game in result.games[:6]]
 
 

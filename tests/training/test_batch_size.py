@@ -211,6 +211,21 @@ def test_an_objective_of_its_own_data_is_tried_with_its_own_batches(
     assert 1 < size < 16 and f"batch_size is {size}: its steps take" in said(capsys)
 
 
+def test_a_sweep_over_contexts_is_tried_and_forgotten(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data.context", "null", "--trainer.max_steps", 6, "--model.d_model", 8]
+    options += ["--model.mixer", "context_token", "--model.objective", "fixed_point"]
+    options += ["--model.fixed_point.context_steps", 3, "--model.fixed_point.sweeps", 2]
+    options += ["--model.fixed_point.cached_games", 8, "--model.fixed_point.token_batch", 16]
+    assert fit(*options, *AUTO, *rooms(0.15)) == 0
+    size = kept()["batch_size"]
+    assert 1 < size < 32 and f"batch_size is {size}: its steps take" in said(capsys)
+    assert fit(*options, "--run_name", "told", "--data.batch_size", size) == 0
+    told = weights("checkpoints/told/version_0/last.ckpt")
+    assert all(torch.equal(weight, told[name]) for name, weight in weights().items())
+
+
 def test_a_checkpoint_whose_number_is_none_is_refused(folder: Path) -> None:
     assert fit("--trainer.max_steps", 1) == 0
     checkpoint = torch.load(LAST, weights_only=True)

@@ -90,7 +90,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(
     whole = run_one(settings(), folder / "whole", quiet)
     monkeypatch.setattr(run_checkpoint, "_EVERY_S", 0.0)
     points = validation_points(24, 8)
-    for step in (4, 13):  # behind a step before each there is a validation
+    for step in (5, 16):  # there is a validation behind the step before each
 
         def kill(told: object, step: int = step) -> None:
             if told["step"] == step:  # type: ignore[index]
