@@ -96,8 +96,7 @@ export function showMoves(box, tree, goTo) {
   }
 
   function button(place) {
-    const { ply } = place;
-    const colour = ply % 2 ? "black" : "white";
+    const { ply, colour } = place;
     const made = element("button", { type: "button" });
     made.append(ply ? element("small", { textContent: ply }) : "", place.move ?? "Start");
     if (ply) made.setAttribute("aria-label", `${ply}, ${colour} ${place.move}`);

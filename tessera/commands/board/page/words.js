@@ -44,15 +44,13 @@ export function pointSays(name, point, lastMove) {
 }
 
 export function title(answer) {
-  const number = answer.moves.length;
   if (answer.is_over) return `The game is over: ${answer.result ? result(answer.result) : "a draw"} with dead stones taken off`;
-  if (!number) return "Black to play, empty board";
-  return `${capital(answer.to_play)} to play after ${number} ${number > 1 ? "moves" : "move"}`;
+  return capital(answer.title);
 }
 
 /** The move that led here and what is likeliest now, for the live region. */
 export function spoken(answer) {
-  const move = answer.moves.at(-1);
+  const move = answer.last_move;
   const begin = move ? `${capital(other(answer.to_play))} ${move === "pass" ? "passes" : move}. ` : "";
   if (answer.is_over) return `${begin}${title(answer)}.`;
   const moves = likeliest(answer).slice(0, 3).map(([name, chance]) => `${name} ${percent(chance)}`);
