@@ -111,6 +111,7 @@ class Session:
         self._reader, self._replays = reader_of(model), Replays.of(model)
         rules = replace(rules, max_moves=limit)
         self._new = GPUGoEngine(1, device, board_size, rules, skip_settled=skip_settled)
+        self._handicap: tuple[int, ...] = ()
         self.clear()
 
     @property
