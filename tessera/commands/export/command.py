@@ -45,11 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tessera.training.checkpoint_file import CheckpointError
     from tessera.training.checkpoint_parts import ContentError
     from tessera.training.export import exported
-    from tessera.training.run_folder import RunFolder, find_checkpoint
+    from tessera.training.run_folder import find_checkpoint
 
     quieten()
     try:
-        RunFolder(arguments.run_name, 0)  # refuses a name that is none
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         if os.path.realpath(path) == os.path.realpath(arguments.output):
             return say(f"--output must be another file than the model's, got {path}.", 2)
