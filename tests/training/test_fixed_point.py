@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
-import shutil
 import signal
 from dataclasses import replace
 from itertools import islice
@@ -248,15 +246,6 @@ def first_batches(num_rows: int, size: int, count: int) -> list[torch.Tensor]:
     return list(islice(shuffled(num_rows, size, 0, 0), count))
 
 
-def test_positions_come_in_another_order_each_epoch_from_any_batch_on() -> None:
-    epochs = first_batches(23, 5, 12)
-    for epoch in range(3):
-        rows = torch.cat(epochs[4 * epoch : 4 * epoch + 4])
-        assert len(set(rows.tolist())) == 20
-    assert not torch.equal(epochs[0], epochs[4])
-    assert torch.equal(next(shuffled(23, 5, 0, 6)), epochs[6])
-
-
 def test_a_sweep_of_enough_rounds_makes_the_contexts_of_stage_2() -> None:
     own = module(context_token={"context_layers": 2}, fixed_point={"noise": 0.0})
     model, block = own.model, own.model.blocks.mixer(0).context
@@ -280,55 +269,6 @@ def test_the_losses_fall_in_both_stages(folder: Path) -> None:
     assert cvfp[-1] < 0.2 * cvfp[2]
     excess = list(found["train/excess_nats"].values())
     assert sum(excess[-5:]) / 5 < excess[0] - 0.2
-
-
-def test_contexts_that_have_no_room_are_refused_before_the_first_step(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    usage = shutil.disk_usage(folder)._replace(free=2**26 + 500)
-    with monkeypatch.context() as patch:
-        patch.setattr(context_cache.shutil, "disk_usage", lambda place: usage)
-        assert fit(*OPTIONS, "--model.context_token.d_context", 5) == 1
-    told = capsys.readouterr().err
-    # Twelve games of at most 13 positions, each with one context of 5 numbers.
-    line = (
-        "contexts need 3,120 bytes and there is room for 500; lower model.fixed_point.cached_games"
-    )
-    assert line in told.splitlines()[-1]
-    assert not last().exists()
-    assert fit(*OPTIONS, "--model.fixed_point.cache", "memory") == 0
-
-
-def test_contexts_stay_if_they_are_asked_to_and_only_the_same_ones_are_used_again(
-    folder: Path,
-) -> None:
-    assert fit(*OPTIONS, "--model.fixed_point.keeps_contexts", "true") == 0
-    kept = last().parent / "contexts"
-    before = (kept / "contexts.f32").stat().st_mtime_ns
-    shape = (100, 1, 8)
-    cache = context_cache.ContextCache(shape, "of other weights", kept, torch.device("cpu"))
-    assert cache.pieces_done == 0 and cache.num_bytes == 3200
-    assert (kept / "contexts.f32").stat().st_mtime_ns != before
-    made = torch.randn(shape)
-    sizes = [60, 40]
-    cache.make(sizes, lambda number: made[60 * number :][: sizes[number]], lambda done, of: None)
-    again = context_cache.ContextCache(shape, "of other weights", kept, torch.device("cpu"))
-    assert again.pieces_done == 2
-    rows = torch.tensor([99, 3, 61])
-    torch.testing.assert_close(again.rows(rows), (made[rows, 0],))
-
-
-def test_a_disk_that_is_fuller_than_it_said_is_named_and_left_as_it_was(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, "")
-
-    monkeypatch.setattr(context_cache.os, "posix_fallocate", full)
-    place = folder / "contexts"
-    with pytest.raises(OSError, match=r"No space left on device: '.*contexts\.f32'"):
-        context_cache.ContextCache((9, 1, 8), "key", place, torch.device("cpu"))
-    assert not any(place.iterdir())
 
 
 def test_its_checkpoint_is_measured_as_the_model_that_it_is(
