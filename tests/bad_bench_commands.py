@@ -6,7 +6,7 @@ _LAST = "--ckpt_path last --run_name small"
 
 # A command line and a part of its answer.
 BENCH: tuple[tuple[str, str], ...] = (
-    ("bench", "{engine,selfplay,search,train,map,memory}"),
+    ("bench", "{engine,selfplay,search,train,map,memory,contexts}"),
     ("bench engines", "engines"),
     ("bench engine --board_size", "--board_size"),
     *(

@@ -195,13 +195,17 @@ class GameModel(nn.Module):
         state: LayerState | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...], LayerState]:
         """The first vectors, the map if there is one, and what the features remember."""
-        # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
-        rounds = self.blocks.is_bare and tokens.is_cuda and torch.is_autocast_enabled("cuda")
-        hidden_BLH = self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
+        hidden_BLH = self.token_vectors(tokens)
         if self.features is None:
             return hidden_BLH, (), ()
         (added_BLH, board_map), after = self.features.encode(features, tokens, is_pad, state)
         return hidden_BLH + added_BLH, () if board_map is None else (board_map,), after
+
+    def token_vectors(self, tokens: Tensor) -> Tensor:
+        """The embedding of tokens (…), (…, H); in autocast's dtype, if all is rounded to it."""
+        # A lone mixer begins with a product, which rounds to autocast's dtype anyway.
+        rounds = self.blocks.is_bare and tokens.is_cuda and torch.is_autocast_enabled("cuda")
+        return self.embedding(tokens, torch.get_autocast_dtype("cuda") if rounds else None)
 
     def _of_head(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return maps if self.head.reads_map else ()

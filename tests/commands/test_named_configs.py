@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import tessera as tessera_package
 from tessera.commands.named_configs import config_names, model_names, with_config_files
 from tests.runs import tessera
 
@@ -44,6 +45,20 @@ def test_the_last_of_several_configurations_wins(
     settings = yaml.safe_load(capsys.readouterr().out)
     assert settings["data"]["player"] == "uniform"
     assert settings["cpu_threads"] == 1 and settings["data"]["board_size"] == 3
+
+
+def test_what_is_said_later_wins_and_a_configuration_overrides_options_before_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_command = ["--data.seed", "7", "--data.board_size", "5"]
+    arguments = [*of_command, "--config", "quickstart", "--data.komi", "0.5"]
+    assert tessera("fit", *arguments, "--print_config") == 0
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    # The configuration says nothing of a seed.
+    assert (data["seed"], data["board_size"], data["komi"]) == (7, 9, 0.5)
+    page = Path(tessera_package.__file__).parent / "commands" / "README.md"
+    said = "a `--config` overrides the options that stand before it"
+    assert said in " ".join(page.read_text().split())
 
 
 def test_a_file_wins_over_a_name_and_a_folder_does_not(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -63,15 +64,15 @@ def test_openings_are_the_same_whoever_asks_and_how_many() -> None:
 
 def test_every_opening_is_played_with_both_colours_and_ends_by_the_engines_count() -> None:
     rules = match_rules()
-    result = play_match(get_player("uniform"), get_player("rules"), 12, board_size=5, seed=1)
-    assert result.names == ("uniform", "rules") and result.num_games == 24
-    openings = random_openings(range(12), board_size=5, rules=rules, seed=1)
+    result = play_match(get_player("uniform"), get_player("rules"), 6, board_size=4, seed=1)
+    assert result.names == ("uniform", "rules") and result.num_games == 12
+    openings = random_openings(range(6), board_size=4, rules=rules, seed=1)
     for number, (one, other) in enumerate(zip(result.games[::2], result.games[1::2], strict=True)):
         assert one.fixture == Fixture(number, True, openings[number])
         assert other.fixture == Fixture(number, False, openings[number])
         for game in (one, other):
             assert game.moves[: len(openings[number])] == openings[number]
-            engine = GPUGoEngine(1, "cpu", 5, rules)
+            engine = GPUGoEngine(1, "cpu", 4, rules)
             for token in game.moves:
                 assert not engine.is_game_over()
                 engine.play_batch(torch.tensor([token]), check=True)
@@ -79,10 +80,10 @@ def test_every_opening_is_played_with_both_colours_and_ends_by_the_engines_count
             assert game.ended == ("passes" if int(engine.passes) == 2 else "limit")
             assert game.black_points == (game.score > 0) + (game.score == 0) / 2
             assert sum(game.num_chosen) == len(game.moves) - len(openings[number])
-    assert result.wins + result.draws + result.losses == 24 and sum(result.pairs) == 12
-    again = play_match(get_player("uniform"), get_player("rules"), 12, board_size=5, seed=1)
+    assert result.wins + result.draws + result.losses == 12 and sum(result.pairs) == 6
+    again = play_match(get_player("uniform"), get_player("rules"), 6, board_size=4, seed=1)
     assert [game.moves for game in again.games] == [game.moves for game in result.games]
-    fewer = play_match(get_player("uniform"), get_player("rules"), 3, board_size=5, seed=1)
+    fewer = play_match(get_player("uniform"), get_player("rules"), 3, board_size=4, seed=1)
     assert [game.moves for game in fewer.games] == [game.moves for game in result.games[:6]]
 
 
@@ -174,6 +175,56 @@ def test_games_are_the_same_however_many_are_played_at_once_and_whoever_is_ready
         games = sorted(table.play(fixtures), key=lambda game: game.fixture.game)
         played.append([(game.fixture, game.moves, game.score) for game in games])
     assert len(played[0]) == 6 and played[0] == played[1]
+
+
+class Slow(Seated):
+    """Takes its time, and notes for how many games at once."""
+
+    def __init__(self) -> None:
+        super().__init__(get_player("rules"), "slow")
+        self.numbers: list[int] = []
+
+    def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
+        self.numbers.append(int(is_mine.sum()))
+        time.sleep(0.15)
+        return super().moves(engine, is_mine, words)
+
+
+class Prompt(Late):
+    """Answers in every game two milliseconds after it was asked there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since: dict[int, float] = {}
+
+    def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
+        now, mine = time.monotonic(), is_mine.nonzero().flatten().tolist()
+        ready = [place for place in mine if now - self.since.get(place, now) >= 0.002]
+        for place in mine:
+            if place not in self.since:
+                self.since[place] = now
+                threading.Timer(0.003, self.bell.set).start()
+        found = torch.full_like(words, engine.vocabulary.pad_token)
+        if ready:
+            found[ready] = Seated.moves(self, engine, is_mine, words)[ready]
+        for place in ready:
+            del self.since[place]
+        return found
+
+
+def test_a_slow_side_waits_for_those_who_answer_at_once() -> None:
+    slow = Slow()
+    table = MatchTable(
+        (slow, Prompt()),
+        8,
+        board_size=4,
+        rules=match_rules(max_moves=16),
+        seed=0,
+        device="cpu",
+    )
+    # Half of the games begin with each side, and would never be in one batch by themselves.
+    list(table.play(fixtures_of(range(4), board_size=4, rules=match_rules(), seed=0)))
+    assert slow.numbers[0] < 8 and max(slow.numbers) == 8
 
 
 def test_a_temperature_draws_moves() -> None:

@@ -13,7 +13,7 @@ from tessera.play.playout_sides import FlatSide, PlayoutSide, TreeSide, candidat
 from tessera.setting_errors import SettingError
 from tessera.vocabulary import Vocabulary
 
-SIDES = (FlatSide(48), TreeSide(48))
+SIDES = (FlatSide(40), TreeSide(40))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ XOOOO
 @pytest.mark.parametrize("side", SIDES, ids=lambda side: side.name)
 def test_a_move_that_wins_the_game_is_found(side: PlayoutSide) -> None:
     for turn in (0, 1):
-        assert chosen(side, position(RACE, match_rules(), turn)) == "A5"
+        assert chosen(side, position(RACE, match_rules(max_moves=24), turn)) == "A5"
 
 
 @pytest.mark.parametrize("side", SIDES, ids=lambda side: side.name)
@@ -60,14 +60,14 @@ def test_a_win_as_the_board_stands_is_taken_when_the_other_side_passes(side: Pla
     engine = position(RACE, match_rules(komi=-0.5), turn=1)
     engine.play_batch(torch.tensor([25]))
     assert chosen(side, engine) == "pass"
-    losing = position(RACE, match_rules(komi=24.5), turn=1)
+    losing = position(RACE, match_rules(komi=24.5, max_moves=12), turn=1)
     losing.play_batch(torch.tensor([25]))
     assert chosen(side, losing) != "pass"
 
 
 @pytest.mark.parametrize("side", (FlatSide(40), TreeSide(5)), ids=lambda side: side.name)
 def test_a_game_is_played_the_same_in_every_batch(side: PlayoutSide) -> None:
-    engine = GPUGoEngine(6, "cpu", 4, match_rules())
+    engine = GPUGoEngine(6, "cpu", 4, match_rules(max_moves=12))
     engine.play_batch(torch.tensor([0, 5, 5, 10, 15, 3]))
     words, everyone = torch.arange(6) * 977, torch.ones(6, dtype=torch.bool)
     together = side.moves(engine, everyone, words)

@@ -22,6 +22,7 @@ from tessera.data.chunk_size import whole_batches
 from tessera.go import PLAYERS, play_games
 from tessera.model import GameModel, ModelSettings
 from tessera.setting_errors import SettingError, under
+from tessera.training.objectives import OBJECTIVES
 
 GRID, REPORT = "grid", "report"
 # Of the trainer's settings those that the training of a run follows from.
@@ -229,10 +230,12 @@ def _data_problems(row: Row) -> list[str]:
             "data.context must be null: only of whole games is the floor within reach, "
             f"got {data.context}."
         )
-    if row.settings.model.objective != "next_move":
+    objective = row.settings.model.objective
+    compared = [name for name, record in OBJECTIVES.items() if record.predicts_moves]
+    if objective in OBJECTIVES and objective not in compared:
         found.append(
-            f"model.objective must be next_move, which is what rows are compared by, got "
-            f"{row.settings.model.objective}."
+            f"model.objective must be {' or '.join(compared)}, which end in what rows are compared "
+            f"by, got {objective}."
         )
     if not isinstance(data.batch_size, int):
         found.append(

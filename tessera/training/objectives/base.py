@@ -173,10 +173,13 @@ class ObjectiveSettings(metaclass=ABCMeta):
         free: names of settings that a run that goes on may change.
         is_alone: whether a step is one batch of one process, and games can be played again: no
             gradients are accumulated, there is one device, and no share of selfplay.
+        predicts_moves: whether it ends in a model that gives a player's moves their probabilities,
+            which every validation measures as ``next_move`` does.
     """
 
     free: ClassVar[tuple[str, ...]] = ()
     is_alone: ClassVar[bool] = False
+    predicts_moves: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, model: GameModel) -> Objective:

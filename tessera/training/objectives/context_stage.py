@@ -42,7 +42,8 @@ class ContextStage:
         self.previous: Tensor | None = None
         self.found: Tensor | None = None
         # The number of the games that are swept, they, and what is read at their positions.
-        self._swept: tuple[int, GameBatch, Tensor] | None = None
+        self._swept: tuple[int, GameBatch] | None = None
+        self._windows: Tensor | None = None
         self._number = 0  # of the newest sweep
 
     def next_batch(self, model: GameModel, games: GameStream, number: int) -> GameBatch:
@@ -56,10 +57,7 @@ class ContextStage:
         of_games, sweep = divmod(number, self.settings.sweeps)
         mixer = context_mixer(model)
         if self._swept is None or self._swept[0] != of_games:
-            batch = games.batch(of_games)
-            with torch.no_grad():
-                windows = mixer.windows(model.embedding(batch.inputs))
-            self._swept = of_games, batch, windows
+            self._swept, self._windows = (of_games, games.batch(of_games)), None
             if sweep == 0:
                 self.previous = None
         batch = self._swept[1]
@@ -72,10 +70,13 @@ class ContextStage:
 
     def loss(self, model: GameModel, batch: GameBatch) -> Tensor:
         """The loss of a sweep, see ``sweep_losses``."""
-        assert self._swept is not None and self.previous is not None
+        assert self.previous is not None
+        if self._windows is None:  # of these games: here, so that autocast has its part in it
+            with torch.no_grad():
+                self._windows = context_mixer(model).windows(model.token_vectors(batch.inputs))
         noise = self._drawn(self.previous.shape, self.previous.device, 2 * self._number + 1)
         losses, self.previous = sweep_losses(
-            *(context_mixer(model).context, self._swept[2], self.previous),
+            *(context_mixer(model).context, self._windows, self.previous),
             *(batch.inputs == model.pad_token, noise, self.settings),
         )
         self.found = losses.detach()

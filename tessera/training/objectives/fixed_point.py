@@ -38,7 +38,7 @@ from tessera.training.objectives.context_stage import ContextStage, context_mixe
 from tessera.training.objectives.diversity import DIVERSITIES
 from tessera.training.objectives.next_move import NextMove
 from tessera.training.objectives.token_stage import TokenStage, check_room_for, run_checkpoint
-from tessera.transfers import to_host
+from tessera.transfers import owned, to_host
 
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
@@ -125,7 +125,8 @@ class FixedPoint(NextMove):
                 self._contexts = None
                 self.shown = NextMove.shown
                 first = self._taken - self._token_start
-                self._tokens = TokenStage(module, games, settings, first)
+                with owned("contexts"):
+                    self._tokens = TokenStage(module, games, settings, first)
             batch = self._tokens.next_batch()
         self._taken += 1
         return batch._replace(index=index)
@@ -189,22 +190,24 @@ class FixedPoint(NextMove):
     # Held-out games.
 
     def measure(self, model: GameModel, batch: GameBatch) -> None:
-        """Of stage 1 the contexts, made position by position; then as ``next_move``."""
+        """As ``next_move``; and in stage 1 the contexts, made position by position."""
+        super().measure(model, batch)
         if not self._is_training or self._token_start is not None:
-            super().measure(model, batch)
             return
         is_pad = batch.inputs == model.pad_token
         mixer = context_mixer(model)
-        windows = mixer.windows(model.embedding(batch.inputs))
-        contexts = mixer.contexts(windows, is_pad)[-1][~is_pad]
-        rows = chosen_rows(len(contexts), self.settings.rank_rows, self.settings.seed)
-        self._held_out.append(contexts[rows.to(contexts.device)])
+        windows = mixer.windows(model.token_vectors(batch.inputs))
+        with owned("validation"):
+            contexts = mixer.contexts(windows, is_pad)[-1][~is_pad]
+            rows = chosen_rows(len(contexts), self.settings.rank_rows, self.settings.seed)
+            self._held_out.append(contexts[rows.to(contexts.device)])
 
     def measured(self) -> dict[str, Tensor]:
-        """Of stage 1 the effective rank of contexts over their width, see ``effective_rank``."""
+        """In stage 1 also the effective rank of contexts over their width: ``effective_rank``."""
+        values = super().measured()
         if not self._held_out:
             self.shown_held_out = NextMove.shown_held_out
-            return super().measured()
+            return values
         self.shown_held_out = _RANKS
         contexts = torch.cat(self._held_out)
         self._held_out = []
@@ -212,7 +215,7 @@ class FixedPoint(NextMove):
         contexts = contexts[rows.to(contexts.device)].float()
         ranks = [effective_rank(contexts, centred) for centred in (False, True)]
         ratios = to_host(torch.stack(ranks).float() / contexts.shape[1], "validation")
-        return dict(zip(_RANKS, ratios, strict=True))
+        return values | dict(zip(_RANKS, ratios, strict=True))
 
     def after_validation(self, module: TesseraModule) -> None:
         """End stage 1 if the held-out contexts' rank has not risen for long enough."""
@@ -328,6 +331,7 @@ class FixedPointSettings(ObjectiveSettings):
 
     free: ClassVar[tuple[str, ...]] = ("cache", "keeps_contexts")
     is_alone: ClassVar[bool] = True
+    predicts_moves: ClassVar[bool] = True
 
     def build(self, model: GameModel) -> FixedPoint:
         """See ``ObjectiveSettings.build``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -134,6 +134,8 @@ class NextMove(Objective):
 @dataclass(frozen=True)
 class NextMoveSettings(ObjectiveSettings):
     """There is nothing to set."""
+
+    predicts_moves: ClassVar[bool] = True
 
     def build(self, model: GameModel) -> NextMove:
         """See ``ObjectiveSettings.build``."""

@@ -101,7 +101,7 @@ class TokenStage:
         assert self._beside is not None
         tokens_TK, contexts = self._beside
         with torch.no_grad():
-            vectors_TKH = model.embedding(tokens_TK)
+            vectors_TKH = model.token_vectors(tokens_TK)
             normed = nn.functional.layer_norm(vectors_TKH, (model.d_model,))
         hidden_TH = context_mixer(model).read(normed.flatten(1), contexts)
         if model.features is None:
@@ -120,7 +120,7 @@ class TokenStage:
 def made_contexts(model: GameModel, tokens_BL: Tensor) -> tuple[Tensor, ...]:
     """The contexts (B, L, C) that the token block reads, made as validation makes them."""
     mixer = context_mixer(model)
-    windows = mixer.windows(model.embedding(tokens_BL))
+    windows = mixer.windows(model.token_vectors(tokens_BL))
     found = mixer.contexts(windows, tokens_BL == model.pad_token)
     return mixer.that_are_read(found)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from tessera.commands.arena.players import PlayerName, labels_of, player_named, run_or_file
+from tessera.play.evaluator import ModelEvaluator
+from tessera.play.search import PASSES
+from tessera.play.search_player import SearchPlayer
 from tessera.setting_errors import SettingError
 
 
@@ -51,7 +55,7 @@ def test_every_kind_of_player_is_known_by_its_name() -> None:
         ("x@temperature=hot", "temperature must be 0 to 1000, got 'hot'"),
         ("x@temperature=nan", "temperature must be 0 to 1000, got nan"),
         ("x@considered=4", "x@considered=4: considered is of a search; give sims as well"),
-        ("x@sims=4,passes=never", "passes must be one of free, last, got never"),
+        ("x@sims=4,passes=never", "passes must be one of free, last, sensible, got never"),
         ("x@sims=4,dtype=int8", "dtype must be one of float32, bfloat16, got int8"),
     ],
 )
@@ -75,3 +79,12 @@ def test_a_run_is_meant_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run_or_file("last", "quickstart") == ("last", "quickstart")
     Path("mine").write_text("a file goes first")
     assert run_or_file("mine", "quickstart") == ("mine", "quickstart")
+
+
+def test_what_may_follow_a_checkpoint_is_what_a_search_takes() -> None:
+    taken = signature(SearchPlayer).parameters.keys() | signature(ModelEvaluator).parameters.keys()
+    names = {"sims": "num_simulations", "considered": "num_considered"}
+    keys = "temperature sims considered value_scale max_visit passes first_pass score_weight dtype"
+    assert {names.get(key, key) for key in keys.split()} == taken - {"evaluator", "model"}
+    for passes in PASSES:
+        assert player_named(f"x@sims=1,passes={passes}").settings["passes"] == passes
