@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from tessera.play.match_table import Fixture, PlayedGame, digest_of
-from tessera.setting_errors import SettingError
+from tessera.setting_errors import SettingError, as_int
 from tessera.vocabulary import Vocabulary
 
 _FORMAT = "tessera arena 1"
@@ -19,7 +22,7 @@ class MatchLog:
     """The games that are there, and where the next ones are written; a context manager.
 
     The first line says the conditions. A last line that was not written to its end, by a process
-    that was killed, is cut off.
+    that was killed, is cut off. One process at a time has the file.
 
     Args:
         path: the file; made if there is none.
@@ -30,7 +33,8 @@ class MatchLog:
         games: by pairing, the games that the file held.
 
     Raises:
-        SettingError: if the file is no such log, or one of other conditions; nothing is changed.
+        SettingError: if the file is no such log, one of other conditions, or another process's;
+            nothing is changed.
         OSError: if it cannot be read or written.
     """
 
@@ -38,11 +42,18 @@ class MatchLog:
         self.path, self._vocabulary = path, Vocabulary(board_size)
         self.games: dict[Pairing, list[PlayedGame]] = {}
         conditions = json.loads(json.dumps(conditions))
-        whole = self._read(conditions)
-        self._file = open(path, "ab")  # noqa: SIM115  # closed by ``close``
-        self._file.truncate(whole)
-        if not whole:
-            self._write({"log": _FORMAT, "conditions": conditions})
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise SettingError(f"--log must be a file; {path} is none.")
+        self._file = open(path, "a+b")  # noqa: SIM115  # closed by ``close``
+        try:
+            self._lock()
+            whole = self._read(conditions)
+            self._file.truncate(whole)
+            if not whole:
+                self._write({"log": _FORMAT, "conditions": conditions})
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, pairing: Pairing, game: PlayedGame) -> None:
         """Write a game that is over; it is there even if the process is killed next.
@@ -77,12 +88,19 @@ class MatchLog:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _read(self, conditions: Any) -> int:
+    def _lock(self) -> None:
+        """Keep other processes from the file; the kernel takes that back however this one ends."""
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                must = "must be a file that no other process writes to"
+                raise SettingError(f"--log {must}, got {self.path}; wait until it ends.") from None
+
+    def _read(self, conditions: Mapping[str, Any]) -> int:
         """Take the games that are there; how many bytes are whole lines."""
-        if not os.path.exists(self.path):
-            return 0
-        with open(self.path, "rb") as file:
-            content = file.read()
+        self._file.seek(0)
+        content = self._file.read()
         whole = content.rfind(b"\n") + 1
         lines = content[:whole].splitlines()
         if not lines:
@@ -90,19 +108,22 @@ class MatchLog:
                 raise self._no_log("its first line has no end")
             return 0
         first = self._parsed(lines[0], 1)
-        if first.get("log") != _FORMAT:
+        if first.get("log") != _FORMAT or not isinstance(first.get("conditions"), dict):
             raise self._no_log("its first line says no conditions")
         if problem := _difference(first.get("conditions"), conditions):
             raise SettingError(f"--log {self.path} is of another match: {problem}.")
+        num_players = len(conditions["players"])
         for number, line in enumerate(lines[1:], 2):
             pairing, game = self._game(self._parsed(line, number), number)
+            if not 0 <= pairing[0] < pairing[1] < num_players:
+                raise self._no_log(f"line {number} is no game of two of its players")
             self.games.setdefault(pairing, []).append(game)
         return whole
 
     def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise self._no_log(f"line {number} is no JSON object")
@@ -111,20 +132,26 @@ class MatchLog:
     def _game(self, row: dict[str, Any], number: int) -> tuple[Pairing, PlayedGame]:
         try:
             moves = tuple(map(self._vocabulary.token, row["moves"].split()))
-            opening = moves[: int(row["opening_plies"])]
-            one, other = map(int, row["pairing"])
+            opening = moves[: _whole(row["opening_plies"], len(moves))]
+            one, other = map(_whole, row["pairing"])
+            seconds, more_seconds = map(_finite, row["seconds"])
+            num_chosen, more_chosen = map(_whole, row["num_chosen"])
+            if not isinstance(row["first_is_black"], bool):
+                raise ValueError
             game = PlayedGame(
-                Fixture(int(row["opening"]), bool(row["first_is_black"]), opening),
+                Fixture(_whole(row["opening"]), row["first_is_black"], opening),
                 moves,
-                float(row["score"]),
-                float(row["points"]),
+                _finite(row["score"]),
+                _finite(row["points"]),
                 digest_of(self._vocabulary.board_size, moves),
-                (float(row["seconds"][0]), float(row["seconds"][1])),
-                (int(row["num_chosen"][0]), int(row["num_chosen"][1])),
-                str(row["ended"]),
+                (seconds, more_seconds),
+                (num_chosen, more_chosen),
+                row["ended"],
                 row["forfeit"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            if min(game.seconds) < 0 or not _has_ended(game):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise self._no_log(f"line {number} is no game") from None
         return (one, other), game
 
@@ -138,6 +165,30 @@ class MatchLog:
         except OSError as error:
             error.filename = self.path  # a full disk does not say which file it is about
             raise
+
+
+def _whole(value: Any, most: int = 2**62) -> int:
+    """The value, if it is a whole number from 0 on."""
+    number = as_int(value)
+    if number is None or not 0 <= number <= most:
+        raise ValueError
+    return number
+
+
+def _finite(value: Any) -> float:
+    """The value, if it is a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _has_ended(game: PlayedGame) -> bool:
+    """Whether the game ended in a way that there is, and the points are those of that end."""
+    if game.ended in ("passes", "limit"):
+        black_points = 0.5 if game.score == 0 else float(game.score > 0)
+        return game.forfeit is None and game.black_points == black_points
+    is_told = isinstance(game.forfeit, str) if game.ended == "forfeit" else game.forfeit is None
+    return is_told and game.ended in ("resignation", "forfeit") and game.points in (0, 1)
 
 
 def _difference(there: Any, here: Any, name: str = "") -> str | None:

@@ -18,7 +18,7 @@ from tessera.play.match_table import Fixture, PlayedGame, digest_of
 from tessera.play.sgf import SgfGame, read_sgf
 from tessera.setting_errors import SettingError
 
-CONDITIONS: dict[str, Any] = {"players": [{"player": "a"}, {"player": "b"}], "seed": 3}
+CONDITIONS: dict[str, Any] = {"players": [{"player": name} for name in "abd"], "seed": 3}
 
 
 def some_games(number: int) -> list[PlayedGame]:
@@ -28,7 +28,9 @@ def some_games(number: int) -> list[PlayedGame]:
         fixture = Fixture(nth // 2, nth % 2 == 0, moves[:4])
         forfeit = "no answer to genmove within 2 s" if nth == 1 else None
         ended = "passes" if forfeit is None else "forfeit"
-        scored = (-7.5, 1.0, digest_of(5, moves), (0.25, 0.5), (3, 2), ended, forfeit)
+        # White has won by area; what forfeited was the first side, which had white.
+        points = 0.0 if forfeit or fixture.first_is_black else 1.0
+        scored = (-7.5, points, digest_of(5, moves), (0.25, 0.5), (3, 2), ended, forfeit)
         games.append(PlayedGame(fixture, moves, *scored))
     return games
 
@@ -68,7 +70,7 @@ def test_a_line_that_was_not_finished_is_cut_off(tmp_path: Path) -> None:
     [
         ({"seed": 4}, "is of another match: seed is 3 there and 4 here."),
         (
-            {"players": [{"player": "a"}, {"player": "c"}]},
+            {"players": [{"player": name} for name in "acd"]},
             "is of another match: players 2.player is b there and c here.",
         ),
         ({"more": 1}, "is of another match: more is None there and 1 here."),
@@ -109,6 +111,53 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
     assert path.read_text() == content
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"opening": value} for value in ("x", -1, 0.5, float("inf"), 10**30, True)),
+        *({"first_is_black": value} for value in ("no", None, 1)),
+        *({"opening_plies": value} for value in (-1, 10, None)),
+        *({"pairing": value} for value in ([0], [0, 1, 2], [1, 0], [0, 5], [0, 0], 5, ["a", "b"])),
+        *({"moves": value} for value in ("Z9", 5, None)),
+        *({"score": value} for value in ("5", float("nan"), float("inf"), 10**400, 7.5, None)),
+        *({"points": value} for value in (9, 1.0, 0.5, None)),
+        *({"ended": value} for value in (5, "nonsense", "forfeit")),
+        *({"forfeit": value} for value in (5, "nobody")),
+        *({"seconds": value} for value in ([], 5, [-1, 0], [0, float("nan")], [0, 1, 2])),
+        *({"num_chosen": value} for value in ([], [-5, 0], [0, 0.5], [0, 10**400])),
+    ],
+    ids=str,
+)
+def test_a_game_that_cannot_have_been_played_is_refused(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    path = tmp_path / "log.jsonl"
+    with MatchLog(str(path), CONDITIONS, 5) as log:
+        log.append((0, 1), some_games(1)[0])
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps({**json.loads(second), **changed})}\n")
+    before = path.read_bytes()
+    with pytest.raises(SettingError, match="is no log of a match: line 2 is no game"):
+        MatchLog(str(path), CONDITIONS, 5)
+    assert path.read_bytes() == before
+
+
+def test_a_log_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "log.jsonl")
+    with MatchLog(path, CONDITIONS, 5) as log:
+        # Locks are of an open file, so a second one of this process stands for another's.
+        with pytest.raises(SettingError, match="no other process writes to"):
+            MatchLog(path, CONDITIONS, 5)
+        log.append((0, 1), some_games(1)[0])
+    with MatchLog(path, CONDITIONS, 5) as log:
+        assert log.games == {(0, 1): some_games(1)}
+
+
+def test_what_is_no_file_is_no_log() -> None:
+    with pytest.raises(SettingError, match="must be a file; /dev/null is none"):
+        MatchLog("/dev/null", CONDITIONS, 5)
+
+
 def test_a_log_holds_nothing_but_json(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     with MatchLog(str(path), CONDITIONS, 5) as log:
@@ -142,4 +191,4 @@ def test_sgf_of_a_match_replays_in_another_program_to_the_same_score() -> None:
     assert files == ["1-3_000000_black_1.sgf", "1-3_000000_black_3.sgf"]
     forfeited = some_games(2)[1]
     root = match_document(forfeited, ("a", "b"), 5, rules, seed=0).get_root()
-    assert root.get("RE") == "W+F" and "no answer to genmove" in root.get("C")
+    assert root.get("RE") == "B+F" and "no answer to genmove" in root.get("C")
