@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tessera.commands.compare.report_statistics import PerGame
+from tessera.commands.csv_lines import csv_lines
 from tessera.setting_errors import SettingError
 
 PLAN, LINES, RUNS, RESULT = "plan.json", "runs.csv", "runs", "result.json"
@@ -23,6 +24,8 @@ _NO_NUMBERS = {
 }
 _NEEDED = ("run_id", "row", "phase", "seed", "lr", "status", "excess_nats", "tested_on")
 _NO_FIGURES = {"seed", "lr", "board_size"}
+_BELOW_0 = {"excess_nats"}  # a model may be lucky on few games
+_MOST = 1e30  # of any number; pictures and spreads could not be computed of larger ones
 _YES = {"1", "true", "yes"}
 
 
@@ -168,24 +171,20 @@ def _row_names(plan: Mapping[str, Any]) -> list[str]:
 
 
 def _lines(path: Path) -> list[Run]:
-    runs = []
-    reader = csv.DictReader(_text(path).splitlines(), restval="")
+    runs, text = list[Run](), _text(path)
     try:
-        columns = reader.fieldnames or ()
-        if missing := [name for name in _NEEDED if name not in columns]:
-            raise SettingError(
-                f"{path} must have the columns {', '.join(_NEEDED)}; lacks {missing[0]}."
-            )
-        for line in reader:
-            if None in line:
-                raise SettingError(f"{path}, line {reader.line_num}: more cells than columns.")
+        for at, line in csv_lines(text, _NEEDED, _lacking):
             try:
                 runs.append(_run(line))
             except ValueError as error:
-                raise SettingError(f"{path}, line {reader.line_num}: {error}") from error
-    except csv.Error as error:
-        raise SettingError(f"{path}, line {reader.line_num}: {error}.") from error
+                raise ValueError(f", line {at}: {error}") from error
+    except ValueError as error:
+        raise SettingError(f"{path}{error}") from error
     return runs
+
+
+def _lacking(missing: list[str]) -> str:
+    return f"must have the columns {', '.join(_NEEDED)}; lacks {missing[0]}."
 
 
 def _run(line: Mapping[str, str]) -> Run:
@@ -195,6 +194,9 @@ def _run(line: Mapping[str, str]) -> Run:
         for name, value in numbers.items()
         if value is not None and name not in _NO_FIGURES
     }
+    # Runs to come have none yet.
+    if line["run_id"] and not re.fullmatch(r"\w[\w.-]{0,63}", line["run_id"]):
+        raise ValueError(f"run_id must be a folder of runs, got {line['run_id']}.")
     seed, size = numbers.get("seed"), numbers.get("board_size")
     return Run(
         run_id=line["run_id"],
@@ -221,7 +223,12 @@ def _number(name: str, text: str) -> float | None:
         value = float(text)
     except ValueError:
         raise ValueError(f"{name} must be a number, got {text}.") from None
-    return value if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return None
+    least = -_MOST if name in _BELOW_0 else 0.0
+    if not least <= value <= _MOST:
+        raise ValueError(f"{name} must be {least:g} to {_MOST:g}, got {text}.")
+    return value
 
 
 def _with_results(folder: Path, runs: Sequence[Run]) -> list[Run]:
@@ -239,7 +246,7 @@ def _with_results(folder: Path, runs: Sequence[Run]) -> list[Run]:
             results[run.run_id] = _json(path)
         try:
             found.append(_with_result(run, results[run.run_id]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise SettingError(f"{path} is no result of a run: {_told(error)}.") from error
     return found
 
@@ -252,8 +259,11 @@ def _with_result(run: Run, result: dict[str, Any]) -> Run:
     games = None
     if per_game:
         excess, tokens = (np.asarray(per_game[name], float) for name in ("excess_sum", "tokens"))
-        if excess.ndim != 1 or excess.shape != tokens.shape or not np.isfinite(excess).all():
+        is_one = excess.ndim == 1 and excess.shape == tokens.shape
+        if not is_one or not (abs(excess) <= _MOST).all():
             raise ValueError("per_game must have a finite excess_sum for each of its tokens")
+        if not ((tokens >= 0) & (tokens <= _MOST)).all() or (len(tokens) and not tokens.any()):
+            raise ValueError("per_game must have the tokens of each game, 0 or more")
         games = PerGame(excess, tokens) if len(tokens) else None
     return replace(
         run,
@@ -264,7 +274,8 @@ def _with_result(run: Run, result: dict[str, Any]) -> Run:
 
 
 def _look(point: Mapping[str, Any]) -> Look | None:
-    tokens, excess, seconds = (_finite(point.get(x)) for x in ("tokens", "excess_nats", "seconds"))
+    tokens, seconds = (_finite(point.get(x), 0.0) for x in ("tokens", "seconds"))
+    excess = _finite(point.get("excess_nats"))
     if not tokens or excess is None:
         return None
     return Look(int(point.get("step") or 0), tokens, seconds, excess)
@@ -274,21 +285,28 @@ def _captured(each: Mapping[str, Any]) -> Captured:
     first, last = each["captured_from"], each["captured_to"]
     words = f"{first}+" if last is None else f"{first}" if first == last else f"{first}-{last}"
     figures = (_finite(each.get(name)) for name in ("excess_nats", "legal_mass", "legal_top1"))
-    return Captured(words, float(each["positions"]), *figures)
+    return Captured(words, _finite(each["positions"], 0.0) or 0.0, *figures)
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: Any, least: float = -_MOST) -> float | None:
     if value is None:
         return None
     number = float(value)
-    return number if math.isfinite(number) else None
+    if not math.isfinite(number):
+        return None
+    if not least <= number <= _MOST:
+        raise ValueError(f"a number must be {least:g} to {_MOST:g}, got {number:g}")
+    return number
 
 
 def _json(path: Path) -> dict[str, Any]:
+    text = _text(path)
     try:
-        content = json.loads(_text(path))
-    except ValueError as error:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
         raise SettingError(f"{path} is no JSON: {error}.") from error
+    except ValueError as error:  # more digits than Python reads
+        raise SettingError(f"{path} is no JSON of ours: a number is too long.") from error
     except RecursionError as error:
         raise SettingError(f"{path} is no JSON of ours: too deep.") from error
     if not isinstance(content, dict):

@@ -11,6 +11,7 @@ from tessera.commands.scaling.laws import FREE, KNOWN, Law, fit_law, groups
 from tessera.commands.scaling.line import Line, Trend, fit_trend
 from tessera.commands.scaling.runs_file import Row, Run, RunsError
 
+_MOST_FLOOR = 1e3  # nats
 # What a line goes through; the perplexity is the design's own choice.
 QUANTITIES: dict[str, Callable[[Run], float]] = {
     "excess": lambda run: run.excess_nats,
@@ -54,11 +55,16 @@ class Fits:
 
 def floor_problems(floors: Sequence[str]) -> list[str]:
     """Why floors cannot be fitted above, before there are any runs."""
-    return [
-        f"--floor must be {KNOWN}, {FREE} or a number of nats, got {floor}."
-        for floor in floors
-        if floor not in (KNOWN, FREE) and not _is_number(floor)
-    ]
+    problems = []
+    for floor in floors:
+        if floor not in (KNOWN, FREE):
+            if not _is_number(floor):
+                must = f"{KNOWN}, {FREE} or a number of nats"
+                problems.append(f"--floor must be {must}, got {floor}.")
+            elif abs(float(floor)) > _MOST_FLOOR:
+                must = f"-{_MOST_FLOOR:g} to {_MOST_FLOOR:g} nats"
+                problems.append(f"--floor must be {must}, got {floor}.")
+    return problems
 
 
 def fit_row(row: Row, floors: Sequence[str], replicates: int, seed: int) -> Fits:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tessera.commands.csv_lines import csv_lines
 from tessera.commands.one_line import one_line
 
 NEEDED = ("row", "N", "D", "loss", "excess_nats", "board_size", "player")
 LEAST_RUNGS = 4  # a window of the design's
 _SAME = 1.02  # token budgets that differ by less are one rung
 _MAX_SIZE = 2**26  # bytes
+_NATS, _COUNTED = (1e-9, 500.0), (1.0, 1e18)  # what a run's figures may be
 _GAMES = ("board_size", "player")  # losses on other games are never pooled
 
 
@@ -135,18 +136,16 @@ def _lines(path: str) -> Iterator[tuple[int, dict[str, str]]]:
         if isinstance(error, RunsError):
             raise
         raise RunsError(one_line(f"{path} is no file's name.")) from error
-    reader = csv.DictReader(text.splitlines(), restval="")
     try:
-        columns = reader.fieldnames or ()
-        if missing := [name for name in NEEDED if name not in columns]:
-            lacks = ", ".join(missing)
-            raise RunsError(f"{path} lacks the columns {lacks}; needed are {', '.join(NEEDED)}.")
-        for line in reader:
-            line.pop(None, None)  # cells beyond the columns
+        for at, line in csv_lines(text, NEEDED, _lacking):
             if line.get("status", "done") == "done" and line.get("phase", "report") != "grid":
-                yield reader.line_num, line
-    except csv.Error as error:
-        raise RunsError(one_line(f"{path}, line {reader.line_num}: {error}.")) from error
+                yield at, line
+    except ValueError as error:
+        raise RunsError(one_line(f"{path}{error}")) from error
+
+
+def _lacking(missing: list[str]) -> str:
+    return f"lacks the columns {', '.join(missing)}; needed are {', '.join(NEEDED)}."
 
 
 def _chosen(
@@ -194,27 +193,30 @@ def _games(line: Mapping[str, str]) -> str:
 
 
 def _run(line: Mapping[str, str]) -> Run:
-    loss, excess = _number(line, "loss", 0.0), _number(line, "excess_nats", 0.0)
+    # Beyond these the laws cannot be computed: a loss is raised to powers, and has an exponential.
+    loss, excess = (_number(line, name, *_NATS) for name in ("loss", "excess_nats"))
     if excess >= loss:
         raise ValueError(f"excess_nats must be less than the loss {loss:g}, got {excess:g}.")
     return Run(
-        round(_number(line, "N", 0.0)),
-        round(_number(line, "D", 0.0)),
+        round(_number(line, "N", *_COUNTED)),
+        round(_number(line, "D", *_COUNTED)),
         loss,
         excess,
-        _number(line, "excess_se") if line.get("excess_se") else None,
-        _number(line, "floor_nats") if line.get("floor_nats") else None,
+        _number(line, "excess_se", 0.0, _NATS[1]) if line.get("excess_se") else None,
+        _number(line, "floor_nats", 0.0, _NATS[1]) if line.get("floor_nats") else None,
         line.get("seed", ""),
     )
 
 
-def _number(line: Mapping[str, str], column: str, above: float | None = None) -> float:
+def _number(line: Mapping[str, str], column: str, least: float, most: float) -> float:
     text = line[column].strip()
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or (above is not None and value <= above):
-        wanted = "a number" if above is None else f"more than {above:g}, or it has no logarithm"
+    if not (math.isfinite(value) and (value > 0 or least <= 0 == value)):
+        wanted = "more than 0, or it has no logarithm" if least > 0 else "a number, 0 or more"
         raise ValueError(f"{column} must be {wanted}, got {text or 'nothing'}.")
+    if not least <= value <= most:
+        raise ValueError(f"{column} must be {least:g} to {most:g}, got {text}.")
     return value

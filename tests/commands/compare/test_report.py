@@ -244,6 +244,29 @@ def broken(folder: Path, name: str) -> None:
         result.write_text(json.dumps({"per_game": {"tokens": [1, 2], "excess_sum": [0.5]}}))
     elif name == "words in a curve":
         result.write_text(json.dumps({"curve": [{"tokens": 1, "excess_nats": "low"}]}))
+    elif name == "no end in a curve":
+        result.write_text('{"curve": [{"step": 1e999, "tokens": 1, "excess_nats": 1}]}')
+    elif name == "endless digits":
+        result.write_text(f'{{"curve": [{{"tokens": {10**400}, "excess_nats": 1}}]}}')
+    elif name == "more digits":
+        result.write_text("9" * 5000)
+    elif name == "no tokens":
+        result.write_text(json.dumps({"per_game": {"tokens": [0, 0], "excess_sum": [1, 1]}}))
+    elif name == "huge excess":
+        result.write_text(
+            '{"captures": [{"captured_from": 0, "captured_to": 0, "positions": 9, '
+            '"excess_nats": 1e300}]}'
+        )
+    elif name == "long id":
+        csv.write_text(csv.read_text().replace(result.parent.name, "n" * 300))
+    elif name == "another folder":
+        csv.write_text(csv.read_text().replace(result.parent.name, "../runs"))
+    elif name == "negative":
+        csv.write_text(csv.read_text().replace("0.0003,", "-1,", 1))
+    elif name == "huge":
+        csv.write_text(csv.read_text().replace("0.0003,", "1e300,", 1))
+    elif name == "cut off":
+        csv.write_text(csv.read_text().rstrip().rpartition(",")[0])
     elif name == "no result":
         result.unlink()
 
@@ -262,6 +285,16 @@ def broken(folder: Path, name: str) -> None:
         ("another result", "result.json is no result of a run: 'excess_sum' is missing."),
         ("uneven games", "result.json is no result of a run: per_game must have a finite"),
         ("words in a curve", "result.json is no result of a run: could not convert"),
+        ("no end in a curve", "result.json is no result of a run: cannot convert float infinity"),
+        ("endless digits", "result.json is no result of a run: int too large"),
+        ("more digits", "result.json is no JSON of ours: a number is too long."),
+        ("no tokens", "result.json is no result of a run: per_game must have the tokens"),
+        ("huge excess", "result.json is no result of a run: a number must be -1e+30 to 1e+30"),
+        ("long id", "run_id must be a folder of runs, got nnn"),
+        ("another folder", "run_id must be a folder of runs, got ../runs."),
+        ("negative", "runs.csv, line 2: lr must be 0 to 1e+30, got -1."),
+        ("huge", "runs.csv, line 2: lr must be 0 to 1e+30, got 1e300."),
+        ("cut off", ": fewer cells than columns."),
         ("no result", "is done, but there is no"),
     ],
 )

@@ -134,6 +134,21 @@ def without(column: str) -> list[dict[str, Any]]:
         ([*GOOD[1:], {**GOOD[0], "D": ""}], [], "got nothing."),
         ([*GOOD[1:], {**GOOD[0], "excess_nats": -0.1}], [], "excess_nats must be more than 0, or"),
         ([*GOOD[1:], {**GOOD[0], "loss": "nan"}], [], "loss must be more than 0"),
+        # Figures of which no law can be computed.
+        *(
+            ([*GOOD[1:], {**GOOD[0], name: value}], [], f"line 8: {name} must be {must}")
+            for name, value, must in (
+                ("loss", 800, "1e-09 to 500, got 800."),
+                ("loss", 1e308, "1e-09 to 500, got 1e+308."),
+                ("excess_nats", 1e-320, "1e-09 to 500"),
+                ("D", 1e308, "1 to 1e+18"),
+                ("D", 0.4, "1 to 1e+18, got 0.4."),
+                ("N", 1e-9, "1 to 1e+18"),
+                ("excess_se", -1, "a number, 0 or more, got -1."),
+            )
+        ),
+        (GOOD, ["--floor=-1e308"], "--floor must be -1000 to 1000 nats, got -1e308."),
+        (GOOD, ["--json", "runs.csv"], "--json must be another file than RUNS.CSV, got runs.csv."),
         ([*GOOD[1:], {**GOOD[0], "excess_nats": 9}], [], "excess_nats must be less than the loss"),
         (
             [{**line, "status": "planned"} for line in GOOD],
@@ -164,6 +179,24 @@ def test_a_mistake_is_one_line(
     assert out == "" and len(err.splitlines()) == 1
     assert message in err
     assert [path.name for path in folder.iterdir()] == ["runs.csv"]
+
+
+def test_a_file_that_is_cut_off_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_lines(folder / "runs.csv", GOOD)
+    whole = (folder / "runs.csv").read_text()
+    (folder / "runs.csv").write_text(whole[: whole.rstrip().rindex(",")])
+    assert tessera("scaling", "fit", "runs.csv") == 2
+    assert capfd.readouterr().err.endswith("runs.csv, line 8: fewer cells than columns.\n")
+
+
+def test_a_cell_may_hold_what_ends_lines_elsewhere(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "one\u2028row\x0c\x85"
+    write_lines(folder / "runs.csv", lines(name, runs()))
+    assert tessera("scaling", "fit", "runs.csv", "--json", "-", "--replicates", 0) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["row"] == name
 
 
 def test_games_can_be_chosen_where_there_are_several(
