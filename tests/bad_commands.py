@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.bad_bench_commands import BENCH
+from tests.bad_match_commands import MATCHES
+from tests.bad_run_commands import RUNS
 from tests.judging import Case
 
 _FIT = "fit --config small.yaml"
 _LAST = "--ckpt_path last --run_name small"
-_FILE = "checkpoints/small/version_0/last.ckpt"
 
 # A command line and a part of its answer.
 COMMANDS: tuple[tuple[str, str], ...] = (
@@ -149,56 +150,6 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("games --sgf out --board_size 1", "--board_size must be 2 to 19, got 1."),
     ("games --sgf out --player none.ckpt", "none.ckpt is no checkpoint"),
     (f"games --sgf out --number {10**21}", "--number"),
-    # Matches.
-    ("arena", "PLAYER"),
-    ("arena rules", "at least two players, got one."),
-    ("arena rules none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
-    ("arena rules small.yaml", "small.yaml is torn or no checkpoint."),
-    ("arena rules ''", "a player must be uniform, rules, playouts:N"),
-    ("arena rules last --run_name a/b", "run_name must be letters"),
-    ("arena rules last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
-    *(
-        (f"arena rules {player}", says)
-        for player, says in (
-            ("uct:0", "N of uct:N must be at least 1, got 0."),
-            ("playouts:many", "N of playouts:N must be a whole number"),
-            (f"uct:{10**21}", "N of uct:N"),
-            ("gtp:", "gtp:COMMAND must name a command, got none."),
-            ("gtp:no-such-program", "gtp:no-such-program cannot play … No such file"),
-            ("gtp:false", "gtp:false cannot play: ended with exit code 1"),
-            ("small.yaml@sims=no", "sims must be a whole number"),
-            ("small.yaml@considered=4", "considered is of a search; give sims as well."),
-            ("small.yaml@speed=4", "a key must be one of temperature, sims"),
-        )
-    ),
-    (f"arena rules {_FILE}@sims=2", "@sims=2"),
-    (f"arena rules {_FILE} --board_size 9", "board_size"),
-    *(
-        (f"arena rules uniform {option}", says)
-        for option, says in (
-            ("--games 7", "--games must be even"),
-            ("--games 0", "--games must be at least 2, got 0."),
-            (f"--games {10**12}", "--games must be at most 1000000"),
-            ("--board_size 25", "--board_size must be at most 19, got 25."),
-            ("--komi nan", "--komi must be -1000 to 1000, got nan."),
-            ("--max_moves 0", "--max_moves must be at least 1, got 0."),
-            ("--openings 8-4", "--openings must be plies such as 6 or 4-8, got 8-4."),
-            ("--openings=", "--openings must be plies such as 6 or 4-8, got none."),
-            ("--opening_player chess", "--opening_player must be one of uniform, rules"),
-            ("--seed=-1", "--seed must be at least 0, got -1."),
-            ("--processes 0", "--processes must be at least 1, got 0."),
-            ("--deadline nan", "--deadline must be more than 0 and at most 86400, got nan."),
-            ("--sprt 5", "--sprt must be ELO0,ELO1, got 5."),
-            ("--sprt 5,5", "elo1 must be more than elo0, 5, got 5"),
-            ("--log .", "--log: . cannot be written."),
-            ("--log small.yaml", "--log small.yaml is no log of a match"),
-            ("--sgf small.yaml", "--sgf must name a folder; small.yaml is a file."),
-            ("--json none/x.json", "--json: there is no folder none."),
-            ("--device abacus", "--device must be auto, cpu or cuda"),
-            ("--device cuda", "torch finds no CUDA device here"),
-            ("--force", "--force"),
-        )
-    ),
     # A map.
     ("map", "--ckpt_path"),
     ("map --moves A1", "--ckpt_path"),
@@ -287,23 +238,6 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"check --json {'n' * 300}", "--json"),
     ("check --jsn x", "--jsn"),
     ("check surplus", "surplus"),
-    ("compare small.yaml", "either --tokens or --seconds must say how long each run trains"),
-    ("compare small.yaml --tokens none", "--tokens must be more than 0"),
-    ("compare small.yaml --tokens 5 --lrs x", "--lrs must be different numbers"),
-    ("compare small.yaml --tokens 5 --seeds=-1", "--seeds must be different whole numbers"),
-    ("compare small.yaml --tokens 5 --trainer.max_steps 5", "--trainer.max_steps is compare's own"),
-    ("compare small.yaml --tokens 5", "small.yaml: data.context must be null"),
-    ("compare small.yaml --tokens 5 --data.context null --mixers gla", "gla: model.mixer must be"),
-    ("compare small.yaml --tokens 5 --data.context null --data.selfplay_share 1", "selfplay_share"),
-    ("compare none.yaml --tokens 5", "config must be a file or one of any_board"),
-    ("compare report", "FOLDER"),
-    ("compare report none", "there is no such folder"),
-    ("compare report small.yaml", "that is a file"),
-    ("compare report .", "there is no plan.json in it"),
-    ("compare report ''", "there is no plan.json in it"),
-    ("compare report . surplus", "surplus"),
-    ("compare report . --json x", "--json"),
-    (f"compare report {'n' * 300}", "File name too long"),
     ("gtp", "--ckpt_path"),
     ("gtp --ckpt_path=", "--ckpt_path must name the model"),
     *(
@@ -330,52 +264,6 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     (f"board {_LAST} --port 70000", "--port must be at most 65535, got 70000."),
     (f"board {_LAST} --host 0.0.0.0", "--host"),
     (f"board {_LAST} surplus", "surplus"),
-    ("scaling", "ROW"),
-    ("scaling small.yaml", "either --tokens or --from and --to must say the budgets."),
-    *(
-        (f"scaling small.yaml {option}", says)
-        for option, says in (
-            ("--tokens 1e6,2e6", "--tokens must be 4 to 64 budgets, got 2."),
-            ("--tokens many", "--tokens must be different whole numbers"),
-            (f"--tokens {'9' * 400}", "--tokens must be different whole numbers"),
-            ("--from 1e3", "--to must be a whole number of tokens"),
-            ("--from 1e4 --to 1e3", "--to must be more than --from"),
-            ("--from 1e3 --to 1e4 --rungs 2", "--rungs must be 4 to 64, got 2."),
-            ("--from 1e3 --to 1e4", "data.context must be null"),
-            ("--from 1e3 --to 1e4 --cooldown 0", "--cooldown must be more than 0"),
-            ("--from 1e3 --to 1e4 --seeds=-1", "--seeds must be different whole numbers"),
-            ("--from 1e3 --to 1e4 --sizes 8,8", "--sizes must be different whole numbers"),
-            ("--from 1e3 --to 1e4 --folder=", "--folder must name a folder, got none."),
-            ("--from 1e3 --to 1e4 --folder small.yaml --data.context null", "--folder"),
-            ("--from 1e3 --to 1e4 --trainer.max_steps 3", "--trainer.max_steps is the ladder's"),
-            ("--from 1e3 --to 1e4 --config none.yaml", "config must be a file"),
-            ("--from 1e3 --to 1e4 --floor low", "--floor must be known, free or a number"),
-            ("--from 1e3 --to 1e4 --json .", "--json: . cannot be written."),
-        )
-    ),
-    ("scaling fit", "RUNS.CSV"),
-    ("scaling fit none.csv", "none.csv is no file; a runs.csv is wanted."),
-    ("scaling fit .", ". is a folder; a runs.csv is wanted."),
-    ("scaling fit ''", "nothing is no file; a runs.csv is wanted."),
-    ("scaling fit small.yaml", "small.yaml lacks the columns row, N, D"),
-    *(
-        (f"scaling fit small.yaml {option}", says)
-        for option, says in (
-            ("--floor low", "--floor must be known, free or a number of nats, got low."),
-            ("--floor nan", "--floor must be known, free or a number of nats, got nan."),
-            ("--floor", "--floor"),
-            ("--replicates=-1", "--replicates must be 0 to 10,000, got -1."),
-            (f"--replicates {10**21}", "--replicates must be 0 to 10,000"),
-            ("--replicates many", "--replicates"),
-            ("--bootstrap_seed=-1", "--bootstrap_seed must be 0 to"),
-            ("--picture a.pdf", "--picture must end in .png or .svg, got a.pdf."),
-            ("--picture none/a.png", "--picture: there is no folder none."),
-            ("--json none/a.json", "--json: there is no folder none."),
-            ("--json .", "--json: . cannot be written."),
-            ("--json ''", "--json must name a file, got none."),
-            ("surplus", "surplus"),
-        )
-    ),
     ("doctor --json none/doctor.json", "there is no folder none"),
     ("doctor --json .", "--json"),
     ("doctor --json ''", "--json must name a file, got none."),
@@ -384,6 +272,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor --device cpu", "--device"),
     ("doctor surplus", "surplus"),
     *BENCH,
+    *MATCHES,
+    *RUNS,
 )
 
 

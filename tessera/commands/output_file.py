@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -23,6 +24,42 @@ def file_problems(name: str | None, option: str = "--json") -> list[str]:
     places += [_target(file).parent] if _is_replaced(file) else []
     if file.is_dir() or not all(os.access(place, os.W_OK) for place in places):
         return [f"{option}: {file} cannot be written."]
+    return []
+
+
+def same_file_problems(files: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Why several options cannot each have their file: two of them name one.
+
+    Args:
+        files: options and what they name, None if they were not given; what is read comes first.
+    """
+    names: dict[str, str] = {}
+    problems = []
+    for option, name in files:
+        if name and name != "-":
+            other = names.setdefault(os.path.realpath(name), option)
+            if other != option:
+                problems.append(f"{option} must be another file than {other}, got {name}.")
+    return problems
+
+
+def folder_problems(name: str | None, option: str) -> list[str]:
+    """Why files cannot be written into the option's folder, which is made if it is not there."""
+    if name is None:
+        return []
+    if not name:
+        return [f"{option} must name a folder, got none."]
+    folder = Path(name)
+    try:
+        if folder.exists() and not folder.is_dir():
+            return [f"{option} must name a folder; {name} is a file."]
+        place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    except OSError as error:  # a name that is too long, a folder that cannot be looked into
+        return [f"{option}: {folder}: {error.strerror}."]
+    if not place.is_dir():
+        return [f"{option} must name a folder; {place} is a file."]
+    if not os.access(place, os.W_OK | os.X_OK):
+        return [f"{option}: {place} cannot be written into."]
     return []
 
 

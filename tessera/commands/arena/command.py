@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from tessera.commands.ending import say
 from tessera.commands.json_file import write_json
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
-from tessera.commands.output_file import file_problems
+from tessera.commands.output_file import file_problems, folder_problems, same_file_problems
 from tessera.commands.packages import version_of
 from tessera.commands.quiet import quieten
 from tessera.setting_errors import SettingError, number, one_of, or_none, problems_of, whole
@@ -108,6 +107,9 @@ def _play(
         raise SettingError(f"--board_size must be given for models of different boards: {said}.")
     size = next(iter(sizes), _SIZE if size is None else size)
     rules = match_rules(arguments.komi, arguments.max_moves)
+    if lengths[1] >= rules.move_limit(size):
+        limit = f"fewer plies than the move limit {rules.move_limit(size)}"
+        raise SettingError(f"--openings must be {limit}, got {arguments.openings}.")
     test = _test(arguments)
     waiting_for("starting the players")
     with Sides(
@@ -210,11 +212,9 @@ def _read(
         elif len(arguments.players) > 2:
             problems.append("--sprt is of two players.")
     problems += file_problems(arguments.log, "--log")
-    if arguments.sgf is not None:
-        if not arguments.sgf:
-            problems.append("--sgf must name a folder, got none.")
-        elif os.path.exists(arguments.sgf) and not os.path.isdir(arguments.sgf):
-            problems.append(f"--sgf must name a folder; {arguments.sgf} is a file.")
+    problems += folder_problems(arguments.sgf, "--sgf")
+    options = [(f"--{name}", getattr(arguments, name)) for name in ("log", "sgf", "json")]
+    problems += same_file_problems(options)
     return names, (least, most), problems
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from tessera.commands.json_file import json_text
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.map.request import Request
 from tessera.commands.one_line import one_line
-from tessera.commands.output_file import file_problems, write_file
+from tessera.commands.output_file import file_problems, same_file_problems, write_file
 from tessera.commands.picture_file import picture_file, picture_problems
 
 if TYPE_CHECKING:
@@ -137,13 +136,6 @@ def _file_problems(arguments: argparse.Namespace) -> list[str]:
     """What is wrong with the names of the files that are to be written, but for --json."""
     problems = picture_problems(arguments.output, "--output")
     problems += file_problems(arguments.sgf, "--sgf")
-    written: dict[str, str] = {}
-    if arguments.file not in (None, "", "-"):
-        written[os.path.realpath(arguments.file)] = "FILE"
-    for option in ("json", "output", "sgf"):
-        name = getattr(arguments, option)
-        if name and name != "-":
-            other = written.setdefault(os.path.realpath(name), f"--{option}")
-            if other != f"--{option}":
-                problems.append(f"--{option} must be another file than {other}, got {name}.")
+    options = [(f"--{name}", getattr(arguments, name)) for name in ("json", "output", "sgf")]
+    problems += same_file_problems([("FILE", arguments.file), *options])
     return problems
