@@ -177,7 +177,7 @@ class GtpEngine:
         start_s: seconds for the first answer, and for what sets up a game.
 
     Attributes:
-        title: what it says that it is, ``GNU Go 3.8``; from ``start`` on.
+        title: what it says that it is, ``GNU Go 3.8``, cut short; from ``start`` on.
 
     Raises:
         EngineFault: if there is no such program.
@@ -202,7 +202,7 @@ class GtpEngine:
         (protocol,) = ask(["protocol_version"], wait_s)
         if protocol != "2":
             raise EngineFault(f"speaks protocol {_shown(protocol.encode())}, not 2")
-        self.title = " ".join(ask(["name", "version"], wait_s)).strip()
+        self.title = _title(" ".join(ask(["name", "version"], wait_s)))
         known = ask(["known_command set_random_seed", "known_command clear_cache"], wait_s)
         self._has_seed, self._has_cache = (answer.lower() == "true" for answer in known)
         ask(self._setup, wait_s)
@@ -245,6 +245,13 @@ class GtpEngine:
     def close(self, asks: bool = True) -> None:
         """End it, see ``GtpProcess.close``."""
         self._process.close(asks)
+
+
+def _title(said: str) -> str:
+    """What an engine calls itself, in one line that a terminal and an SGF file can hold."""
+    line = "".join(each if each.isprintable() else " " for each in said[: 4 * _MOST_LETTERS])
+    words = " ".join(line.split())
+    return words[:_MOST_LETTERS] + "…" * (len(words) > _MOST_LETTERS)
 
 
 def _shown(said: bytes | bytearray) -> str:

@@ -28,6 +28,12 @@ def main() -> None:
             answer = "2"
         elif words[0] in ("name", "version"):
             answer = "nasty" if words[0] == "name" else "1"
+            if mode == "odd-name":
+                answer = f"\x1b[31m{answer}\nsecond\u202e line\0"
+            elif mode == "long-name":
+                answer *= 500
+            elif mode == "no-name":
+                answer = ""
         elif words[0] == "known_command":
             answer = "false"
         elif words[0] == "boardsize":

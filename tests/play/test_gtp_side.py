@@ -98,6 +98,19 @@ FORFEITS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("mode", "title"),
+    [
+        ("odd-name", "[31mnasty second line [31m1 second line"),
+        ("long-name", f"{('nasty' * 60)[:60]}…"),
+        ("no-name", ""),
+    ],
+)
+def test_what_an_engine_calls_itself_is_one_short_line(mode: str, title: str) -> None:
+    with side_of(nasty(mode, 9)) as side:
+        assert side.title == title
+
+
 @pytest.mark.parametrize("mode", FORFEITS)
 def test_an_engine_that_misbehaves_loses_that_game_and_the_match_goes_on(mode: str) -> None:
     # Its second move; the other one has passed. After a fault it is started anew, and after an

@@ -74,7 +74,7 @@ class Sides:
             raise
         self.labels = labels_of(
             [
-                side.title if isinstance(side, GtpSide) else name.text
+                (side.title or name.text) if isinstance(side, GtpSide) else name.text
                 for name, side in zip(names, self.sides, strict=True)
             ]
         )
