@@ -20,6 +20,9 @@ _HUGE = (10**9, 10**12, 10**21)
 # What a command needs so that settings are an objective's that is chosen.
 _OBJECTIVES = {
     "fixed_point": "--model.objective fixed_point --model.mixer context_token ",
+    "expert_iteration": "--model.objective expert_iteration --model.mixer identity "
+    "--model.features board --model.outcome win_and_score --data.context 1 "
+    "--data.games_per_chunk 4 ",
 }
 
 # A setting and values that it cannot have.
@@ -70,6 +73,16 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("model.fixed_point.cache", (*_NO_WORD, "")),
     ("model.fixed_point.keeps_contexts", _NO_FLAG),
     ("model.fixed_point.seed", (*_NO_WHOLE, -1, 2**31)),
+    *(
+        (f"model.expert_iteration.{name}", (*_NO_WHOLE, -1, 2**31, 10**12, 10**21))
+        for name in (
+            *("slots", "simulations", "fast_simulations", "considered", "rows", "first_rows"),
+            *("opening_plies", "temperature_plies", "playouts"),
+            *("match_pairs", "match_simulations", "match_playouts"),
+        )
+    ),
+    ("model.expert_iteration.reuse", (*_NO_NUMBER, 0, -1, "1e-300", "1e300")),
+    ("model.expert_iteration.full_share", (*_NO_NUMBER, 0, -1, "1e-300", 1.1)),
     ("model.own", ("9", "[9]", "{n: 9}", "{no.Such: {n: 9}}", "{no.Such: 9}")),
     ("model.lr", (*_NO_NUMBER, 0, -1, "1e400")),
     ("model.warmup_steps", (*_NO_WHOLE, -1)),

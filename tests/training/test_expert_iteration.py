@@ -114,7 +114,7 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
             ("--model.expert_iteration.slots", 0),
             "model.expert_iteration.slots must be at least 1, got 0",
         ),
-        (("--model.expert_iteration.full_share", 0), "full_share must be more than 0, to 1, got 0"),
+        (("--model.expert_iteration.full_share", 0), "full_share must be 0.001 to 1, got 0"),
         (("--data.selfplay_share", 1), "data.selfplay_share must be 0 for objective"),
     ],
 )

@@ -15,27 +15,34 @@ from tessera.training.objectives.base import ObjectiveSettings
 if TYPE_CHECKING:
     from tessera.training.objectives.expert_iteration import ExpertIteration
 
+# More than any machine plays or holds: a number that is too long is said before anything is begun.
+MOST_SLOTS, MOST_ROWS, MOST_PLIES = 2**20, 2**20, 100_000
+MOST_SIMULATIONS, _MOST_PLAYOUTS = 32767, 10_000_000
+REUSE = number("0.001 to 1000", lambda reuse: 0.001 <= reuse <= 1000)
+MATCHES = {
+    "match_pairs": whole(0, 500_000),
+    "match_simulations": whole(0, MOST_SIMULATIONS),
+    "match_playouts": whole(0, _MOST_PLAYOUTS),
+}
 _SHARE = number("0 to 1", lambda share: 0 <= share <= 1)
 _ALLOWED = {
-    "slots": whole(1),
-    "simulations": whole(1),
-    "fast_simulations": whole(0),
-    "considered": whole(2),
-    "full_share": number("more than 0, to 1", lambda share: 0 < share <= 1),
-    "reuse": number("more than 0", lambda reuse: 0 < reuse < math.inf),
-    "rows": whole(1),
-    "first_rows": whole(1),
+    "slots": whole(1, MOST_SLOTS),
+    "simulations": whole(1, MOST_SIMULATIONS),
+    "fast_simulations": whole(0, MOST_SIMULATIONS),
+    "considered": whole(2, MOST_SIMULATIONS),
+    "full_share": number("0.001 to 1", lambda share: 0.001 <= share <= 1),
+    "reuse": REUSE,
+    "rows": whole(1, MOST_ROWS),
+    "first_rows": whole(1, MOST_ROWS),
     "window_share": number("more than 0, to 1", lambda share: 0 < share <= 1),
-    "opening_plies": whole(0),
-    "temperature_plies": whole(0),
+    "opening_plies": whole(0, MOST_PLIES),
+    "temperature_plies": whole(0, MOST_PLIES),
     "playout_steps": whole(0),
-    "playouts": whole(1),
+    "playouts": whole(1, _MOST_PLAYOUTS),
     "value_share": _SHARE,
     "score_share": _SHARE,
     "value_scale": number("at least 0", lambda scale: 0 <= scale < math.inf),
-    "match_pairs": whole(0),
-    "match_simulations": whole(0),
-    "match_playouts": whole(0),
+    **MATCHES,
     "ema_decay": number("0 to less than 1", lambda decay: 0 <= decay < 1),
 }
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,18 +16,26 @@ from tessera.play.evaluator import check_evaluator
 from tessera.play.position_ring import Positions
 from tessera.setting_errors import SettingError, number, problems_of, under, whole
 from tessera.training.objectives.base import ObjectiveSettings
-from tessera.training.objectives.expert_settings import ExpertIterationSettings
+from tessera.training.objectives.expert_settings import (
+    MATCHES,
+    MOST_PLIES,
+    MOST_ROWS,
+    MOST_SLOTS,
+    REUSE,
+    ExpertIterationSettings,
+)
 
 if TYPE_CHECKING:
     from tessera.training.objectives.expert_iteration import ExpertIteration
 
 _LEAST, _MOST = 1e-7, 0.2  # of a chance that was drawn from; change of it that is rewarded
 _ALLOWED = {
-    "slots": whole(1),
-    "rows": whole(1),
-    "first_rows": whole(1),
-    "reuse": number("more than 0", lambda reuse: 0 < reuse < math.inf),
-    "opening_plies": whole(0),
+    "slots": whole(1, MOST_SLOTS),
+    "rows": whole(1, MOST_ROWS),
+    "first_rows": whole(1, MOST_ROWS),
+    "reuse": REUSE,
+    "opening_plies": whole(0, MOST_PLIES),
+    **MATCHES,
     "entropy_weight": number("at least 0", lambda weight: 0 <= weight < math.inf),
 }
 
@@ -91,7 +99,7 @@ class PolicyGradientSettings(ObjectiveSettings):
 
     def build(self, model: GameModel) -> ExpertIteration:
         """See ``ObjectiveSettings.build``."""
-        own = asdict(self)
+        own: dict[str, Any] = asdict(self)
         weight = own.pop("entropy_weight")
         if problems := problems_of(SimpleNamespace(**asdict(self)), _ALLOWED):
             with under("policy_gradient"):
@@ -102,7 +110,11 @@ class PolicyGradientSettings(ObjectiveSettings):
         # A search of no simulations draws from the policy itself, at every ply.
         settings = ExpertIterationSettings(
             **own,
-            **{"simulations": 0, "fast_simulations": 0, "full_share": 1.0, "window_share": 1.0},
-            **{"temperature_plies": 0, "value_share": 0.0},
+            simulations=0,
+            fast_simulations=0,
+            full_share=1.0,
+            window_share=1.0,
+            temperature_plies=0,
+            value_share=0.0,
         )
         return ExpertIteration(model, settings, partial(gradient_loss, entropy_weight=weight))
