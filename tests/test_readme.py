@@ -117,9 +117,19 @@ def test_ci_runs_the_readme_commands_and_reports_any_failure(
 
 
 # What makes each command of the README short: the same settings, fewer and smaller.
+SELFPLAY = (
+    "--trainer.val_check_interval 2 --data.batch_size 8 --data.games_per_chunk 8"
+    " --picture_every_n_validations 0 --model.d_model 8 --model.board.channels 4"
+    " --model.expert_iteration.slots 2 --model.expert_iteration.first_rows 2"
+    " --model.expert_iteration.simulations 2 --model.expert_iteration.fast_simulations 0"
+    " --model.expert_iteration.playouts 1 --model.expert_iteration.playout_steps 1"
+    " --model.expert_iteration.match_pairs 1 --model.expert_iteration.match_simulations 0"
+)
 SHORT = {
     "fit": "--trainer.val_check_interval 2 --data.val_batches 1 --data.games_per_chunk 32"
     " --model.d_model 8 --checkpoint_every_n_steps 2 --picture_every_n_validations 0",
+    "fit --config selfplay_5x5": SELFPLAY,
+    "fit --config selfplay_9x9": SELFPLAY + " --trainer.precision 32",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
@@ -192,7 +202,8 @@ def test_commands_of_a_page_run(
         assert program == "tessera", line
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":
             arguments += ["--trainer.max_steps", str(steps)]
-        short = SHORT.get(" ".join(arguments[:2])) or SHORT[arguments[0]]
+        names = (" ".join(arguments[:count]) for count in (3, 2, 1))
+        short = next(SHORT[name] for name in names if name in SHORT)
         run = until_it_serves if arguments[0] == "board" else tessera
         assert run(*arguments, *short.split()) == 0, line
 

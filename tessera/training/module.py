@@ -21,6 +21,7 @@ from tessera.training.earlier import upgraded_settings
 from tessera.training.objectives import objective_settings, plain_settings
 from tessera.training.objectives.expert_settings import ExpertIterationSettings
 from tessera.training.objectives.fixed_point import FixedPointSettings
+from tessera.training.objectives.policy_gradient import PolicyGradientSettings
 from tessera.training.optimizer import GraphedAdamW
 from tessera.training.strategy import GradientAveraging, allows_graphs
 from tessera.transfers import owned
@@ -55,9 +56,11 @@ class TesseraModule(LightningModule):
         weight_decay: AdamW's, on matrices; never on biases, norms, the embedding, A_log and D.
         cuda_graph: let a training step on a GPU be captured once for each length and replayed, so
             that nothing waits for the host; the same bits, and the memory of a step once more.
-        objective: what is learned: next_move; expert_iteration, to win; or fixed_point.
+        objective: what is learned: next_move; expert_iteration or policy_gradient, to win; or
+            fixed_point.
         expert_iteration: of the objective expert_iteration.
         fixed_point: of the objective fixed_point.
+        policy_gradient: of the objective policy_gradient.
         model: those of ``ModelSettings``, which a checkpoint keeps with the others, as plain dicts.
 
     Raises:
@@ -76,6 +79,7 @@ class TesseraModule(LightningModule):
         objective: str = "next_move",
         expert_iteration: ExpertIterationSettings = ExpertIterationSettings(),  # noqa: B008 (frozen)
         fixed_point: FixedPointSettings = FixedPointSettings(),  # noqa: B008 (it is frozen)
+        policy_gradient: PolicyGradientSettings = PolicyGradientSettings(),  # noqa: B008 (frozen)
         **model: Any,
     ) -> None:
         super().__init__()
@@ -87,6 +91,7 @@ class TesseraModule(LightningModule):
         schedule |= {"cuda_graph": cuda_graph, "stable_steps": stable_steps, "objective": objective}
         # The settings of those that have any.
         objectives = {"expert_iteration": expert_iteration, "fixed_point": fixed_point}
+        objectives |= {"policy_gradient": policy_gradient}
         self.save_hyperparameters(schedule | plain_settings(objectives) | settings.as_dict())
         problems: list[Problem] = []
         with noted(problems):

@@ -18,6 +18,7 @@ from tessera.training.objectives.expert_iteration import (
     ExpertIteration,
 )
 from tessera.training.objectives.expert_settings import ExpertIterationSettings
+from tessera.training.objectives.policy_gradient import PolicyGradientSettings, gradient_loss
 from tests.runs import fit
 from tests.training.test_resume import STOPPER, stop_at
 
@@ -188,3 +189,35 @@ def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
     assert due[:5] == [4, 4, 5, 5, 6] and due[5:] == [8, 10, 12, 14, 16, 18, 20]
     own, _ = objective(first_rows=4, full_share=0.5)
     assert [own.plies_due(step, 1.0) for step in range(3)] == [10, 12, 14]
+
+
+def test_a_policy_gradient_makes_moves_likelier_that_won_more_than_expected() -> None:
+    _, model = objective()
+    own = PolicyGradientSettings(entropy_weight=0.0).build(model)
+    before = torch.full((4, 10), 1 / 9)
+    before[:, 0] = 0  # is not looked at
+    known = positions(actions=torch.full((4,), 4), weights=before)._replace(
+        wins=torch.tensor([1.0, 0.0, float("nan"), 0.5])
+    )
+    won = torch.tensor([0.0, 0.0, 3.0, 2.0])  # what the model expects
+    for likelier, signs in ((0.0, [1, -1, 0, -1]), (1.0, [0, -1, 0, -1]), (-1.0, [1, 0, 0, 0])):
+        logs = torch.zeros(4, 10)
+        logs[:, 4] = likelier  # than it was when it was played
+        logs.requires_grad_()
+        gradient_loss(known, logs, won, entropy_weight=0.0).sum().backward()
+        assert logs.grad is not None and not logs.grad[:, 0].any()
+        assert [(-row[4]).sign().item() for row in logs.grad] == signs
+    own.loss(model, ExpertBatch(0, known)).backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_a_policy_gradient_is_trained_and_gone_on_with(folder: Path) -> None:
+    options = ("--model.objective", "policy_gradient", "--model.policy_gradient.slots", 6)
+    options += ("--model.policy_gradient.first_rows", 8, "--model.policy_gradient.rows", 20)
+    assert fit("--run_name", "whole", *options) == 0
+    assert fit(*options, *stop_at(7, signal.SIGTERM)) == 143
+    assert fit("--ckpt_path", "last", *options) == 0
+    whole, resumed = state("whole"), state()
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], tensor), name
+    assert whole["objective"]["games"]["written"] == whole["objective"]["games"]["plies"]

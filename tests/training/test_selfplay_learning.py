@@ -30,11 +30,12 @@ def met(first: Player, second: Player) -> MatchResult:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_tiny_run_beats_the_player_that_it_started_from(folder: Path, repository: Path) -> None:
     config = repository / "configs" / "selfplay_5x5.yaml"
     options = ("--model.expert_iteration.match_pairs", 0, "--trainer.accelerator", "cpu")
-    for name, steps in (("start", 1), ("end", 200)):
-        schedule = ("--trainer.max_steps", steps, "--model.decay_steps", 200)
+    for name, steps in (("start", 1), ("end", 120)):
+        schedule = ("--trainer.max_steps", steps, "--model.decay_steps", 120)
         command = ("fit", "--config", config, "--run_name", name, "--cpu_threads", 1)
         assert tessera(*command, *schedule, *options) == 0
     for simulations in (0, 8):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
 LOSSES = ("policy_loss", "win_loss", "score_loss", "ownership_loss")
+
+
+PolicyLoss: TypeAlias = Callable[[Positions, Tensor, Tensor], Tensor]
+
+
+def imitation_loss(positions: Positions, logs: Tensor, won: Tensor) -> Tensor:
+    """The cross-entropy of what the search would play, (S,) in nats."""
+    return -(positions.weights * logs).sum(1)
 
 
 class ExpertBatch(NamedTuple):
@@ -84,11 +92,19 @@ class ExpertIteration(Objective):
     Args:
         model: which is to learn it.
         settings: how.
+        policy_loss: (S,) of positions, log-probabilities of the moves and log-odds of winning; None
+            for the search's policy.
     """
 
-    def __init__(self, model: GameModel, settings: ExpertIterationSettings) -> None:
+    def __init__(
+        self,
+        model: GameModel,
+        settings: ExpertIterationSettings,
+        policy_loss: PolicyLoss | None = None,
+    ) -> None:
         super().__init__()
         assert model.features is not None and model.outcome is not None
+        self._policy_loss = policy_loss or imitation_loss
         self.settings = settings
         self.held_out_needs = model.features.needs
         self.outcome_metrics = OutcomeMetrics()
@@ -267,10 +283,10 @@ class ExpertIteration(Objective):
         hidden_SH = hidden_S1H[:, 0]
         logits = model.head(hidden_SH, *(maps if model.head.reads_map else ())).float()
         logs = logits.log_softmax(1)[:, : positions.weights.shape[1]]
-        policy = -(positions.weights * logs).sum(1).mean()
         is_known = positions.wins.isfinite()
         count = is_known.sum().clamp(min=1)
         won, scored = head.read(hidden_SH, *maps)
+        policy = self._policy_loss(positions, logs, won).mean()
         share = self.settings.value_share
         wins = (1 - share) * positions.wins.nan_to_num(0.5) + share * (positions.values + 1) / 2
         win = F.binary_cross_entropy_with_logits(won, wins, reduction="none")

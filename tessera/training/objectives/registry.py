@@ -15,11 +15,13 @@ from tessera.training.objectives.base import ObjectiveSettings
 from tessera.training.objectives.expert_settings import ExpertIterationSettings
 from tessera.training.objectives.fixed_point import FixedPointSettings
 from tessera.training.objectives.next_move import NextMoveSettings
+from tessera.training.objectives.policy_gradient import PolicyGradientSettings
 
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     "next_move": NextMoveSettings,
     "expert_iteration": ExpertIterationSettings,
     "fixed_point": FixedPointSettings,
+    "policy_gradient": PolicyGradientSettings,
 }
 
 
