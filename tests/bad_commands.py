@@ -293,6 +293,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("compare small.yaml --tokens 5 --seeds=-1", "--seeds must be different whole numbers"),
     ("compare small.yaml --tokens 5 --trainer.max_steps 5", "--trainer.max_steps is compare's own"),
     ("compare small.yaml --tokens 5", "small.yaml: data.context must be null"),
+    ("compare small.yaml --tokens 5 --data.context null --mixers gla", "gla: model.mixer must be"),
+    ("compare small.yaml --tokens 5 --data.context null --data.selfplay_share 1", "selfplay_share"),
     ("compare none.yaml --tokens 5", "config must be a file or one of any_board"),
     ("compare report", "FOLDER"),
     ("compare report none", "there is no such folder"),
@@ -309,6 +311,10 @@ COMMANDS: tuple[tuple[str, str], ...] = (
         for path in ("none.ckpt", ".", "small.yaml", "game.sgf", "[a]")
     ),
     (f"gtp --ckpt_path={'n' * 300}", "File name too long"),
+    *(
+        (f"{command} --ckpt_path nothing --run_name a/b", "run_name must be letters")
+        for command in ("gtp", "board --no-open", "map --moves A1")
+    ),
     ("gtp --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
     (f"gtp {_LAST} --temperature hot", "--temperature"),
     (f"gtp {_LAST} --playouts few", "--playouts"),

@@ -154,10 +154,9 @@ class _Model:
 def _load(arguments: argparse.Namespace, device: torch.device) -> Companion:
     from tessera.companion import load
     from tessera.training.checkpoint_file import CheckpointError
-    from tessera.training.run_folder import RunFolder, find_checkpoint
+    from tessera.training.run_folder import find_checkpoint
 
     try:
-        RunFolder(arguments.run_name, 0)  # refuses a name that is none
         path = find_checkpoint(arguments.player, arguments.run_name)
         return load(path, device, arguments.board_size, arguments.own)
     except CheckpointError as error:

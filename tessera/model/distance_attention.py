@@ -12,6 +12,7 @@ a multiple of 4 with zeros, so that products may read four numbers at once.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,8 +23,8 @@ from torch.autograd.function import once_differentiable
 from tessera.model.hyperbolic import LEAST_COSH, MOST, TINY, distances, lifted
 
 _ALIGNMENT = 4  # elements
-# Of the least distance: less than what lies between its cosh and the next number in float32, and
-# more than what two devices make of it.
+# Times the least distance: between that of the least cosh, however float32 and a device round it,
+# and that of the next number of float32.
 _ABOVE = 1.002
 
 
@@ -82,7 +83,7 @@ def _gradients(
     of_scores = torch._softmax_backward_data(grad @ v.mT, weight, -1, weight.dtype)
     of_slope = (of_scores * distance).sum()
     # Of cosh, but for the slope, which the rows are multiplied with; none where it was clamped.
-    least = _ABOVE * float(torch.tensor(LEAST_COSH, dtype=distance.dtype).acosh())
+    least = _ABOVE * math.acosh(LEAST_COSH)
     of_scores.div_(distance.sinh())
     of_cosh = torch.ops.aten.threshold_backward(of_scores, distance, least)
     of_q, c_of_q = _unlifted(of_cosh @ k_BKMQ, q, _Lengths(*rows[:4]), -1, c, slope)

@@ -10,9 +10,8 @@ import torch
 from tessera.model.block import Seen
 from tessera.model.graphs import is_hooked
 from tessera.model.mixers.gated_delta import GatedDeltaSettings
-from tessera.model.mixers.mamba import MambaSettings
 from tessera.model.mixers.mamba2 import Mamba2Settings
-from tessera.model.mixers.rotating_mamba import RotatingMambaSettings
+from tessera.model.mixers.state_space import SelectiveSettings
 from tessera.model.parts import PartSettings
 from tessera.model.scans.delta import DeltaScan
 from tessera.model.scans.dual import DualScan, is_left_alone
@@ -52,7 +51,7 @@ def _is_of_own_kernels(model: GameModel) -> bool:
 
 def _runs_triton(mixer: PartSettings, device: torch.device) -> bool:
     """Whether a mixer of these settings runs in Triton kernels that are not tuned."""
-    if isinstance(mixer, (MambaSettings, RotatingMambaSettings)):
+    if isinstance(mixer, SelectiveSettings):
         return SelectiveScan.choose_for(mixer.scan, device)[0] == "triton"
     if isinstance(mixer, Mamba2Settings):
         is_pinned = not is_left_alone()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine, play_out
+from tessera.go.bitboard import unpack
 from tessera.play.chains import chains_of, is_left_alone, liberties
-from tessera.play.map import settled_of
 from tessera.play.session import Session
 from tessera.transfers import to_host
 
@@ -41,9 +41,13 @@ class Ending:
     dead: Tensor
     seki: Tensor
 
+    def margin(self, komi: float) -> float:
+        """By how many points black wins."""
+        return int(self.owners.sum()) - komi
+
     def score(self, komi: float) -> str:
         """The result as the protocol writes it: ``B+3.5``, ``W+10`` or ``0``."""
-        margin = int(self.owners.sum()) - komi
+        margin = self.margin(komi)
         return f"{'B' if margin > 0 else 'W'}+{abs(margin):g}" if margin else "0"
 
     def chains(self, status: str) -> list[list[int]]:
@@ -95,6 +99,15 @@ def ending_of(session: Session, num_playouts: int = PLAYOUTS) -> Ending:
     contested = (left == 0) & (area == 0)
     owners = torch.where(contested, leaning, area)
     return Ending(stones, torch.where(is_open, owners, settled), dead, seki)
+
+
+def settled_of(engine: GPUGoEngine) -> Tensor | None:
+    """The settled points of an engine's first game, (n, n) int32 on the CPU."""
+    if engine.rules.capture == "single":
+        return None
+    settled = engine.settled_points()
+    owners = unpack(settled.black)[:1].int() - unpack(settled.white)[:1].int()
+    return to_host(owners, "session")[0]
 
 
 def _owned(engine: GPUGoEngine, num_playouts: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tessera.data import GameDataModule, StreamSettings
 from tessera.data.stream import VAL_NUMBERS
 from tessera.go import GPUGoEngine, distribution, get_player, play_games
-from tessera.play.map import settled_of
+from tessera.play.ending import settled_of
 from tessera.play.picture import Scene, draw_scenes
 from tessera.play.reading import tables_of
 from tessera.play.validation_picture import ValidationPicture

@@ -168,7 +168,8 @@ class GtpGame:
         """Games from the session's position to their ends; the last ones are remembered."""
         engine = self.session.engine
         if self._played is None or self._played[:2] != (engine, self.komi):
-            played = played_out(self.session, self._num_told, komi=self.komi)
+            ending = self.ending() if self.session.is_over else None
+            played = played_out(self.session, self._num_told, komi=self.komi, ending=ending)
             self._played = engine, self.komi, played
         return self._played[2]
 

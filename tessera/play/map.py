@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessera.go import GPUGoEngine, play_out
-from tessera.go.bitboard import unpack
+from tessera.go import play_out
 from tessera.play.drawing import Scene
+from tessera.play.ending import PLAYOUTS, Ending, ending_of, settled_of
 from tessera.play.intervals import Z_95, wilson
 from tessera.play.session import Session
 from tessera.setting_errors import whole_number
@@ -27,6 +27,8 @@ LETTERS = "abcdefghij"  # of the likeliest moves
 class PlayedOut:
     """How games of the rule-based player ended that went on from a position.
 
+    Of a game that is over there is one end, see ``ending_of``, and nothing left to chance.
+
     Attributes:
         num_games: of how many it was counted.
         win: share of them that the player to move won; a draw is half.
@@ -35,6 +37,7 @@ class PlayedOut:
         score: points by which the player to move won on average.
         score_error: half the width of its 95 % interval.
         ownership: (n, n) float64, +1 where a point was black's in the end of all games, -1 white's.
+        is_over: whether the game had ended by two passes.
     """
 
     num_games: int
@@ -43,6 +46,13 @@ class PlayedOut:
     score: float
     score_error: float
     ownership: Tensor
+    is_over: bool = False
+
+    def title(self) -> str:
+        """What ``ownership`` is, in a few words."""
+        if self.is_over:
+            return "Whose each point is, dead stones taken off"
+        return f"Whose each point is at the end of {self.num_games:,} playouts"
 
     def as_json(self) -> dict[str, Any]:
         """Everything by name."""
@@ -73,6 +83,8 @@ class PositionMap:
         score: points by which the player to move is expected to win; None likewise.
         played_out: what playouts say; None if none were asked for.
         moves_since: tokens played since the position was set up; None if it was not.
+        handicap: stones of black's handicap, which begin ``moves`` with white's passes between; no
+            line counts them as moves.
     """
 
     stones: Tensor
@@ -86,6 +98,13 @@ class PositionMap:
     score: float | None = None
     played_out: PlayedOut | None = None
     moves_since: list[int] | None = None
+    handicap: int = 0
+
+    @property
+    def num_moves(self) -> int:
+        """Moves played, without the handicap and the passes that stand for it."""
+        played = self.moves or self.moves_since or []
+        return len(played) - max(0, 2 * self.handicap - 1)
 
     @property
     def board_size(self) -> int:
@@ -106,7 +125,7 @@ class PositionMap:
     def last_move(self) -> int | None:
         """The token of the last move; None if there is none."""
         moves = self.moves or self.moves_since
-        return moves[-1] if moves else None
+        return moves[-1] if moves and self.num_moves else None
 
     @property
     def pass_chance(self) -> float:
@@ -122,17 +141,19 @@ class PositionMap:
 
     def scene(self) -> Scene:
         """What a picture shows of the position."""
-        ply = len(self.moves or self.moves_since or [])
         maps = {"": self.probabilities}
-        return Scene(self.stones, self.last_move, ply, maps, self.legal, self.settled)
+        return Scene(self.stones, self.last_move, self.num_moves, maps, self.legal, self.settled)
 
     def title(self) -> str:
         """The position in a few words."""
         to_play = f"{self.to_play} to play"
-        number = len(self.moves or self.moves_since or [])
+        number = self.num_moves
         after = f"after {number} move{'s' if number > 1 else ''}"
         if self.moves is None:
             return f"{to_play} {after}, set up before" if number else f"{to_play}, set up"
+        if self.handicap:
+            stones = f"{self.handicap} handicap stones"
+            return f"{to_play} {after} and {stones}" if number else f"{to_play}, {stones}"
         return f"{to_play} {after}" if number else f"{to_play}, empty board"
 
     def facts(self) -> list[str]:
@@ -141,7 +162,12 @@ class PositionMap:
         if self.win is not None and self.score is not None:
             score = self._result(self.score)
             facts.append(f"{self.to_play} wins {100 * self.win:.1f} %, score {score}")
-        if (played := self.played_out) is not None:
+        played = self.played_out
+        if played is not None and played.is_over:
+            facts.append(
+                f"the game is over, score {self._result(played.score)} without dead stones"
+            )
+        elif played is not None:
             low, high = (100 * end for end in played.win_interval)
             facts.append(
                 f"in {played.num_games:,} playouts {self.to_play} wins {100 * played.win:.1f} % "
@@ -197,31 +223,24 @@ def _decimal(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _as_json(played: PlayedOut) -> dict[str, Any]:
-    return {
-        "num_games": played.num_games,
-        "win": _decimal(played.win),
-        "win_interval": [_decimal(end) for end in played.win_interval],
-        "score": _decimal(played.score),
-        "score_error": _decimal(played.score_error),
-        "ownership": [[_decimal(owner) for owner in row] for row in played.ownership.tolist()],
-    }
-
-
 def played_out(
     session: Session,
     num_games: int,
     *,
     komi: float | None = None,
     is_wanted: Callable[[], bool] | None = None,
+    ending: Ending | None = None,
 ) -> PlayedOut:
     """So many games from the session's position to their ends; the same each time.
+
+    After two passes it is the game's end in their place, as ``final_score`` counts it.
 
     Args:
         session: the position, and the rules.
         num_games: at least 2.
         komi: by which they are scored; None for that of the session's rules.
         is_wanted: see ``play_out``.
+        ending: how the game stands if it is over; None for what ``ending_of`` says.
 
     Raises:
         NotWanted: if ``is_wanted`` said no.
@@ -229,6 +248,9 @@ def played_out(
     """
     whole_number("playouts", num_games, 2)
     engine = session.engine
+    if session.is_over:
+        ending = ending_of(session, PLAYOUTS) if ending is None else ending
+        return _ended(session, ending, num_games, session.rules.komi if komi is None else komi)
     if komi is not None:
         engine = copy(engine)  # of which the rest is shared and nothing changed
         engine.rules = replace(engine.rules, komi=komi)
@@ -239,6 +261,13 @@ def played_out(
         win, score = 1 - win, -score
     ownership = to_host(found.ownership[0], "session")
     return PlayedOut(num_games, win, wilson(win, num_games), score, Z_95 * error, ownership)
+
+
+def _ended(session: Session, ending: Ending, num_games: int, komi: float) -> PlayedOut:
+    """The record of a game that is over."""
+    score = ending.margin(komi) * (1 - 2 * session.turn)
+    win = 0.5 if score == 0 else float(score > 0)
+    return PlayedOut(num_games, win, (win, win), score, 0.0, ending.owners.double(), True)
 
 
 def position_map(session: Session, num_playouts: int = 0, komi: float | None = None) -> PositionMap:
@@ -265,13 +294,5 @@ def position_map(session: Session, num_playouts: int = 0, komi: float | None = N
         outlook.score,
         played_out(session, num_playouts, komi=komi) if num_playouts else None,
         None if session.has_history else session.moves,
+        session.handicap,
     )
-
-
-def settled_of(engine: GPUGoEngine) -> Tensor | None:
-    """The settled points of an engine's first game, as ``PositionMap.settled`` has them."""
-    if engine.rules.capture == "single":
-        return None
-    settled = engine.settled_points()
-    owners = unpack(settled.black)[:1].int() - unpack(settled.white)[:1].int()
-    return to_host(owners, "session")[0]

@@ -54,20 +54,20 @@ def _ownership(
     position: PositionMap, played: PlayedOut, width: float, top: float
 ) -> Iterator[Shape]:
     """A second board: whose each point is at the end of the playouts."""
-    text = f"Whose each point is at the end of {played.num_games:,} playouts"
-    yield Words(20, top + _HEADER / 2 + 4, text, _TEXT + 3, anchor="start")
+    yield Words(20, top + _HEADER / 2 + 4, played.title(), _TEXT + 3, anchor="start")
     # The last move and what may be played are on the first board.
     scene = replace(position.scene(), legal=None, settled=None, last_move=None)
     cell = width / (position.board_size + 1)
     yield from BoardDrawing(scene, cell, top + _HEADER, ownership=played.ownership).shapes()
     y, x = top + _HEADER + width + 0.4 * _ROW, 30.0
     for colour, sign in (("black", 1.0), ("white", -1.0)):
-        for owner in (0.2, 0.6, 1.0):
+        for owner in (1.0,) if played.is_over else (0.2, 0.6, 1.0):
             yield from owner_square(x, y, _SIGN, sign * owner)
             x += 0.9 * _SIGN
         yield Words(x, y, f"{colour}'s", _TEXT, anchor="start")
         x += 0.17 * width
-    yield Words(width - 20, y, "the larger, the more often", _TEXT, anchor="end")
+    if not played.is_over:
+        yield Words(width - 20, y, "the larger, the more often", _TEXT, anchor="end")
 
 
 def _header(position: PositionMap, width: float, highest: float) -> Iterator[Shape]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +22,9 @@ from tessera.transfers import to_host
 
 _GAMES = 2  # of each opening
 _OWNER = "match"  # of what is copied to the host
+# Of the time that a batch of our own took, the next one waits so much for more games to be ready:
+# otherwise half of them would wait for the other half, in turns.
+_PATIENCE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,8 @@ class MatchTable:
     """B places at which two sides play; a place takes the next game when one is over.
 
     A side that answers later (``Remote``) holds up nobody: in each round those games move on that
-    can, in one batch, and only if there are none an answer is waited for.
+    can, in one batch, and only if there are none an answer is waited for; but for a quarter of the
+    time that the batch before took.
 
     Args:
         sides: the first and the second.
@@ -116,6 +120,7 @@ class MatchTable:
         rules: of all games.
         seed: of what the sides draw: the draws are a function of (seed, game, ply).
         device: where the engine is, and where the sides play.
+        tell: called after every round with the plies of all games so far.
     """
 
     def __init__(
@@ -127,8 +132,11 @@ class MatchTable:
         rules: Rules,
         seed: int,
         device: str | torch.device,
+        tell: Callable[[int], object] | None = None,
     ) -> None:
-        self._sides, self._seed = sides, seed
+        self._sides, self._seed, self._tell = sides, seed, tell
+        self._num_plies, self._patient_until = 0, 0.0
+        self._has_waited = False
         self._engine = GPUGoEngine(num_places, device, board_size, rules)
         self._pad = self._engine.vocabulary.pad_token
         self._places: list[_Place | None] = [None] * num_places
@@ -147,12 +155,16 @@ class MatchTable:
             tokens = self._opening_moves()
             losses = self._chosen_moves(tokens)
             if not losses and all(token == self._pad for token in tokens):
-                self._bell.wait()
+                left = max(0.0, self._patient_until - time.perf_counter())
+                self._bell.wait(left if self._has_waited else None)
                 continue
             self._engine.play_batch(self._tensor(tokens))
             for place, token in zip(self._places, tokens, strict=True):
                 if place is not None and token != self._pad:
                     place.moves.append(token)
+                    self._num_plies += 1
+            if self._tell is not None:
+                self._tell(self._num_plies)
             yield from self._finished(tokens, losses)
             for at, token in self._fill(waiting).items():
                 tokens[at] = token
@@ -193,17 +205,21 @@ class MatchTable:
         """Put the sides' moves into ``tokens``; by place, who lost a game at once and why."""
         losses: dict[int, tuple[int, Loss]] = {}
         turns = [None if place is None else place.side_to_move() for place in self._places]
-        words = self._words()
+        words, self._has_waited = self._words(), False
         for number, side in enumerate(self._sides):
             mine = [at for at, turn in enumerate(turns) if turn == number]
-            if not mine:
+            is_remote = isinstance(side, Remote)
+            if not mine or (not is_remote and self._is_patient(turns)):
                 continue
             is_mine = torch.zeros(len(turns), dtype=torch.bool)
             is_mine[mine] = True
             began = time.perf_counter()
             said = side.moves(self._engine, is_mine.to(self._engine.device), words)
             chosen: list[int] = to_host(said, _OWNER).tolist()
-            share = (time.perf_counter() - began) / len(mine)
+            ended = time.perf_counter()
+            share = (ended - began) / len(mine)
+            if not is_remote:
+                self._patient_until = ended + _PATIENCE * (ended - began)
             seconds = {}
             if isinstance(side, Remote):
                 losses |= {at: (number, loss) for at, loss in side.take_losses().items()}
@@ -220,6 +236,14 @@ class MatchTable:
                 if at not in losses:
                     tokens[at] = chosen[at]
         return losses
+
+    def _is_patient(self, turns: Sequence[int | None]) -> bool:
+        """Whether a batch waits for answers that are about to come, see ``_PATIENCE``."""
+        is_awaited = any(
+            turn is not None and isinstance(self._sides[turn], Remote) for turn in turns
+        )
+        self._has_waited = is_awaited and time.perf_counter() < self._patient_until
+        return self._has_waited
 
     def _illegal(self, places: list[int], chosen: list[int]) -> dict[int, Loss]:
         """Of these places those where the move is illegal."""

@@ -22,7 +22,7 @@ _PLAYER = "rules"  # who plays them out
 _AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # playouts of one call
 _TREE_BYTES = 2**31
 _EXPLORATION = 0.7  # of UCB1's term; wins count 1
-_MOST_LEAVES, _LEAST_WAVES = 64, 16
+_MOST_LEAVES, _LEAST_WAVES = 64, 8
 _MOST_DEPTH = 96
 
 
@@ -119,7 +119,7 @@ class FlatSide(PlayoutSide):
 class TreeSide(PlayoutSide):
     """Plain UCT: a tree of N playouts, one new position each; the most visited move is played.
 
-    A sixteenth of N positions, 64 at most, are played out together; a path counts as visited, and
+    An eighth of N positions, 64 at most, are played out together; a path counts as visited, and
     not yet won, as soon as it is walked, so that the next one goes elsewhere. Every move is tried
     once before any is tried again, then UCB1 decides. The tree is forgotten after the move.
 

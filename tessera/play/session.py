@@ -74,6 +74,7 @@ class Mark:
 
     positions: tuple[_Position, ...]
     has_history: bool
+    handicap: tuple[int, ...]
 
 
 class Session:
@@ -110,6 +111,7 @@ class Session:
         self._reader, self._replays = reader_of(model), Replays.of(model)
         rules = replace(rules, max_moves=limit)
         self._new = GPUGoEngine(1, device, board_size, rules, skip_settled=skip_settled)
+        self._handicap: tuple[int, ...] = ()
         self.clear()
 
     @property
@@ -131,6 +133,13 @@ class Session:
     def moves(self) -> list[int]:
         """The tokens played since the beginning, or since the position that was set."""
         return [position.token for position in self._positions[1:]]
+
+    @property
+    def handicap(self) -> int:
+        """How many stones of ``set_handicap`` the game begins with; 0 where one is taken back."""
+        before = self._handicap
+        is_there = before and tuple(self.moves[: len(before)]) == before
+        return (len(before) + 1) // 2 if is_there else 0
 
     @property
     def turn(self) -> int:
@@ -156,7 +165,7 @@ class Session:
 
     def clear(self) -> None:
         """Begin a new game on the empty board."""
-        self.has_history = True
+        self.has_history, self._handicap = True, ()
         self._positions = [_Position(self.vocabulary.eos_token, copy.deepcopy(self._new))]
 
     def set_position(self, boards: Tensor, turn: int) -> None:
@@ -178,8 +187,22 @@ class Session:
             if int(engine.capture_stones()):
                 raise ValueError("boards must not have a chain without liberties.")
             engine.set_position(boards[None], 1 - engine.turn)
-        self.has_history = False
+        self.has_history, self._handicap = False, ()
         self._positions = [_Position(self.vocabulary.eos_token, engine)]
+
+    def set_handicap(self, moves: Sequence[int]) -> None:
+        """Begin a new game with black's handicap, as the model reads it.
+
+        Args:
+            moves: tokens, the stones and white's passes between them.
+
+        Raises:
+            IllegalMoveError: see ``play``; what came before it has been played then.
+        """
+        self.clear()
+        for token in moves:
+            self.play(token)
+        self._handicap = tuple(moves)
 
     def play(self, token: int) -> None:
         """Play a point or a pass.
@@ -209,11 +232,12 @@ class Session:
 
     def mark(self) -> Mark:
         """The game as it stands, for ``go_back``."""
-        return Mark(tuple(self._positions), self.has_history)
+        return Mark(tuple(self._positions), self.has_history, self._handicap)
 
     def go_back(self, mark: Mark) -> None:
         """Let the game be what it was, with all that was known of it, whatever came since."""
         self._positions, self.has_history = list(mark.positions), mark.has_history
+        self._handicap = mark.handicap
 
     @torch.inference_mode()
     def outlook(self) -> Outlook:

@@ -33,7 +33,7 @@ def lead_to(session: Session, game: SgfGame, plies: int | None = None) -> int:
     session.clear()
     found = game.set_up_before(plies)
     if found is not None:
-        _set_up(session, found)
+        set_up(session, found)
     first = 0 if found is None else found.ply
     for ply, token in enumerate(game.moves[first:plies], first + 1):
         try:
@@ -58,10 +58,14 @@ def session_document(session: Session) -> sgf.Sgf_game:
     return document
 
 
-def _set_up(session: Session, found: SetUp) -> None:
+def set_up(session: Session, found: SetUp) -> None:
+    """Begin a new game at a position, with handicap as moves of black's.
+
+    Raises:
+        ValueError: if the model cannot be told of it, or it cannot be; the game is unchanged then.
+    """
     if found.handicap:
-        for token in found.handicap_moves():
-            session.play(token)
+        session.set_handicap(found.handicap_moves())
         return
     if not session.sees_board:
         raise ValueError(f"a position is set up, and {NO_BOARD}.")

@@ -27,7 +27,16 @@ class DivergedError(RuntimeError):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes whole files or none, and checks a file before it is read."""
+    """Writes whole files or none, and checks a file before it is read.
+
+    Args:
+        has_timer: whether what reads it has a limit of time; what has none has no use for the time
+            that a run with one has taken, and Lightning would warn that nobody asked for it.
+    """
+
+    def __init__(self, has_timer: bool = True) -> None:
+        super().__init__()
+        self._has_timer = has_timer
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -50,7 +59,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: if it is not whole.
         """
-        return read_checkpoint(path)
+        checkpoint = read_checkpoint(path)
+        if not self._has_timer:
+            checkpoint.get("callbacks", {}).pop("Timer", None)
+        return checkpoint
 
 
 class TrainingCheckpoint(Checkpoint):

@@ -19,6 +19,8 @@ from tessera.training.precision import SCALE, kind_of, restored, rounded
 # Of the machine, or of training alone.
 _NOT_OF_DATA = ("backend", "selfplay_share", "selfplay_temperature")
 _NOT_OF_THE_MODEL = ("checkpoint_activations",)
+_AS_TRAINED = "as trained"
+_SCALE_BYTES = 4  # of each output channel in int8
 KINDS = ("matrices", "convolutions", "embedding", "others")
 
 
@@ -29,7 +31,7 @@ class WeightError:
     Attributes:
         kind: see ``kind_of``; "others" are kept as they are.
         weights: how many.
-        bytes_before: of the checkpoint's.
+        bytes_before: of the model's file, scales included.
         bytes_after: of the file's, scales included.
         largest: the largest error of a weight, over the largest weight of its output channel.
         mean: the mean of the same over all of them.
@@ -56,7 +58,7 @@ def exported(checkpoint: Mapping[str, Any], precision: str | None, version: str)
             large for the precision.
     """
     settings = {"version": version, "step": checkpoint.get("global_step")}
-    settings["precision"] = precision or "as trained"
+    settings["precision"] = written_precision(checkpoint, precision)
     settings |= {"model": _of_model(checkpoint), "data": _of_data(checkpoint)}
     weights = weights_of(checkpoint)
     tensors = rounded(weights, precision)
@@ -66,14 +68,35 @@ def exported(checkpoint: Mapping[str, Any], precision: str | None, version: str)
     return exported_bytes(settings, tensors)
 
 
+def precision_of(checkpoint: Mapping[str, Any]) -> str:
+    """What the file of a model says of its weights: ``as trained``, or what it holds them in."""
+    return str(checkpoint.get("exported", {}).get("precision", _AS_TRAINED))
+
+
+def written_precision(checkpoint: Mapping[str, Any], precision: str | None) -> str:
+    """What of that is true of the exported file; whole numbers are read as float32."""
+    if precision is not None:
+        return precision
+    before = precision_of(checkpoint)
+    return "float32" if before == "int8" else before
+
+
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights by the names that the model has for them."""
     weights = checkpoint["state_dict"].items()
     return {name[len(MODEL) :]: tensor for name, tensor in weights if name.startswith(MODEL)}
 
 
-def weight_errors(weights: Mapping[str, Tensor], precision: str | None) -> list[WeightError]:
-    """How far each kind of weight is off in a precision, the others last."""
+def weight_errors(
+    weights: Mapping[str, Tensor], precision: str | None, before: str = _AS_TRAINED
+) -> list[WeightError]:
+    """How far each kind of weight is off in a precision, the others last.
+
+    Args:
+        weights: see ``weights_of``.
+        precision: see ``rounded``.
+        before: what the file had them in, see ``precision_of``.
+    """
     tensors = rounded(weights, precision)
     after = restored(tensors)
     of_kind: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
@@ -82,7 +105,9 @@ def weight_errors(weights: Mapping[str, Tensor], precision: str | None) -> list[
         size = tensors[name].nbytes
         if tensors[name].dtype is torch.int8:
             size += tensors[name + SCALE].nbytes
-        found = (weight.numel(), weight.nbytes, size, *_off(weight, after[name]))
+        is_int8 = before == "int8" and kind_of(name, weight) is not None
+        held = weight.numel() + _SCALE_BYTES * len(weight) if is_int8 else weight.nbytes
+        found = (weight.numel(), held, size, *_off(weight, after[name]))
         of_kind[kind].append(found)
     return [_together(kind, found) for kind, found in of_kind.items() if found]
 

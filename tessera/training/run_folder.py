@@ -150,11 +150,12 @@ def find_checkpoint(ckpt_path: str, run_name: str, root: Path = Path()) -> Path:
     """The file meant by ``--ckpt_path``: a path, or ``last`` for the newest of that name's runs.
 
     Raises:
+        SettingError: if the run's name is none, which a file does not ask for either.
         CheckpointError: if there is none.
     """
+    folder = RunFolder(run_name, 0, root).checkpoints.parent
     if ckpt_path != "last":
         return Path(ckpt_path)
-    folder = RunFolder(run_name, 0, root).checkpoints.parent
     found = sorted(folder.glob(f"version_*/{LAST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(

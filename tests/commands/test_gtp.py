@@ -116,6 +116,7 @@ def test_a_signal_ends_it_with_a_line(folder: Path, repository: Path) -> None:
         ("--ckpt_path small.yaml", "small.yaml is torn or no checkpoint."),
         ("--ckpt_path last", "there is no checkpoints/quickstart/version_*/last.ckpt"),
         ("--ckpt_path last --run_name a/b", "run_name must be letters"),
+        (f"--ckpt_path {LAST} --run_name a/b", "run_name must be letters"),
         (f"--ckpt_path {LAST} --temperature=-1", "--temperature must be 0 to 1000, got -1.0."),
         (f"--ckpt_path {LAST} --temperature nan", "--temperature must be 0 to 1000, got nan."),
         (f"--ckpt_path {LAST} --resign_below 2", "--resign_below must be 0 to 1, got 2.0."),

@@ -206,6 +206,22 @@ class NaNGradient(Fading):
         return super().left(mixed_BLH, is_pad_BL) / (1 + size_BL1)
 
 
+class EnlargesAtPad(Fading):
+    def advance(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None, state: Any = None):
+        # The norm of zero is zero, and its slope there large; the position behind PAD sees it.
+        normed_BLH = F.rms_norm(hidden_BLH, hidden_BLH.shape[-1:], eps=1e-6)
+        mixed_BLH, after = super().advance(normed_BLH, is_pad_BL, state)
+        return mixed_BLH, after
+
+    def mix(self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None) -> Any:
+        mixed_BLH, seen = super().mix(hidden_BLH, is_pad_BL)
+        if is_pad_BL is None:
+            return mixed_BLH, seen
+        normed_BLH = F.rms_norm(hidden_BLH, hidden_BLH.shape[-1:], eps=1e-6)
+        at_pad_BLH = F.pad(normed_BLH.masked_fill(~is_pad_BL[..., None], 0), (0, 0, 1, 0))[:, :-1]
+        return mixed_BLH + at_pad_BLH.masked_fill(is_pad_BL[..., None], 0), seen
+
+
 class ShowsOther(MambaMixer):
     def watched(self, state: Any) -> tuple[Tensor, ...]:
         return (state.ssm + 1,)
@@ -236,6 +252,7 @@ FAULTS: list[tuple[type[Mixer], str]] = [
     (Silent, "says nothing: "),
     (NoSuchName, "no_weight_decay names no parameter: gate"),
     (NaNGradient, "not finite: the gradient of leave.weight"),
+    (EnlargesAtPad, "sees PAD: the gradient of the inputs, before the moves"),
     (ShowsOther, "watched is not what mix shows"),
 ]
 

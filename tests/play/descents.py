@@ -7,11 +7,12 @@ import sys
 import torch
 from torch import Tensor
 
-from tessera.go import GPUGoEngine
+from tessera.go import GPUGoEngine, Rules
 from tessera.go.branching import copy_games
 from tessera.go.randomness import random_words
 from tessera.play.evaluator import Evaluation
 from tessera.play.gumbel import Sigma, gumbel_noise, next_at_root, visits_in_turn
+from tessera.play.search import GumbelSearch
 from tessera.play.search_trees import Trees
 
 GAMES, SIMULATIONS = 48, 40
@@ -54,9 +55,18 @@ def grown() -> tuple[Trees, Tensor]:
     return trees, trees.at_root().visits.argmax(1)
 
 
+def searched(backend: str) -> tuple[Tensor, ...]:
+    """A small search of a position, engine and trees by this backend."""
+    engine = GPUGoEngine(1, "cpu", 3, Rules(komi=0.5, max_moves=12), backend)
+    for move in (4, 1, 3):
+        engine.play_batch(torch.tensor([move]))
+    return GumbelSearch(Hashed(), 5, 2).run(engine, torch.arange(1))
+
+
 if __name__ == "__main__":
     from tessera.play.kernels.descent import descend
 
     trees, moves = grown()
     found = descend(trees.tables(), moves, *trees.sigma)
-    torch.save((trees.descend(trees.num_nodes, moves), found), sys.argv[1])
+    plain = trees.descend(trees.num_nodes, moves)
+    torch.save((plain, found, tuple(searched("triton"))), sys.argv[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.play.descents import searched
 from tests.runs import python_path
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
@@ -25,10 +26,13 @@ def test_interpreted_descents_are_those_of_the_plain_form(tmp_path: Path) -> Non
     if "0-dimensional arrays can be converted" in done.stderr:
         pytest.skip("this Triton's interpreter cannot loop under this NumPy")
     assert done.returncode == 0, done.stderr[-4000:]
-    plain, kernel = torch.load(file)
+    plain, kernel, searches = torch.load(file)
     for expected, found in zip(plain, kernel, strict=True):
         assert torch.equal(expected, found)
     assert int(plain[2].sum(1).max()) > 5  # nodes on the longest path, the root among them
+    # A whole search in kernels: games copied, moves played, judged and followed.
+    for expected, found in zip(searched("torch"), searches, strict=True):
+        assert torch.equal(expected, found)
 
 
 @pytest.mark.gpu

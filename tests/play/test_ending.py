@@ -7,11 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tessera.commands.map.terminal import Ink, lines_of
 from tessera.play import ending
 from tessera.play.chains import is_left_alone
 from tessera.play.diagram import read_diagram
 from tessera.play.ending import Ending, ending_of
+from tessera.play.map import played_out, position_map
 from tessera.play.session import Session
+from tests.play.conftest import Table
 
 NewSession = Callable[..., Session]
 
@@ -138,3 +141,32 @@ def test_a_chain_that_is_killed_from_within_is_in_no_seki(new_session: NewSessio
     found = ending_of(session)
     assert names(session, found, "dead") == ["E9 A8 B8 C8 D8 E8"]
     assert not found.chains("seki") and found.owners.eq(1).all()
+
+
+FINISHED_MOVES = "D9 E9 D8 E8 D7 E7 D6 E6 D5 E5 D4 E4 D3 E3 D2 E2 D1 E1 G7 B6 pass B2 pass pass"
+
+
+def test_what_is_shown_after_two_passes_is_the_score_that_the_protocol_answers(
+    new_gtp: Callable[..., Table],
+) -> None:
+    table = new_gtp("moves", num_playouts=20)
+    table.play(FINISHED_MOVES)
+    assert table.session.is_over and table.ask("final_score") == "W+16.5"
+    played = played_out(table.session, 20)
+    sign = 1 - 2 * table.session.turn
+    assert (played.score, played.score_error) == (-16.5 * sign, 0)
+    assert played.win == (1 - sign) / 2 and played.win_interval == (played.win, played.win)
+    assert played.ownership[:, :4].eq(1).all() and played.ownership[:, 4:].eq(-1).all()
+    assert played_out(table.session, 20, komi=0.5).score == -9.5 * sign
+    position = position_map(table.session, 20)
+    assert position.facts()[0] == "the game is over, score W+16.5 without dead stones"
+    assert "Whose each point is, dead stones taken off:" in lines_of(position, Ink(), 80)
+    told = table.ask("kata-raw-nn 0").splitlines()
+    assert {"whiteWin 1.000000", "whiteLead 16.500000"} <= set(told)
+    owners = table.ask("kata-raw-nn 0").partition("whiteOwnership\n")[2].split()
+    assert [float(owner) for owner in owners] == ([-1] * 4 + [1] * 5) * 9
+    analysis = table.ask("kata-analyze 1 ownership true").split("ownership ")[1].split()
+    assert [float(owner) for owner in analysis] == [-sign * float(owner) for owner in owners]
+    # One can go on, and then games are played again.
+    table.play("H8", "w" if table.session.turn else "b")
+    assert not played_out(table.session, 20).is_over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -174,6 +175,56 @@ def test_games_are_the_same_however_many_are_played_at_once_and_whoever_is_ready
         games = sorted(table.play(fixtures), key=lambda game: game.fixture.game)
         played.append([(game.fixture, game.moves, game.score) for game in games])
     assert len(played[0]) == 6 and played[0] == played[1]
+
+
+class Slow(Seated):
+    """Takes its time, and notes for how many games at once."""
+
+    def __init__(self) -> None:
+        super().__init__(get_player("rules"), "slow")
+        self.numbers: list[int] = []
+
+    def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
+        self.numbers.append(int(is_mine.sum()))
+        time.sleep(0.15)
+        return super().moves(engine, is_mine, words)
+
+
+class Prompt(Late):
+    """Answers in every game two milliseconds after it was asked there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since: dict[int, float] = {}
+
+    def moves(self, engine: GPUGoEngine, is_mine: Tensor, words: Tensor) -> Tensor:
+        now, mine = time.monotonic(), is_mine.nonzero().flatten().tolist()
+        ready = [place for place in mine if now - self.since.get(place, now) >= 0.002]
+        for place in mine:
+            if place not in self.since:
+                self.since[place] = now
+                threading.Timer(0.003, self.bell.set).start()
+        found = torch.full_like(words, engine.vocabulary.pad_token)
+        if ready:
+            found[ready] = Seated.moves(self, engine, is_mine, words)[ready]
+        for place in ready:
+            del self.since[place]
+        return found
+
+
+def test_a_slow_side_waits_for_those_who_answer_at_once() -> None:
+    slow = Slow()
+    table = MatchTable(
+        (slow, Prompt()),
+        8,
+        board_size=4,
+        rules=match_rules(max_moves=16),
+        seed=0,
+        device="cpu",
+    )
+    # Half of the games begin with each side, and would never be in one batch by themselves.
+    list(table.play(fixtures_of(range(4), board_size=4, rules=match_rules(), seed=0)))
+    assert slow.numbers[0] < 8 and max(slow.numbers) == 8
 
 
 def test_a_temperature_draws_moves() -> None:

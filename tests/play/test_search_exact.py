@@ -121,7 +121,7 @@ def check_reading(name: str, num_simulations: int, num_games: int, least: float)
 
 @pytest.mark.parametrize("name", SMALL)
 def test_without_any_knowledge_it_reads_to_the_end(name: str) -> None:
-    check_reading(name, 200, 16, 0.9)
+    check_reading(name, 150, 14, 0.9)
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_even_two_simulations_improve_the_policy() -> None:
     # The theorem: by exact values the drawn moves are better in the mean than the prior's.
     engine, winning = undecided("2x2")
     num_games = 512
-    for game in range(0, engine.batch_size, 6):
+    for game in range(0, engine.batch_size, 9):
         same = copies(engine, torch.full((num_games,), game))
         search = GumbelSearch(Judge(knows=True), num_simulations=2, num_considered=2)
         found = search.run(same, random_words(5, torch.arange(num_games), 0, MOVE))
@@ -148,7 +148,7 @@ def test_even_two_simulations_improve_the_policy() -> None:
 
 def test_three_by_three_begins_in_the_centre() -> None:
     """Solved long ago: only the centre wins all nine points, and so beats this komi."""
-    engine = GPUGoEngine(4, "cpu", 3, Rules(komi=6.5))
-    evaluator = PlayoutEvaluator(32, score_weight=0.5)
-    found = GumbelSearch(evaluator, num_simulations=20).run(engine, torch.arange(4))
-    assert found.action.tolist() == [4] * 4
+    engine = GPUGoEngine(1, "cpu", 3, Rules(komi=6.5))
+    evaluator = PlayoutEvaluator(16, score_weight=0.5)
+    found = GumbelSearch(evaluator, num_simulations=16).run(engine, torch.arange(1))
+    assert found.action.tolist() == [4]

@@ -40,7 +40,10 @@ def assert_same(found: Searched, expected: Searched) -> None:
 
 @pytest.mark.parametrize("passes", ["free", "last", "sensible"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_search_is_captured_replayed_and_never_waits(passes: str, dtype: torch.dtype) -> None:
+def test_a_search_is_captured_replayed_and_never_waits(
+    passes: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch asks for then
     engine, words = begun(300, 12), torch.arange(300, device="cuda")
     search = GumbelSearch(ModelEvaluator(cuda_model(), dtype), 12, passes=passes)
     before = everything(engine)

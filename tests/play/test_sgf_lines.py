@@ -24,6 +24,22 @@ def test_what_is_written_is_read_again(seed: int) -> None:
     assert sorted(found.lines()) == sorted(tree.lines())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"(;SZ[3]AB[aa]AW[bb]PL[W](;W[cc];B[ab])(;W[ac]))",
+        b"(;SZ[3]HA[2]AB[cc][aa];W[bb](;B[ab])(;B[ac]))",
+        b"(;SZ[3]PL[W];W[bb])",
+    ],
+)
+def test_a_start_is_read_and_written_again(text: bytes) -> None:
+    tree, _ = read_move_tree(text)
+    assert tree.start is not None and tree.start.turn == 1
+    written = write_move_tree(tree, RULES["full"])
+    assert read_move_tree(written)[0] == tree
+    assert (b"HA[2]" in written) is bool(tree.start.handicap)
+
+
 def test_variations_are_read_in_their_order_and_equal_ones_are_one() -> None:
     text = b"(;SZ[3]CA[Shift_JIS]C[\x83\x5d];B[aa](;W[bb];B[cc])(;W[bb];B[])(;C[no move];W[ab]))"
     tree, _ = read_move_tree(text)
@@ -36,7 +52,9 @@ def test_variations_are_read_in_their_order_and_equal_ones_are_one() -> None:
     [
         (b"", "no game begins in it"),
         (b"(;SZ[3];B[aa](;W[bb])(;B[bb]))", r"move 2: B\[bb\] is black's"),
-        (b"(;SZ[3]AB[aa];B[bb])", "sets up a position"),
+        (b"(;SZ[3];B[aa];AB[cc];W[bb])", "move 2: a position is set up in the middle"),
+        (b"(;SZ[3](;AB[aa];W[bb])(;AB[bb];W[aa]))", "begin from different positions"),
+        (b"(;SZ[3](;B[aa])(;AB[bb];W[aa]))", "begin from different positions"),
         (b"(;SZ[3];B[aa]" + b"(;W[bb])" * 501 + b")", "more than 500 variations"),
     ],
 )

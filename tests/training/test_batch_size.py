@@ -176,11 +176,14 @@ def test_a_resumed_run_keeps_the_number_and_the_bits(
     path = "checkpoints/part/version_0/last.ckpt"
     assert kept(path)["batch_size"] == size
     assert all(torch.equal(weight, whole[name]) for name, weight in weights(path).items())
-    # A measurement takes the batches of the training too, and another number if it is told.
-    assert tessera("test", "--config", "small.yaml", *AUTO, "--ckpt_path", path) == 0
-    assert (
-        fit(*part[:2], "--data.batch_size", 2, "--ckpt_path", path, "--trainer.max_steps", 21) == 0
-    )
+
+
+@pytest.mark.slow
+def test_a_measurement_and_another_number_go_on_from_it(folder: Path) -> None:
+    assert fit(*AUTO, *rooms(0.15)) == 0
+    assert tessera("test", "--config", "small.yaml", *AUTO, "--ckpt_path", LAST) == 0
+    more = ["--data.batch_size", 2, "--trainer.max_steps", 21]
+    assert fit(*more, "--ckpt_path", LAST) == 0 and kept()["batch_size"] == 2
 
 
 def test_a_cpu_takes_the_usual_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +205,7 @@ cpu_threads: 1
 """
 
 
+@pytest.mark.slow
 def test_an_objective_of_its_own_data_is_tried_with_its_own_batches(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,6 +258,15 @@ def test_other_values_are_refused_in_a_line(
 def test_python_is_told_the_same() -> None:
     with pytest.raises(ValueError, match="batch_size must be a whole number, auto or null, got x"):
         GameDataModule(batch_size="x")  # type: ignore[arg-type]
+
+
+def test_what_torch_holds_unused_is_free_and_what_others_hold_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"memory_reserved": 50, "memory_allocated": 30}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))  # 850 of others
+    assert CudaRoom(torch.device("cuda")).free() == 120
 
 
 @pytest.mark.slow

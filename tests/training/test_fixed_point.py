@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from tessera.data import GameStream, StreamSettings
 from tessera.training import TesseraModule
 from tessera.training.effective_rank import effective_rank
 from tessera.training.objectives import context_cache
+from tessera.training.objectives.context_stage import context_mixer
 from tessera.training.objectives.fixed_point import FixedPoint
 from tessera.training.objectives.positions import shuffled
-from tessera.training.objectives.token_stage import made_contexts
+from tessera.training.objectives.token_stage import _key, made_contexts
 from tests.runs import fit, tessera
 from tests.training.test_resume import STOPPER, stop_at
 
@@ -140,9 +141,10 @@ def test_what_is_not_said_follows_from_the_run(folder: Path) -> None:
 
 
 def test_each_stage_learns_its_own_part_and_says_so(folder: Path) -> None:
-    assert fit(*OPTIONS, "--trainer.max_steps", 1, "--run_name", "first") == 0
-    assert fit(*OPTIONS, "--trainer.max_steps", 9, "--run_name", "contexts") == 0
-    assert fit(*OPTIONS) == 0
+    tied = ("--model.head", "tied")  # through which alone the embedding could learn
+    assert fit(*OPTIONS, *tied, "--trainer.max_steps", 1, "--run_name", "first") == 0
+    assert fit(*OPTIONS, *tied, "--trainer.max_steps", 9, "--run_name", "contexts") == 0
+    assert fit(*OPTIONS, *tied) == 0
     first, contexts, tokens = (state(name)["state_dict"] for name in ("first", "contexts", "small"))
     for name, weight in first.items():
         if name == "model.embedding.weight":
@@ -177,9 +179,8 @@ def test_stage_1_ends_when_the_rank_of_held_out_contexts_does_not_rise(
     assert list(curves()["val/context_rank_ratio"].values()) == [3 / 8, 4 / 8, 4 / 8, 2 / 8]
 
 
-@pytest.mark.parametrize("every", [3, 4])
 def test_a_run_that_is_stopped_at_a_validation_knows_what_it_measured(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, every: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The other way round, so that it falls.
     monkeypatch.setattr(
@@ -187,7 +188,7 @@ def test_a_run_that_is_stopped_at_a_validation_knows_what_it_measured(
         lambda contexts, centred: 10 - effective_rank(contexts, centred),
     )
     more = ("--trainer.val_check_interval", 2, "--model.fixed_point.patience", 3)
-    more += ("--model.fixed_point.context_steps", 100, "--checkpoint_every_n_steps", every)
+    more += ("--model.fixed_point.context_steps", 100, "--checkpoint_every_n_steps", 4)
     assert fit(*OPTIONS, *more, "--run_name", "whole") == 0
     assert state("whole")["objective"]["token_start"] == 8
     assert fit(*OPTIONS, *more, *stop_at(3, signal.SIGTERM)) == 143
@@ -245,15 +246,6 @@ def first_batches(num_rows: int, size: int, count: int) -> list[torch.Tensor]:
     return list(islice(shuffled(num_rows, size, 0, 0), count))
 
 
-def test_positions_come_in_another_order_each_epoch_from_any_batch_on() -> None:
-    epochs = first_batches(23, 5, 12)
-    for epoch in range(3):
-        rows = torch.cat(epochs[4 * epoch : 4 * epoch + 4])
-        assert len(set(rows.tolist())) == 20
-    assert not torch.equal(epochs[0], epochs[4])
-    assert torch.equal(next(shuffled(23, 5, 0, 6)), epochs[6])
-
-
 def test_a_sweep_of_enough_rounds_makes_the_contexts_of_stage_2() -> None:
     own = module(context_token={"context_layers": 2}, fixed_point={"noise": 0.0})
     model, block = own.model, own.model.blocks.mixer(0).context
@@ -277,42 +269,6 @@ def test_the_losses_fall_in_both_stages(folder: Path) -> None:
     assert cvfp[-1] < 0.2 * cvfp[2]
     excess = list(found["train/excess_nats"].values())
     assert sum(excess[-5:]) / 5 < excess[0] - 0.2
-
-
-def test_contexts_that_have_no_room_are_refused_before_the_first_step(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    usage = shutil.disk_usage(folder)._replace(free=2**26 + 500)
-    with monkeypatch.context() as patch:
-        patch.setattr(context_cache.shutil, "disk_usage", lambda place: usage)
-        assert fit(*OPTIONS, "--model.context_token.d_context", 5) == 1
-    told = capsys.readouterr().err
-    # Twelve games of at most 13 positions, each with one context of 5 numbers.
-    line = (
-        "contexts need 3,120 bytes and there is room for 500; lower model.fixed_point.cached_games"
-    )
-    assert line in told.splitlines()[-1]
-    assert not last().exists()
-    assert fit(*OPTIONS, "--model.fixed_point.cache", "memory") == 0
-
-
-def test_contexts_stay_if_they_are_asked_to_and_only_the_same_ones_are_used_again(
-    folder: Path,
-) -> None:
-    assert fit(*OPTIONS, "--model.fixed_point.keeps_contexts", "true") == 0
-    kept = last().parent / "contexts"
-    before = (kept / "contexts.f32").stat().st_mtime_ns
-    shape = (100, 1, 8)
-    cache = context_cache.ContextCache(shape, "of other weights", kept, torch.device("cpu"))
-    assert cache.pieces_done == 0 and cache.num_bytes == 3200
-    assert (kept / "contexts.f32").stat().st_mtime_ns != before
-    made = torch.randn(shape)
-    sizes = [60, 40]
-    cache.make(sizes, lambda number: made[60 * number :][: sizes[number]], lambda done, of: None)
-    again = context_cache.ContextCache(shape, "of other weights", kept, torch.device("cpu"))
-    assert again.pieces_done == 2
-    rows = torch.tensor([99, 3, 61])
-    torch.testing.assert_close(again.rows(rows), (made[rows, 0],))
 
 
 def test_its_checkpoint_is_measured_as_the_model_that_it_is(
@@ -361,3 +317,48 @@ def test_what_it_cannot_train_is_refused(
     assert fit(*OPTIONS, *options) == 2
     assert capsys.readouterr().err == f"tessera: {told}\n"
     assert not Path("checkpoints").exists()
+
+
+def test_contexts_of_other_weights_or_games_have_another_key() -> None:
+    own = module()
+    games = GameStream(GAMES)
+    key = _key(own, games)
+    assert _key(own, games) == key
+    assert _key(own, GameStream(replace(GAMES, seed=1))) != key
+    block = context_mixer(own.model).context
+    with torch.no_grad():
+        block.layers[0].first.weight[0, 0] += 1e-3
+    changed = _key(own, games)
+    assert changed != key
+    with torch.no_grad():
+        context_mixer(own.model).token.layers[0].first.weight[0, 0] += 1  # reads them only
+    assert _key(own, games) == changed
+
+
+def test_a_trial_of_batch_sizes_leaves_nothing_behind() -> None:
+    own = module(fixed_point={"sweeps": 3})
+    objective = own.objective
+    assert isinstance(objective, FixedPoint)
+    before = objective.saved()
+    for size in (2, 4):
+        games = GameStream(replace(GAMES, batch_size=size))
+        batch = objective.trial(own.model, games)
+        assert len(batch.inputs) == size
+        objective.loss(own.model, batch).backward()
+    objective.forget()
+    assert objective.saved() == before and objective.figures("logger").keys() == {"stage"}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_one_run_wherever_the_contexts_are_and_it_stops(folder: Path) -> None:
+    more = ("--trainer.precision", "bf16-mixed")
+    for cache in ("memory", "disk"):
+        own = ("--model.fixed_point.cache", cache, "--model.fixed_point.keeps_contexts", "true")
+        assert fit(*OPTIONS, *more, *own, "--run_name", cache) == 0
+        assert (last(cache).parent / "contexts").exists() == (cache == "disk")
+    assert_same_run("memory", "disk")
+    for stop in (6, 14):
+        name = f"stopped_{stop}"
+        assert fit(*OPTIONS, *more, "--run_name", name, *stop_at(stop, signal.SIGTERM)) == 143
+        assert fit(*WHOLE_GAMES, *more, "--run_name", name, "--ckpt_path", "last") == 0
+        assert_same_run("memory", name)

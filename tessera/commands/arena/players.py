@@ -27,7 +27,8 @@ _KEYS: Mapping[str, tuple[Callable[[str], Any], Check]] = {
 }
 _WITHOUT_SEARCH = ("temperature",)
 _MOST_LETTERS = 40  # of a label
-_SETTINGS = re.compile(r"(.*)@((?:[^@=,/]+=[^@,]*,?)+)", re.DOTALL)
+_SETTING = r"[^@=,/]+=[^@,]*"
+_SETTINGS = re.compile(rf"(.*)@({_SETTING}(?:,{_SETTING})*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def player_named(text: str) -> PlayerName:
 def _settings(text: str, given: str) -> dict[str, Any]:
     """The settings behind a checkpoint's ``@``."""
     found: dict[str, Any] = {}
-    for each in filter(None, given.split(",")):
+    for each in given.split(",") if given else ():
         key, _, value = each.partition("=")
         if key not in _KEYS:
             allowed = ", ".join(_KEYS)

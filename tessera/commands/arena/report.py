@@ -18,7 +18,7 @@ _GAMES: dict[str, Form] = {"first": None, "second": None}
 _GAMES |= {"games": ",d", "won": ",d", "drawn": ",d", "lost": ",d", "points": ".1%"}
 _GAMES |= {"95 % interval": None, "pairs 0-½-1-1½-2": None, "black": ".1%", "plies": ".1f"}
 _GAMES |= {"s/move": None, "forfeits": None, "same": ",d"}
-_ELO: dict[str, Form] = {"player": None, "Elo": "+.0f", "±": ".0f"}
+_ELO: dict[str, Form] = {"player": None, "Elo": "+d", "±": ".0f"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,14 @@ class Report:
 
     def _rated(self, found: Ratings) -> list[str]:
         order = sorted(range(len(self.labels)), key=lambda nth: -found.elo[nth])
-        lines = table([(self.labels[n], found.elo[n], found.error(n)) for n in order], _ELO)
+        rows = [(self.labels[n], _rounded(found.elo[n]), found.error(n)) for n in order]
+        lines = table(rows, _ELO)
         if len(order) == 2:
             more, error = found.difference(0, 1)
-            lines.append(f"{self.labels[0]} is {more:+.0f} ± {error:.0f} Elo from {self.labels[1]}")
-        black = f"black's advantage: {found.black_elo:+.0f} ± {found.black_error:.0f} Elo"
+            lines.append(
+                f"{self.labels[0]} is {_rounded(more):+d} ± {error:.0f} Elo from {self.labels[1]}"
+            )
+        black = f"black's advantage: {_rounded(found.black_elo):+d} ± {found.black_error:.0f} Elo"
         lines.append(f"{black}; ± is half of a 95 % interval, the mean of all players is 0")
         if not found.is_bounded:
             lines.append(
@@ -206,6 +209,10 @@ def _said(conditions: Mapping[str, Any]) -> list[str]:
         else:
             lines.append(f"{name}: {value}")
     return lines
+
+
+def _rounded(elo: float) -> int:
+    return round(elo)  # no -0
 
 
 def _in_brackets(words: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from tessera.play.match_sgf import match_document, match_file
 from tessera.play.match_table import Fixture, MatchTable, PlayedGame
 from tessera.play.sprt import SequentialTest
 
-_TELL_S = 30.0  # between two lines where there is no terminal
+_SHOW_S, _TELL_S = 0.5, 30.0  # between two tellings on a terminal, and elsewhere
 _COUNTED_AT_ONCE = 64  # openings that are drawn together for engines
 
 
@@ -67,7 +67,7 @@ class Schedule:
         wanted = arguments.processes or cores
         self.num_processes = min(wanted, arguments.games)
         self.has_engine = any(isinstance(side, Remote) for side in sides)
-        self._told_at = time.monotonic()
+        self._told_at, self._matched = time.monotonic(), ""
         # Of the test, which is of two players: what was counted so far, in the openings' order.
         self._counts = [0] * 5
         self._num_counted = 0
@@ -99,7 +99,8 @@ class Schedule:
         for game in games.values():
             self._write_sgf(pairing, names, game)
         if self._end(games) is None:
-            waiting_for(f"{names[0]} – {names[1]}: {len(games):,} of {2 * num_pairs:,} games")
+            self._note(names, games)
+            waiting_for(self._matched)
             wanted = (number for number in range(num_pairs) if not _has_both(games, number))
             for game in self._games(pairing, list(wanted), games):
                 games[game.fixture.game] = game
@@ -107,7 +108,7 @@ class Schedule:
                 if log is not None:
                     log.append(pairing, game)
                 self._write_sgf(pairing, names, game)
-                self._tell(names, games, 2 * num_pairs)
+                self._note(names, games)
                 if self._end(games) is not None:
                     break
         end = self._end(games)
@@ -140,6 +141,7 @@ class Schedule:
             rules=self._rules,
             seed=self._arguments.seed,
             device=self._device,
+            tell=self._tell,
         )
 
     def _fixtures(self, wanted: Sequence[int]) -> Iterator[Fixture]:
@@ -179,15 +181,23 @@ class Schedule:
             )
             write_file(os.path.join(folder, match_file(pairing, game)), document.serialise())
 
-    def _tell(self, names: tuple[str, str], games: Mapping[int, PlayedGame], number: int) -> None:
-        result = MatchResult(names, tuple(games.values()))
-        rate = result.win_rate
-        assert rate is not None
-        text = f"{names[0]} – {names[1]}: {len(games):,} of {number:,} games, {rate:.1%}"
+    def _tell(self, num_plies: int) -> None:
+        """Say how far a match is, now and then."""
+        now = time.monotonic()
+        if now - self._told_at < (_SHOW_S if sys.stderr.isatty() else _TELL_S):
+            return
+        self._told_at = now
+        text = f"{self._matched}, {num_plies:,} moves"
         waiting_for(text)
-        if not sys.stderr.isatty() and time.monotonic() - self._told_at > _TELL_S:
-            self._told_at = time.monotonic()
+        if not sys.stderr.isatty():
             print(text, file=sys.stderr, flush=True)
+
+    def _note(self, names: tuple[str, str], games: Mapping[int, PlayedGame]) -> None:
+        """What is said of a match while it goes on."""
+        rate = MatchResult(names, tuple(games.values())).win_rate
+        so_far = "" if rate is None else f", {rate:.1%}"
+        number = self._arguments.games
+        self._matched = f"{names[0]} – {names[1]}: {len(games):,} of {number:,} games{so_far}"
 
 
 def _has_both(games: Mapping[int, PlayedGame], number: int) -> bool:

@@ -18,7 +18,7 @@ from tessera.play.gtp_side import GtpSide
 from tessera.play.playout_sides import FlatSide, TreeSide
 from tessera.setting_errors import SettingError, under
 from tessera.training.checkpoint_file import CheckpointError
-from tessera.training.run_folder import RunFolder, find_checkpoint
+from tessera.training.run_folder import find_checkpoint
 
 _OF_EVALUATOR = ("score_weight",)
 _OF_SEARCH = {"sims": "num_simulations", "considered": "num_considered"}
@@ -118,7 +118,6 @@ def load_models(
         if name.kind == "model":
             try:
                 target, run = run_or_file(name.target, run_name)
-                RunFolder(run, 0)  # refuses a name that is none
                 files[nth] = find_checkpoint(target, run)
                 loaded[nth] = load(files[nth], device, board_size, own)
             except CheckpointError as error:

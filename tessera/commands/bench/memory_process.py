@@ -136,14 +136,14 @@ def _measured(row: MemoryRow, precision: str, device: Any) -> Measured:
         training_step,
     )
 
-    torch.cuda.set_device(device)
     torch.manual_seed(0)
     is_trained = row.mode != INFERENCE
-    with torch.device(device):
+    with torch.cuda.device(device):
         before = torch.cuda.memory_allocated()
-        model = new_model(row.model, is_trained, precision)
-        weights = torch.cuda.memory_allocated() - before
-        tokens_BL = tokens_of(model, row.batch_size, row.length)
+        with torch.device(device):
+            model = new_model(row.model, is_trained, precision)
+            weights = torch.cuda.memory_allocated() - before
+            tokens_BL = tokens_of(model, row.batch_size, row.length)
         if is_trained:
             step = training_step(model, new_optimizer(model), tokens_BL, precision)
         else:

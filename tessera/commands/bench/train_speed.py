@@ -94,14 +94,14 @@ class TrainSpeed:
         return self.num_blocks, self.sequences, self.length
 
     @property
-    def shown_generation(self) -> float | None:
-        """``generation_ratio``, but 0 for one below 0 by no more than the runs differ.
+    def shown_generation(self) -> Cell:
+        """``generation_ratio``, or that it is lost in the noise.
 
-        They differ by the fastest less the slowest, as a share of the median. Below that a step
-        fed with games was faster than the runs explain, and the figure is what was measured.
+        The runs differ by the fastest less the slowest, as a share of the median; what is no larger
+        is noise. So is what is below 0, by however much: games cost no negative time.
         """
         ratio, spread = self.generation_ratio, (self.fastest - self.slowest) / self.tokens_per_s
-        return 0.0 if ratio is not None and -spread <= ratio < 0 else ratio
+        return "in the noise" if ratio is not None and ratio <= spread else ratio
 
     @property
     def steps_per_s(self) -> float:
@@ -136,7 +136,7 @@ class TrainReport:
             f" {ceilings.bytes_per_s / 1e9:,.4g} GB/s in a copy.",
             "FLOP/s counts the matrix products of a step, bytes/s every tensor that an operation"
             " reads or writes, Tessera's mixer as one; generation is the part of a step's time that"
-            " playing its games adds.",
+            " playing its games adds, in the noise where the runs differ by as much.",
         ]
 
     def _row(self, s: TrainSpeed) -> tuple[Cell, ...]:

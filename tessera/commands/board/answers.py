@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tessera.commands.board.start import start_as_json, start_of
 from tessera.commands.one_line import one_line
 from tessera.companion import Companion
 from tessera.go import NotWanted
+from tessera.play.ending import ending_of
 from tessera.play.gtp_game import GtpGame
 from tessera.play.lines import Lines
 from tessera.play.map import played_out, position_map
 from tessera.play.sgf_lines import MoveTree, move_tree, read_move_tree, write_move_tree
+from tessera.play.sgf_setup import SetUp
 from tessera.setting_errors import SettingError, described, number, whole_number
 
 _MOST_PLAYOUTS = 100_000
@@ -77,25 +80,27 @@ class Answers:
         }
 
     def map(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The position after ``moves`` and its map, see ``PositionMap``.
+        """The position after ``moves`` from ``start`` and its map, see ``PositionMap``.
 
-        After two passes ``result`` is black's lead in points, with all stones as they stand.
+        After two passes ``result`` is black's lead in points, dead stones taken off.
         """
-        moves = self._moves(question)
+        line = self._line(question)
         with self._asked(self._asking, self._is_still_open):
-            session = self._lines.session_at(moves)
-            found = position_map(session).as_json()
-            score = float(session.engine.score()) if session.is_over else None
-        return {**found, "is_over": session.is_over, "result": score}
+            session = self._lines.session_at(*line)
+            found = position_map(session)
+            score = ending_of(session).margin(self._rules.komi) if session.is_over else None
+        last = None if found.last_move is None else found.vocabulary.vertex(found.last_move)
+        told = {"title": found.title(), "last_move": last}
+        return {**found.as_json(), **told, "is_over": session.is_over, "result": score}
 
     def move(self, question: dict[str, Any]) -> dict[str, Any]:
         """The move that the model plays after ``moves`` at a ``temperature``."""
-        moves, temperature = self._moves(question), question.get("temperature", 0)
+        (moves, start), temperature = self._line(question), question.get("temperature", 0)
         _TEMPERATURE("temperature", temperature)
         with self._asked(self._asking, self._is_still_open):
-            session = self._lines.session_at(moves)
+            session = self._lines.session_at(moves, start)
             move = GtpGame(session, float(temperature)).move_of_model(session.turn)
-            self._lines.keep(session)
+            self._lines.keep(session, [*moves, session.moves[-1]], start)
         return {"move": move}
 
     def playouts(
@@ -111,7 +116,7 @@ class Answers:
             NotWanted: if nobody does.
             Busy: if too many others wait.
         """
-        moves = self._moves(question)
+        line = self._line(question)
         num_games = whole_number("num_games", question.get("num_games"), 2, _MOST_PLAYOUTS)
 
         def is_wanted_here() -> bool:
@@ -121,14 +126,17 @@ class Answers:
             raise Busy("other positions are being played out; try again when they are done.")
         try:
             with self._asked(self._asking, is_wanted_here):
-                session = self._lines.session_at(moves)
+                session = self._lines.session_at(*line)
             with self._asked(self._playing, is_wanted_here):
                 return played_out(session, num_games, is_wanted=is_wanted_here).as_json()
         finally:
             self._waiting.release()
 
     def save(self, question: dict[str, Any]) -> bytes:
-        """An SGF file of ``tree``, pairs of a parent's place (-1 for none) and a vertex."""
+        """An SGF file of ``tree``, pairs of a parent's place (-1 for none) and a vertex.
+
+        It begins at ``start``, see ``_line``.
+        """
         given = question.get("tree")
         if not isinstance(given, list):
             raise SettingError(f"tree must be a list of moves, got {described(given)}.")
@@ -137,27 +145,34 @@ class Answers:
             if not isinstance(node, list) or len(node) != 2 or type(node[0]) is not int:
                 raise SettingError("tree must hold pairs of a place and a vertex.")
             pairs.append((node[0], self._token(node[1], len(pairs) + 1)))
-        return write_move_tree(move_tree(self._new.board_size, pairs), self._rules)
+        start = start_of(question.get("start"), self._new.vocabulary)
+        return write_move_tree(move_tree(self._new.board_size, pairs, start), self._rules)
 
     def load(self, content: bytes) -> dict[str, Any]:
-        """The first game of an SGF file as a ``tree``, and how many ``games`` the file has."""
+        """The first game of an SGF file as a ``tree``, and how many ``games`` the file has.
+
+        ``start`` is the position that it begins with, None for the empty board.
+        """
         tree, num_games = read_move_tree(content)
         size = self._new.board_size
         if tree.board_size != size:
             raise SettingError(
                 f"the board must be {size}×{size}, the model's, got {tree.board_size}."
             )
-        return {"tree": self._as_pairs(tree), "games": num_games}
+        start = start_as_json(tree.start, self._new.vocabulary)
+        return {"tree": self._as_pairs(tree), "games": num_games, "start": start}
 
     def _as_pairs(self, tree: MoveTree) -> list[tuple[int, str]]:
         vertex = self._new.vocabulary.vertex
         return [(at, vertex(move)) for at, move in zip(tree.parents, tree.moves, strict=True)]
 
-    def _moves(self, question: dict[str, Any]) -> list[int]:
+    def _line(self, question: dict[str, Any]) -> tuple[list[int], SetUp | None]:
+        """The tokens of ``moves``, and the position ``start`` that they follow."""
         given = question.get("moves")
         if not isinstance(given, list):
             raise SettingError(f"moves must be a list of vertices, got {described(given)}.")
-        return [self._token(vertex, ply) for ply, vertex in enumerate(given, 1)]
+        moves = [self._token(vertex, ply) for ply, vertex in enumerate(given, 1)]
+        return moves, start_of(question.get("start"), self._new.vocabulary)
 
     def _token(self, vertex: object, ply: int) -> int:
         if not isinstance(vertex, str):

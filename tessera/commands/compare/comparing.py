@@ -18,8 +18,6 @@ from tessera.commands.compare.report import write_report
 from tessera.commands.compare.rows import read_rows
 from tessera.commands.compare.running import WorkerError, run_all
 from tessera.commands.compare.speeds import (
-    DRY_S,
-    EXACT_S,
     SpeedError,
     keep_speeds,
     known_speeds,
@@ -77,7 +75,7 @@ def _train(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
     try:
         speeds = known_speeds(plan, folder)
         if missing := _to_measure(plan, speeds):
-            found, reasons = measured_speeds(plan, missing, where, folder, EXACT_S)
+            found, reasons = measured_speeds(plan, missing, where, folder, True)
             keep_speeds(plan, folder, found)
             speeds |= found
             _check_measured(plan, reasons)
@@ -108,7 +106,7 @@ def _say_what(plan: Plan, folder: Path, where: list[dict[str, str]]) -> int:
         missing = [name for name in missing if name not in done]
     if missing:
         with tempfile.TemporaryDirectory() as logs:
-            found, reasons = measured_speeds(plan, missing, where, Path(logs), DRY_S)
+            found, reasons = measured_speeds(plan, missing, where, Path(logs), False)
         speeds |= found
     if _to_measure(plan, speeds):
         _check_measured(plan, reasons)

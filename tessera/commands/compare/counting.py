@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tessera.commands.compare.count import PARTS, Count, count
+from tessera.commands.compare.options import ALIASES
 from tessera.commands.compare.published import MODELS, Published, published
 from tessera.commands.compare.rows import Row, read_rows
 from tessera.commands.console import waiting_for
@@ -30,7 +31,8 @@ def print_counts(
     Raises:
         SettingError: with a problem for everything that is wrong in a row.
     """
-    mixers = [name for name in (arguments.mixers or "").split(",") if name]
+    named = (name.strip() for name in (arguments.mixers or "").split(","))
+    mixers = [ALIASES.get(name, name) for name in named if name]
     is_given = bool(arguments.rows or arguments.config or mixers)
     names = arguments.rows if is_given else model_names()
     json = arguments.json

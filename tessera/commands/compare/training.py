@@ -31,7 +31,9 @@ from tessera.training.unprofiled import Unprofiled
 RESULT, SETTINGS = "result.json", "settings.yaml"
 _NUM_POINTS = 8  # of a run's curve
 _LOG_EVERY = 50  # steps; how often losses are looked at, which waits for the GPU
+_BRIEF = 50  # steps, as many of whose first ones a measurement leaves out
 _MIB = 2**20
+_compiled: set[str] = set()  # rows whose kernels this process has
 _OF_SPEED = ("seconds", "tokens_per_s")
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -91,6 +93,7 @@ def run_one(
         if not has_device:
             for name in _OF_SPEED:
                 figures.pop(name, None)
+            result["curve"] = [{**point, "seconds": None} for point in result["curve"]]
         write_whole(folder / RESULT, json.dumps(result, allow_nan=False) + "\n")
         if not settings.get("keeps_checkpoint"):
             (folder / LAST).unlink(missing_ok=True)
@@ -119,7 +122,7 @@ def measure(settings: dict[str, Any], seconds: float) -> float | None:
     _free_memory()
     seed_everything(settings["seed"], workers=True)
     module = TesseraModule(**settings["model"])
-    pace = Pace(settings["trainer"]["max_steps"], module.pad_token)
+    pace = Pace(min(_BRIEF, settings["trainer"]["max_steps"]), module.pad_token)
     games = games_of(settings)
     games.is_measured = False
     trainer = new_trainer(settings, [pace, _Ending(pace, seconds)])
@@ -169,11 +172,13 @@ def _train(settings: dict[str, Any], folder: Path, on_progress: Report) -> dict[
 
 def new_trainer(settings: Mapping[str, Any], callbacks: list[Callback]) -> StreamTrainer:
     """The trainer of ``tessera fit``, on one device, without curves, bars and sanity checks."""
+    compiling = [] if settings["row"] in _compiled else [KernelsTogether()]
+    _compiled.add(settings["row"])
     trainer = StreamTrainer(
         **settings["trainer"],
         max_epochs=-1,
         devices=1,
-        callbacks=[KernelsTogether(), *callbacks],
+        callbacks=[*compiling, *callbacks],
         plugins=[AtomicCheckpointIO()],
         profiler=Unprofiled(),
         logger=False,

@@ -45,11 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tessera.training.checkpoint_file import CheckpointError
     from tessera.training.checkpoint_parts import ContentError
     from tessera.training.export import exported
-    from tessera.training.run_folder import RunFolder, find_checkpoint
+    from tessera.training.run_folder import find_checkpoint
 
     quieten()
     try:
-        RunFolder(arguments.run_name, 0)  # refuses a name that is none
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         if os.path.realpath(path) == os.path.realpath(arguments.output):
             return say(f"--output must be another file than the model's, got {path}.", 2)
@@ -85,10 +84,16 @@ def _measured(
     from tessera.commands.export.effect import measure_effect
     from tessera.commands.export.report import Report
     from tessera.commands.machine import machine_name
-    from tessera.training.export import weight_errors, weights_of
+    from tessera.training.export import (
+        precision_of,
+        weight_errors,
+        weights_of,
+        written_precision,
+    )
     from tessera.training.exported_file import read_exported
 
-    errors = weight_errors(weights_of(checkpoint), precision)
+    before, written = precision_of(checkpoint), written_precision(checkpoint, precision)
+    errors = weight_errors(weights_of(checkpoint), precision, before)
     effect = machine = None
     if any(error.largest for error in errors):
         waiting_for(f"predicting {arguments.games} games")
@@ -98,7 +103,8 @@ def _measured(
         waiting_for("")
     sizes = (path.stat().st_size, arguments.output, len(content))
     step = checkpoint.get("global_step")
-    return Report(str(path), step, *sizes, precision, errors, effect, machine)
+    precisions = (precision, before, written)
+    return Report(str(path), step, *sizes, *precisions, errors, effect, machine)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,7 +24,9 @@ class Report:
         ckpt_bytes: size of that file.
         output: the exported file.
         output_bytes: its size.
-        precision: of the weights that were rounded; None if none was.
+        precision: that was asked for; None if the weights are as they were.
+        precision_before: of the weights in the model's file, ``as trained`` or a type.
+        precision_after: in the exported one, likewise.
         errors: of each kind of weight.
         effect: on the model; None if nothing was rounded.
         machine: where that was measured; None if nothing was.
@@ -36,13 +38,21 @@ class Report:
     output: str
     output_bytes: int
     precision: str | None
+    precision_before: str
+    precision_after: str
     errors: list[WeightError]
     effect: Effect | None
     machine: str | None
 
     def lines(self) -> list[str]:
         """For a person."""
-        how = "every weight as it was" if self.precision is None else f"weights in {self.precision}"
+        how = f"weights in {self.precision_after}"
+        if self.precision is None:
+            how = "every weight as it was"
+            if self.precision_after != "as trained":
+                how = f"{how}, in {self.precision_after}"
+        if self.precision_before not in ("as trained", self.precision_after):
+            how = f"{how}, {self.precision_before} before"
         head = f"{self.output}: {self.output_bytes:,} bytes, {how} ({self.ckpt_path}: "
         head = f"{head}{self.ckpt_bytes:,} bytes)"
         if self.effect is None:

@@ -30,6 +30,7 @@ from tessera.commands.fit.run_settings import run_problems
 from tessera.commands.fit.trainer_settings import (
     STRATEGIES,
     has_several_processes,
+    has_timer,
     spent_limits,
 )
 from tessera.commands.named_configs import names_in_words
@@ -208,7 +209,8 @@ class TesseraCLI(LightningCLI):
             wanted = f"be one of {', '.join(STRATEGIES)} or a class_path of DDPStrategy"
             raise SettingError(Problem("trainer.strategy", kind, wanted))
         plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins]
-        config = {**settings, "plugins": [*filter(None, plugins), AtomicCheckpointIO()], **kwargs}
+        files = AtomicCheckpointIO(has_timer=has_timer(settings))
+        config = {**settings, "plugins": [*filter(None, plugins), files], **kwargs}
         config["profiler"] = settings.profiler or Unprofiled()
         is_auto = settings.strategy == "auto" and has_several_processes(settings)
         if is_auto or settings.strategy == "ddp":

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Timer
 
 from tessera.commands.fit.durations import duration_text, seconds_of
 from tessera.commands.fit.launcher import launcher, launcher_problems
@@ -103,6 +104,12 @@ def trainer_problems(settings: Namespace, command: str, has_outcome: bool) -> li
     elif command == "validate" and settings.limit_val_batches == 0:
         problems.append("limit_val_batches must be at least 1 to validate, got 0.")
     return [f"trainer.{problem}" for problem in problems]
+
+
+def has_timer(settings: Namespace) -> bool:
+    """Whether the training has a limit of time."""
+    given = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
+    return settings.max_time is not None or any(isinstance(each, Timer) for each in given)
 
 
 def has_several_processes(settings: Namespace) -> bool:

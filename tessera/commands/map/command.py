@@ -44,11 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tessera.play.map_drawing import map_drawing
     from tessera.setting_errors import SettingError
     from tessera.training.checkpoint_file import CheckpointError
-    from tessera.training.run_folder import RunFolder, find_checkpoint
+    from tessera.training.run_folder import find_checkpoint
 
     quieten()
     try:
-        RunFolder(arguments.run_name, 0)  # refuses a name that is none
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
         options = (arguments.device, arguments.board_size, arguments.own)
         session = load(path, *options).session()

@@ -90,12 +90,15 @@ def lines_of(position: PositionMap, ink: Ink, width: int) -> list[str]:
 
 def _ownership(position: PositionMap, played: PlayedOut, ink: Ink) -> Iterator[str]:
     """A second board: whose each point is at the end of the playouts."""
-    yield f"Whose each point is at the end of {played.num_games:,} playouts:"
+    yield f"{played.title()}:"
     yield ""
     yield from _board(
         position, ink, [_owner(owner) for owner in played.ownership.flatten().tolist()]
     )
     yield ""
+    if played.is_over:
+        yield "X black's   O white's   . neither's"
+        return
     yield "X black's in three of four playouts or more   x more often black's   . neither's"
     yield "O o the same of white"
 

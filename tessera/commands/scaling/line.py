@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tessera.commands.student import incomplete_beta
+
 WINDOW = 4  # rungs
 _STABLE = 0.01  # alpha may change by this much
 
@@ -107,29 +109,3 @@ def fit_trend(rungs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Trend
         some = rungs[first : first + WINDOW]
         windows.append((round(some[0][0][0]), round(some[-1][0][0]), through(some)))
     return Trend(through(rungs), tuple(windows))
-
-
-def incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularized incomplete beta function, by its continued fraction.
-
-    Source: Press et al., Numerical Recipes, section 6.4 (Lentz's method).
-    """
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
-        return 1 - incomplete_beta(b, a, 1 - x)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    front = math.exp(log_front + a * math.log(x) + b * math.log1p(-x)) / a
-    tiny = 1e-300
-    c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
-    product = d
-    for m in range(1, 1000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for term in (even, odd):
-            d = 1 / ((1 + term * d) or tiny)
-            c = (1 + term / c) or tiny
-            product *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return front * product

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from tessera.model.contract import check_sizes
 from tessera.model.convolution import last_inputs
-from tessera.model.mixers.base import Mixer, Penalties, Penalty
+from tessera.model.mixers.base import PenalizedMixer, Penalties, Penalty
 from tessera.model.mixers.noise import logistic_noise
 from tessera.model.parts import PartSettings
 from tessera.model.scans.sums import running_sums
@@ -54,7 +54,7 @@ class AdaptiveRankState(NamedTuple):
     inputs: Tensor
 
 
-class AdaptiveRankMixer(Mixer):
+class AdaptiveRankMixer(PenalizedMixer):
     """``conv(x)_t + O(s_t ⊙ v_t)``, s_t the sum of u up to t, u and v gated by g: ``u = g ⊙ U x``.
 
     The gates ``g = σ(W₂ relu(W₁ x))`` are between 0 and 1, one of each rank at each position. Their
@@ -133,13 +133,6 @@ class AdaptiveRankMixer(Mixer):
         """How many ranks are open at a step of the training, from 0."""
         done = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         return self.min_rank + int((self.max_rank - self.min_rank) * done)
-
-    def mix(
-        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The mixed vectors, see ``Mixer.mix``; there is nothing that a watcher might see."""
-        mixed_BLH, (seen, _) = self.mix_penalized(hidden_BLH, is_pad_BL)
-        return mixed_BLH, seen
 
     def mix_penalized(
         self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None

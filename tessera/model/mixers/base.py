@@ -124,3 +124,20 @@ class Mixer(nn.Module, ABC):
     def watched(self, state: LayerState) -> tuple[Tensor, ...]:
         """What of a state a watcher may see: as ``mix`` returns it. Nothing, unless there is."""
         return ()
+
+
+class PenalizedMixer(Mixer):
+    """A mixer with penalties: they are said beside the vectors, and ``mix`` leaves them out."""
+
+    def mix(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See ``Mixer.mix``."""
+        mixed_BLH, (seen, _) = self.mix_penalized(hidden_BLH, is_pad_BL)
+        return mixed_BLH, seen
+
+    @abstractmethod
+    def mix_penalized(
+        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], Penalties]]:
+        """See ``Mixer.mix_penalized``."""

@@ -122,6 +122,9 @@ class ContextTokenMixer(Mixer):
         self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The mixed vectors, see ``Mixer.mix``; there is nothing that a watcher might see."""
+        if is_pad_BL is not None:
+            # Zero already; but the norm of zero enlarges a gradient that nobody needs.
+            hidden_BLH = hidden_BLH.masked_fill(is_pad_BL[..., None], 0.0)
         windows_BLW = self.windows(hidden_BLH)
         if self.sweeps is None or not (self.training and torch.is_grad_enabled()):
             found = self.contexts(windows_BLW, is_pad_BL)

@@ -15,8 +15,12 @@ from torch.nn import functional as F
 
 from tessera.model.backend import ScanName
 from tessera.model.contract import check_sizes
-from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
-from tessera.model.parts import PartSettings
+from tessera.model.mixers.state_space import (
+    SelectiveSettings,
+    StateSpaceMixer,
+    StateSpaceState,
+    initial_dt_bias,
+)
 from tessera.model.scans.selective import SelectiveScan
 from tessera.model.selective_mixing import mix_channels, triton_mixing
 
@@ -118,7 +122,7 @@ class MambaMixer(StateSpaceMixer):
 
 
 @dataclass(frozen=True)
-class MambaSettings(PartSettings):
+class MambaSettings(SelectiveSettings):
     """Settings of ``MambaMixer``.
 
     Args:
@@ -128,16 +132,7 @@ class MambaSettings(PartSettings):
         scan: auto, triton, mamba_ssm or torch.
     """
 
-    d_state: int = 16
-    d_conv: int = 4
-    expand: int = 2
-    scan: ScanName = "auto"
-
-    part, free = MambaMixer, ("scan",)
-
-    def check_on(self, device: torch.device) -> None:
-        """Look at the scan."""
-        SelectiveScan.choose_for(self.scan, device)
+    part = MambaMixer
 
     def num_parameters(self, d_model: int) -> int:
         """Of the mixer."""

@@ -19,7 +19,7 @@ from tessera.model.mixers.adaptive_rank import (
     AdaptiveRankSettings,
     AdaptiveRankState,
 )
-from tessera.model.mixers.base import Mixer, Penalties
+from tessera.model.mixers.base import PenalizedMixer, Penalties
 from tessera.model.mixers.bk_core import BKCoreState, GreenFeatures
 from tessera.model.mixers.poincare_attention import (
     PoincareAttentionMixer,
@@ -53,7 +53,7 @@ class Phase7State(NamedTuple):
         return AdaptiveRankState(*self[:3]), WindowState(*self[3:6]), BKCoreState(self.green)
 
 
-class Phase7HybridMixer(Mixer):
+class Phase7HybridMixer(PenalizedMixer):
     """``norm(s · local + (1 − s) · global)`` with the share ``s_t = σ(w |Im g_t|)``.
 
     Global is an ``AdaptiveRankMixer``, local a ``PoincareAttentionMixer``, and g the left Green's
@@ -91,13 +91,6 @@ class Phase7HybridMixer(Mixer):
     def at_step(self, step: int, layer: int) -> None:
         """Open the ranks of this step."""
         self.ranks.at_step(step, layer)
-
-    def mix(
-        self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The mixed vectors, see ``Mixer.mix``; there is nothing that a watcher might see."""
-        mixed_BLH, (seen, _) = self.mix_penalized(hidden_BLH, is_pad_BL)
-        return mixed_BLH, seen
 
     def mix_penalized(
         self, hidden_BLH: Tensor, is_pad_BL: Tensor | None = None

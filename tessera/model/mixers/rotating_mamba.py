@@ -15,8 +15,12 @@ from torch.nn import functional as F
 
 from tessera.model.backend import ScanName
 from tessera.model.contract import check_sizes
-from tessera.model.mixers.state_space import StateSpaceMixer, StateSpaceState, initial_dt_bias
-from tessera.model.parts import PartSettings
+from tessera.model.mixers.state_space import (
+    SelectiveSettings,
+    StateSpaceMixer,
+    StateSpaceState,
+    initial_dt_bias,
+)
 from tessera.model.scans.rotating import rotating_scan, turned
 from tessera.model.scans.selective import SelectiveScan
 from tessera.setting_errors import Problem, SettingError
@@ -120,7 +124,7 @@ class RotatingMambaMixer(StateSpaceMixer):
 
 
 @dataclass(frozen=True)
-class RotatingMambaSettings(PartSettings):
+class RotatingMambaSettings(SelectiveSettings):
     """Settings of ``RotatingMambaMixer``.
 
     Args:
@@ -130,16 +134,7 @@ class RotatingMambaSettings(PartSettings):
         scan: auto, triton, mamba_ssm or torch.
     """
 
-    d_state: int = 16
-    d_conv: int = 4
-    expand: int = 2
-    scan: ScanName = "auto"
-
-    part, free = RotatingMambaMixer, ("scan",)
-
-    def check_on(self, device: torch.device) -> None:
-        """Look at the scan."""
-        SelectiveScan.choose_for(self.scan, device)
+    part = RotatingMambaMixer
 
     def num_parameters(self, d_model: int) -> int:
         """Of the mixer."""

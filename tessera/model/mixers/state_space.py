@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tessera.model.backend import Scan
+from tessera.model.backend import Scan, ScanName
 from tessera.model.convolution import causal_convolution, last_inputs, triton_convolution
 from tessera.model.mixers.base import Mixer
+from tessera.model.parts import PartSettings
+from tessera.model.scans.selective import SelectiveScan
 from tessera.model.state import LayerState
 
 # Step sizes at the start are log-uniform in this range, as in the paper.
@@ -127,3 +130,19 @@ class StateSpaceMixer(Mixer):
         """The SSM state (B, D, N)."""
         assert isinstance(state, StateSpaceState)
         return (state.ssm,)
+
+
+@dataclass(frozen=True)
+class SelectiveSettings(PartSettings):
+    """What the mixers around the selective scan are told: those of Mamba, and of its kin."""
+
+    d_state: int = 16
+    d_conv: int = 4
+    expand: int = 2
+    scan: ScanName = "auto"
+
+    free = ("scan",)
+
+    def check_on(self, device: torch.device) -> None:
+        """Look at the scan."""
+        SelectiveScan.choose_for(self.scan, device)

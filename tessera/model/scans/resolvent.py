@@ -125,14 +125,14 @@ def _composed(matrices: Tensor) -> Tensor:
 
 def _sums_from_the_end(terms: Tensor, factors: Tensor) -> Tensor:
     """``s_i = t_i + f_{i+1} s_{i+1}`` of terms t and factors f, (B, L, …) both."""
-    sums = terms
-    # Of each position the product of as many factors behind it as there are terms in its sum.
-    products = torch.cat([factors[:, 1:], torch.zeros_like(factors[:, :1])], 1)
+    # Sums, and of each position the product of as many factors behind it as its sum has terms: zero
+    # where that goes to the end, and for good.
+    none = torch.zeros_like(factors[:, :1])
+    both = torch.stack([terms, torch.cat([factors[:, 1:], none], 1)])
     shift, length = 1, terms.shape[1]
     while shift < length:
-        near = sums[:, :-shift] + products[:, :-shift] * sums[:, shift:]
-        sums = torch.cat([near, sums[:, -shift:]], 1)
-        further = products[:, :-shift] * products[:, shift:]
-        products = torch.cat([further, torch.zeros_like(products[:, -shift:])], 1)
+        further = both[1, :, :-shift] * both[:, :, shift:]
+        further[0] += both[0, :, :-shift]
+        both = torch.cat([further, both[:, :, -shift:]], 2)
         shift *= 2
-    return sums
+    return both[0]

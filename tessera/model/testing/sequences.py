@@ -53,8 +53,9 @@ def check_mixer(
 ) -> None:
     """Raise AssertionError, beginning with what broke, unless a mixer keeps its contract.
 
-    Causal to the bit; PAD invisible, and zero; what is carried on and what is stepped in place as
-    what is read at once; slots that begin at any time; the same bits twice; autocast; copies.
+    Causal to the bit; PAD invisible, and zero, and no gradient grows there; what is carried on and
+    what is stepped in place as what is read at once; slots that begin at any time; the same bits
+    twice; autocast; copies.
 
     Args:
         build: the mixer of a width, such as its class, with weights that look trained: what is zero
@@ -68,6 +69,7 @@ def check_mixer(
     new = partial(MixerReader, d_model, place)
     with trying(lambda: build(d_model).to(place), Mixer, place, d_model) as mixer:
         _check(new, mixer, num_parameters, place, tolerance)
+        _check_gradient_into_pad(new(mixer))
         check_copies(mixer, lambda: build(d_model).to(place), lambda own: all_answers(new(own)))
 
 
@@ -234,6 +236,22 @@ def _check_gradient_at_pad(new: Callable[[Any], Reader], module: Any, tolerance:
             error = float((value - expected[name]).abs().max())
             is_fine = error <= 10 * tolerance * max(most, float(expected[name].abs().max()))
             require(is_fine, f"sees PAD: {name} is another")
+
+
+def _check_gradient_into_pad(reader: MixerReader) -> None:
+    """What the answers at moves ask of the zeros at PAD, which nobody needs, is not enlarged.
+
+    It would be enlarged again by each layer below, until it is infinite, and that times zero is no
+    number. Behind the moves it is nothing, for no move sees what comes later.
+    """
+    for side, rows, is_pad_BL in padded_rows(reader):
+        given = rows.detach().requires_grad_()
+        answer = reader.read(given, is_pad_BL)[~is_pad_BL]
+        (gradient,) = torch.autograd.grad((answer * answer.detach().cos()).sum(), given)
+        at_pad, at_moves = (float(gradient[at].abs().max()) for at in (is_pad_BL, ~is_pad_BL))
+        limit = 0.0 if side == "after" else at_moves
+        what = f"sees PAD: the gradient of the inputs, {side} the moves"
+        require(at_pad <= limit, f"{what}, is {at_pad:.1e} there and {at_moves:.1e} at moves")
 
 
 def _check_going_on(reader: Reader, tolerance: float) -> None:

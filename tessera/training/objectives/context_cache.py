@@ -60,9 +60,7 @@ class ContextCache:
             discard(folder)
             check_room(folder, self.num_bytes)
             folder.mkdir(parents=True, exist_ok=True)
-            # All of it now: a mapped file that finds the disk full later ends the process.
-            with (folder / _FILE).open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self.num_bytes)
+            _reserve(folder / _FILE, self.num_bytes)
         count = self.num_bytes // 4
         path = str(folder / _FILE)
         self._contexts = torch.from_file(path, True, count, dtype=torch.float32).view(shape)
@@ -123,6 +121,19 @@ class ContextCache:
         beside = folder / f"{_MANIFEST}.new"
         beside.write_text(json.dumps(told))
         beside.replace(folder / _MANIFEST)
+
+
+def _reserve(path: Path, num_bytes: int) -> None:
+    """Make a file of so many bytes, all of which the disk has given.
+
+    A mapped file that finds the disk full only when it is written to would end the process.
+    """
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
 
 
 def bytes_of(shape: tuple[int, int, int]) -> int:

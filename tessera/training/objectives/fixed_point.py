@@ -38,7 +38,7 @@ from tessera.training.objectives.context_stage import ContextStage, context_mixe
 from tessera.training.objectives.diversity import DIVERSITIES
 from tessera.training.objectives.next_move import NextMove
 from tessera.training.objectives.token_stage import TokenStage, check_room_for, run_checkpoint
-from tessera.transfers import to_host
+from tessera.transfers import owned, to_host
 
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
@@ -125,7 +125,8 @@ class FixedPoint(NextMove):
                 self._contexts = None
                 self.shown = NextMove.shown
                 first = self._taken - self._token_start
-                self._tokens = TokenStage(module, games, settings, first)
+                with owned("contexts"):
+                    self._tokens = TokenStage(module, games, settings, first)
             batch = self._tokens.next_batch()
         self._taken += 1
         return batch._replace(index=index)
@@ -196,9 +197,10 @@ class FixedPoint(NextMove):
         is_pad = batch.inputs == model.pad_token
         mixer = context_mixer(model)
         windows = mixer.windows(model.token_vectors(batch.inputs))
-        contexts = mixer.contexts(windows, is_pad)[-1][~is_pad]
-        rows = chosen_rows(len(contexts), self.settings.rank_rows, self.settings.seed)
-        self._held_out.append(contexts[rows.to(contexts.device)])
+        with owned("validation"):
+            contexts = mixer.contexts(windows, is_pad)[-1][~is_pad]
+            rows = chosen_rows(len(contexts), self.settings.rank_rows, self.settings.seed)
+            self._held_out.append(contexts[rows.to(contexts.device)])
 
     def measured(self) -> dict[str, Tensor]:
         """In stage 1 also the effective rank of contexts over their width: ``effective_rank``."""

@@ -108,6 +108,17 @@ def test_models_play_with_and_without_search_against_everybody(
     assert "--board_size must be given for models of different boards: small 3, board 5" in said
 
 
+def test_an_exported_model_plays_as_its_checkpoint(place: Path) -> None:
+    given = ("--ckpt_path", "last", "--run_name", "board", "--output", "board.safetensors")
+    assert tessera("export", *given) == 0
+    asked = ("rules", "--games", 2, "--seed", 5)
+    digests = [
+        [game["digest"] for game in arena(name, *asked)["matches"][0]["games"]]
+        for name in ("board.safetensors", "board")
+    ]
+    assert digests[0] == digests[1]
+
+
 def test_a_log_goes_on_where_it_ended(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("rules", "uniform", "--board_size", 3, "--log", "log.jsonl", "--games")
     whole = arena(*asked, 12)["matches"][0]["games"]
@@ -150,6 +161,16 @@ def test_a_sequential_test_stops_when_it_is_decided(
     assert written == match["num_games"] + test["num_beyond"]
     again = arena(*asked, "--sprt", "0,200", "--log", "log.jsonl", "--seed", 1)
     assert again["matches"] == found["matches"] and again["seconds"] is None
+
+
+def test_a_long_match_says_how_far_it_is(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tessera.commands.arena.schedule._TELL_S", 0.0)
+    arena("rules", "uniform", "--board_size", 3, "--games", 4)
+    told = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"rules – uniform: 0 of 4 games, \d+ moves", told[0])
+    assert all(re.match(r"rules – uniform: \d of 4 games", line) for line in told)
 
 
 def test_forfeits_and_games_that_are_the_same_are_counted_apart(

@@ -47,9 +47,15 @@ def small(mixer: str = "attention", mode: str = TRAINING) -> MemoryRow:
     return MemoryRow("sizes", mixer, settings, 2, 16, mode)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize(
+    ("mixer", "mode", "precision"),
+    [
+        *((mixer, TRAINING, MIXED) for mixer in MIXERS),
+        *(("tangent_attention", mode, MIXED) for mode in MODES if mode != TRAINING),
+        ("attention", TRAINING, "32-true"),
+        ("adaptive_rank", TRAINING, "bf16-true"),
+    ],
+)
 def test_tensors_without_memory_take_what_real_ones_take(
     mixer: str, mode: str, precision: str
 ) -> None:
@@ -141,9 +147,9 @@ def test_the_rows_are_the_published_models() -> None:
 
 
 def test_the_largest_needs_46_gib_to_be_trained_and_6_to_be_asked() -> None:
-    inference, training, checkpointed = (count(row, MIXED) for row in rows_of("sizes")[:3])
+    inference, training = (count(row, MIXED) for row in rows_of("sizes")[:2])
     assert 5.7 < inference.peak / 2**30 < 5.9
-    assert 45.8 < training.peak / 2**30 < 46.1 and checkpointed.kept < training.kept / 5
+    assert 45.8 < training.peak / 2**30 < 46.1
 
 
 def test_the_table_and_the_json_say_the_same(

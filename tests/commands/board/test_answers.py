@@ -15,6 +15,8 @@ from sgfmill import sgf
 from tessera.commands.board.answers import Answers, Busy
 from tessera.go import NotWanted
 from tessera.play.map import played_out, position_map
+from tessera.play.sgf import read_sgf
+from tessera.play.sgf_session import lead_to
 from tests.commands.board.conftest import NewSite, Site
 
 MOVES = ["C3", "B2", "pass", "D4"]
@@ -32,7 +34,9 @@ def test_the_map_is_that_of_every_other_command(new_site: NewSite, kind: str) ->
     site = new_site(kind)
     session, more = site.companion.session(), {"is_over": False, "result": None}
     for number in range(5):
-        assert site.ask("map", moves=MOVES[:number]) == {**position_map(session).as_json(), **more}
+        expected = position_map(session)
+        more |= {"title": expected.title(), "last_move": [None, *MOVES][number]}
+        assert site.ask("map", moves=MOVES[:number]) == {**expected.as_json(), **more}
         session.play(session.vocabulary.token([*MOVES, "E5"][number]))
     settings = json.loads(site.send("GET", site.path + "settings")[2])
     assert settings["board_size"] == 5 and settings["has_outcome"] == (kind == "board")
@@ -41,6 +45,10 @@ def test_the_map_is_that_of_every_other_command(new_site: NewSite, kind: str) ->
 def test_a_game_that_is_over_has_a_result_and_can_go_on(site: Site) -> None:
     over = site.ask("map", moves=["C3", "pass", "pass"])
     assert over["is_over"] and over["result"] == 17.5
+    # As they stand two lone stones leave nobody a point beside them.
+    line = ["C3", "A5", "B3", "pass", "D3", "pass", "pass"]
+    played = site.ask("playouts", moves=line, num_games=20)
+    assert site.ask("map", moves=line)["result"] == 17.5 == -played["score"]
     assert not site.ask("map", moves=["C3", "pass", "pass", "A1"])["is_over"]
 
 
@@ -74,9 +82,69 @@ def test_a_game_is_saved_with_its_variations_and_loaded_again(site: Site) -> Non
     assert [child.get_move() for child in root] == [("b", (2, 2)), ("b", (0, 0))]
     assert [child.get_move()[0] for child in root[0]] == ["w", "w"]
     status, found = site.post("load", text.encode(), "application/x-go-sgf")
-    assert status == 200 and json.loads(found) == {"tree": tree, "games": 1}
+    assert status == 200 and json.loads(found) == {"tree": tree, "games": 1, "start": None}
     two = text.encode() + b"\n(;SZ[9];B[aa])"
     assert json.loads(site.post("load", two, "application/x-go-sgf")[1])["games"] == 2
+
+
+SET_UP = b"(;SZ[5]AB[bb]AW[dd]PL[W];W[cc];B[dc])"
+HANDICAP = b"(;SZ[5]HA[2]AB[dd][bb];W[cc];B[dc])"
+
+
+def loaded(site: Site, content: bytes) -> dict:
+    status, text = site.post("load", content, "application/x-go-sgf")
+    assert status == 200, text
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("kind", ["board", "moves"])
+@pytest.mark.parametrize("content", [SET_UP, HANDICAP])
+def test_every_line_begins_where_the_file_begins(
+    new_site: NewSite, kind: str, content: bytes
+) -> None:
+    site = new_site(kind)
+    found = loaded(site, content)
+    start = found["start"]
+    if kind == "moves" and not start["handicap"]:
+        status, text = site.refuse("map", {"moves": [], "start": start})
+        assert status == 422 and "does not see a board" in text
+        return
+    (game,), session = read_sgf(content, allows_set_up=True), site.companion.session()
+    for number in (0, 2, 1, 2):
+        lead_to(session, game, number)
+        told = site.ask("map", moves=["C3", "D3"][:number], start=start)
+        expected = position_map(session).as_json()
+        for name in ("board", "to_play", "illegal", "moves", "moves_since_set_up", "settled"):
+            assert told[name] == expected[name]
+        assert told["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
+        played = site.ask("playouts", moves=["C3", "D3"][:number], start=start, num_games=10)
+        assert played == played_out(session, 10).as_json()
+    # The same moves from the empty board are another line.
+    assert site.ask("map", moves=["C3", "D3"])["board"][1] == "....."
+    line = {"moves": ["C3"], "start": start}
+    move = site.ask("move", **line)["move"]
+    assert site.ask("map", moves=["C3", move], start=start)["last_move"] == move
+    status, text = site.post("save", {"tree": found["tree"], "start": start})
+    assert status == 200 and loaded(site, text.encode()) == found
+
+
+def test_a_start_that_is_none_is_refused(site: Site) -> None:
+    right = {"black": ["B4"], "white": ["D2"], "to_play": "white", "handicap": False}
+    assert site.ask("map", moves=[], start=right)["title"] == "white to play, set up"
+    corner = {"black": ["A1"], "white": ["A2", "B1"]}
+    for change, said in (
+        ({"white": ["B4"]}, "Start has B4 twice."),
+        ({"black": ["Z9"]}, "Start: "),
+        ({"black": ["pass"]}, "Start must have points, got pass."),
+        ({"black": [3]}, "Start: "),
+        ({"black": "B4"}, "Start must have lists of its stones"),
+        ({"to_play": "green"}, "Start must say who is to_play"),
+        ({"handicap": True}, "Start must have black stones alone as handicap"),
+        ({"more": 1}, "Start must be a position"),
+        (corner, "Boards must not have a chain without liberties."),
+    ):
+        status, text = site.refuse("map", {"moves": [], "start": {**right, **change}})
+        assert status == 422 and text.startswith(said), text
 
 
 def test_playouts_hold_nobody_up_and_stop_when_nobody_waits(site: Site) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tessera.play import drawing
+from tessera.play import drawing, shapes
 from tests.commands.board.browser import Tab, new_browser
 from tests.commands.board.conftest import NewSite, Site
 
@@ -211,7 +211,11 @@ def test_a_game_ends_with_two_passes_and_can_go_on(tab: Tab) -> None:
         before = len(tab.line)
         tab.click("#pass")
         tab.wait(lambda before=before: len(tab.line) > before)  # type: ignore[misc]
-    assert tab.text("#title") == "The game is over: B+17.5 with all stones as they stand"
+    assert tab.text("#title") == "The game is over: B+17.5 with dead stones taken off"
+    tab.click("#play-out")
+    said = tab.wait(lambda: tab.text("#playouts-say"))
+    assert said == "Without dead stones Black wins 100.0 %, score B+17.5"
+    assert tab.label("A1").endswith(", black’s")
     tab.play("B2")
     assert tab.text("#title") == "Black to play after 4 moves"
 
@@ -266,6 +270,61 @@ def test_a_game_is_saved_and_loaded_with_its_variations(tab: Tab, downloads: Pat
     tab.one("#file").send_keys(str(other))
     tab.wait(lambda: "the model’s" in tab.text("#message-text").replace("'", "’"))
     assert tab.line == ["C3", "B2"] and "422" in tab.complaints()[0]
+
+
+def test_a_game_from_a_position_that_is_set_up_is_loaded_played_on_and_saved(
+    tab: Tab, downloads: Path
+) -> None:
+    given = downloads / "given.sgf"
+    given.write_text("(;SZ[5]AB[bb]AW[dd]PL[W](;W[cc])(;W[aa]))")
+    tab.play("E5")
+    tab.one("#file").send_keys(str(given))
+    tab.wait_for("C3")
+    assert tab.text("#title") == "Black to play after 1 move, set up before"
+    assert tab.label("B4") == "B4, black" and tab.label("D2") == "D2, white"
+    assert tab.label("C3") == "C3, white, last move" and tab.label("E5").startswith("E5, empty")
+    tab.play("D3")
+    names = [button.get_attribute("aria-label") for button in tab.all("#moves button")]
+    assert names[1:] == ["1, white C3", "1, white A5", "2, black D3"]
+    tab.click("#first")
+    tab.wait_for("")
+    assert tab.text("#title") == "White to play, set up"
+    files = set(downloads.glob("tessera-*.sgf"))
+    for file in files:
+        file.unlink()
+    tab.click("#save")
+    saved = tab.wait(lambda: next(downloads.glob("tessera-*.sgf"), None))
+    text = tab.wait(saved.read_text)
+    assert "AB[bb]" in text and "AW[dd]" in text and "PL[W]" in text
+    tab.click("#new")
+    tab.wait(lambda: tab.text("#title") == "Black to play, empty board")
+    tab.one("#file").send_keys(str(saved))
+    tab.wait_for("C3 D3")
+    tab.click("#put-back")  # the game before the new one, which had no move
+    tab.wait(lambda: tab.text("#title") == "White to play, set up")
+    given.write_text("(;SZ[5]HA[2]AB[bb][dd];W[cc])")
+    tab.one("#file").send_keys(str(given))
+    tab.wait_for("C3")
+    assert tab.text("#title") == "Black to play after 1 move and 2 handicap stones"
+    given.write_text("(;SZ[5];B[bb];AW[dd];W[cc])")
+    tab.one("#file").send_keys(str(given))
+    tab.wait(lambda: "set up in the middle of the game" in tab.text("#message-text"))
+    assert tab.line == ["C3"] and "422" in tab.complaints()[0]
+
+
+def test_a_model_of_moves_alone_refuses_a_position_that_is_set_up(
+    driver: Any, new_site: NewSite, downloads: Path
+) -> None:
+    tab = Tab(driver, new_site("moves").address)
+    given = downloads / "given.sgf"
+    given.write_text("(;SZ[5]AB[bb]PL[W];W[cc])")
+    tab.one("#file").send_keys(str(given))
+    tab.wait(lambda: "does not see a board" in tab.text("#message-text"))
+    assert tab.line == [] and "422" in tab.complaints()[0]
+    given.write_text("(;SZ[5]HA[2]AB[bb][dd];W[cc])")
+    tab.one("#file").send_keys(str(given))
+    tab.wait_for("C3")
+    assert tab.complaints() == []
 
 
 def test_nothing_is_wider_than_the_screen(driver: Any, new_site: NewSite) -> None:
@@ -343,7 +402,7 @@ def test_the_page_has_the_colours_of_the_pictures(repository: Path) -> None:
     style, script = (folder / "board.css").read_text(), (folder / "drawing.js").read_text()
     light = dict(re.findall(r"--([\w-]+): rgb\((\d+ \d+ \d+)\);", style.split("@media")[0]))
     wanted = {
-        "paper": drawing.PAPER,
+        "paper": shapes.PAPER,
         "ink": drawing.INK,
         "wood": drawing._WOOD,
         "settled": drawing._SETTLED,

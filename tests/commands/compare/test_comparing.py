@@ -20,7 +20,7 @@ from tests.commands.compare.small_runs import write_three
 from tests.runs import python_path, tessera
 
 ROWS = ("--config", "three.yaml", "--mixers", "attention,mamba", "--folder", "out")
-BRIEF = ("--tokens", "1500", "--seeds", "1", "--lrs", "1e-2,1e30", "--lr_extensions", "0")
+BRIEF = ("--tokens", "500", "--seeds", "1", "--lrs", "1e-2,1e30", "--lr_extensions", "0")
 
 
 def lines(folder: Path) -> list[dict[str, str]]:
@@ -79,6 +79,7 @@ def test_rows_are_trained_compared_and_taken_over(
     assert dry["expected_s"] is None  # of no worker
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,13 +127,8 @@ MISTAKES = [
     ([*FIVE, "--folder", "small.yaml"], "--folder: small.yaml"),
     (
         [*FIVE, "--data.context", "8"],
-        "three.yaml: data.context must be nul",
+        "three.yaml: data.context must be null",
     ),
-    (
-        [*FIVE, "--data.selfplay_share", "1"],
-        "data.selfplay_share must be 0",
-    ),
-    ([*FIVE, "--mixers", "gla"], "gla: model.mixer must be mamba, "),
     (
         [*FIVE, "--mixers", "a.B"],
         "a.B: model.mixer: a.B cannot be imported",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ import torch
 from tessera.commands.compare import run_checkpoint
 from tessera.commands.compare.held_out import validation_points
 from tessera.commands.compare.training import read_result, run_one
+from tessera.commands.quiet import quieten
 from tessera.training.checkpoint_file import read_checkpoint
 from tessera.training.checkpointing import DivergedError
 from tests.commands.compare.small_runs import settings, without_times, write_three
@@ -27,28 +30,36 @@ class Crashed(Exception):
     """In the middle of a step, as if the process was killed."""
 
 
-def test_a_run_trains_the_bits_of_fit(folder: Path) -> None:
+SETTINGS = settings(keeps_checkpoint=True, test_on=["rules"])
+COUNTED = {"flops_per_token": 10.0, "N": 7, "state_bytes": None}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[int]]:
+    """The folder of a run that nobody interrupted, its result, and the steps that it told of."""
+    folder, told = tmp_path_factory.mktemp("whole") / "run", list[int]()
+    quieten()
+    result = run_one(SETTINGS, folder, lambda each: told.append(each["step"]), COUNTED)
+    return folder, result, told
+
+
+Whole = tuple[Path, dict[str, Any], list[int]]
+
+
+def test_a_run_trains_the_bits_of_fit(folder: Path, whole: Whole) -> None:
     write_three(folder)
     options = ["--config", "three.yaml", "--model.mixer", "mamba", "--seed_everything", "3"]
     options += ["--trainer.max_steps", "24", "--model.warmup_steps", "2", "--data.seed", "3"]
     assert tessera("fit", *options, "--trainer.accelerator", "cpu") == 0
-    run_one(settings(keeps_checkpoint=True), folder / "run", quiet)
-    ours = read_checkpoint(folder / "run" / "last.ckpt")["state_dict"]
+    ours = read_checkpoint(whole[0] / "last.ckpt")["state_dict"]
     theirs = read_checkpoint(folder / "checkpoints/three/version_0/last.ckpt")["state_dict"]
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_run_says_what_it_measured(folder: Path) -> None:
-    told: list[int] = []
-    result = run_one(
-        settings(test_on=["rules"]),
-        folder / "run",
-        lambda progress: told.append(progress["step"]),
-        {"flops_per_token": 10.0, "N": 7, "state_bytes": None},
-    )
-    assert read_result(folder / "run") == json.loads(json.dumps(result))
-    assert not (folder / "run" / "last.ckpt").exists()
+def test_a_run_says_what_it_measured(whole: Whole) -> None:
+    path, result, told = whole
+    assert read_result(path) == json.loads(json.dumps(result))
     assert told == list(range(1, 25))
     figures = result["figures"]
     assert figures["C"] == 30 * figures["D"]
@@ -85,11 +96,10 @@ def test_held_out_games_are_the_same_for_every_seed(folder: Path) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_with_the_same_bits(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, whole: Whole
 ) -> None:
-    whole = run_one(settings(), folder / "whole", quiet)
     monkeypatch.setattr(run_checkpoint, "_EVERY_S", 0.0)
-    points = validation_points(24, 8)
+    own = {**SETTINGS, "keeps_checkpoint": False}
     for step in (5, 16):  # there is a validation behind the step before each
 
         def kill(told: object, step: int = step) -> None:
@@ -97,23 +107,32 @@ def test_a_run_that_was_killed_goes_on_with_the_same_bits(
                 raise Crashed
 
         with pytest.raises(Crashed):
-            run_one(settings(), folder / "run", kill)
+            run_one(own, folder / "run", kill, COUNTED)
         saved = read_checkpoint(folder / "run" / "last.ckpt")["global_step"]
-        assert 0 < saved < step and saved not in points
+        assert 0 < saved < step and saved not in validation_points(24, 8)
         assert read_result(folder / "run") is None
-    result = run_one(settings(), folder / "run", quiet)
-    assert without_times(result) == {**without_times(whole), "run_id": "run"}
+    result = run_one(own, folder / "run", quiet, COUNTED)
+    assert without_times(result) == without_times(whole[1])
     assert result["figures"]["seconds"] > 0
+    assert not (folder / "run" / "last.ckpt").exists()
 
 
-def test_a_run_that_ended_before_it_was_measured_is_only_measured(folder: Path) -> None:
-    kept = settings(keeps_checkpoint=True, is_tested=False)
-    whole = run_one(kept, folder / "run", quiet)
+def test_a_run_that_ended_before_it_was_measured_is_only_measured(
+    folder: Path, whole: Whole
+) -> None:
+    path, result, _ = whole
+    shutil.copytree(path, folder / "run")
     (folder / "run" / "result.json").unlink()
     told: list[object] = []
-    again = run_one(kept, folder / "run", told.append)
-    assert told == [] and without_times(again) == without_times(whole)
-    assert again["figures"]["tokens_per_s"] == pytest.approx(whole["figures"]["tokens_per_s"])
+    again = run_one(SETTINGS, folder / "run", told.append, COUNTED)
+    assert told == [] and without_times(again) == without_times(result)
+    speed = result["figures"]["tokens_per_s"]
+    assert again["figures"]["tokens_per_s"] == pytest.approx(speed)
+    # Beside others on its device it does not know how fast it is.
+    shared = run_one(SETTINGS, folder / "run", quiet, COUNTED, has_device=False)
+    assert without_times(shared) == without_times(result)
+    assert not {"seconds", "tokens_per_s"} & set(shared["figures"])
+    assert {point["seconds"] for point in shared["curve"]} == {None}
 
 
 def test_a_loss_that_is_no_number_ends_a_run(folder: Path) -> None:

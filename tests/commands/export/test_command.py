@@ -183,6 +183,44 @@ def test_an_exported_model_is_exported_again(capsys: pytest.CaptureFixture[str])
     assert Path("again.safetensors").read_bytes() == Path("small8.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("source", "given", "held", "said"),
+    [
+        ("small8", "", "F32", "every weight as it was, in float32, int8 before"),
+        ("small8", "--int8", "I8", "weights in int8"),
+        ("small8", "--dtype bfloat16", "BF16", "weights in bfloat16, int8 before"),
+        ("small8", "--dtype float32", "F32", "weights in float32, int8 before"),
+        ("small16", "", "F16", "every weight as it was, in float16"),
+        ("small16", "--int8", "I8", "weights in int8, float16 before"),
+    ],
+)
+def test_what_is_said_of_weights_is_what_the_file_holds(
+    capsys: pytest.CaptureFixture[str], source: str, given: str, held: str, said: str
+) -> None:
+    if not Path("small16.safetensors").exists():
+        arguments = ("--ckpt_path", LAST, "--dtype", "float16", "--games", 1)
+        assert exported("small16.safetensors", *arguments) == 0
+    arguments = ("--ckpt_path", f"{source}.safetensors", "--games", 1, *given.split())
+    shown = printed(capsys, "export", "--output", "x.safetensors", *arguments)
+    assert f" bytes, {said} (" in shown.splitlines()[0]
+    (_, before), (settings, header) = map(header_of, (f"{source}.safetensors", "x.safetensors"))
+    names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8"}
+    assert header["blocks.mixers.0.out_proj.weight"]["dtype"] == held
+    assert settings["precision"] == names[held]
+    again = printed(capsys, "export", "--output", "x.safetensors", *arguments, "--json", "-")
+    errors = json.loads(again)["errors"]
+    for when, tensors in (("before", before), ("after", header)):
+        places = [tensor["data_offsets"] for tensor in tensors.values()]
+        assert sum(error[f"bytes_{when}"] for error in errors) == max(end for _, end in places)
+
+
+def header_of(file: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of an exported file, and of each tensor what its header says."""
+    content = Path(file).read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return json.loads(header.pop("__metadata__")["tessera"]), header
+
+
 def test_no_run_goes_on_from_it(capsys: pytest.CaptureFixture[str]) -> None:
     runs = sorted(Path("checkpoints").rglob("*"))
     capsys.readouterr()

@@ -36,6 +36,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+def test_nobody_is_warned_of_a_limit_of_time_that_a_measurement_has_not(folder: Path) -> None:
+    assert fit("--trainer.max_steps", 1, "--trainer.max_time", "00:01:00:00") == 0
+    assert "Timer" in read_checkpoint(LAST)["callbacks"]
+    # A warning is an error here.
+    for command in ("validate", "test"):
+        assert measure(command) == 0
+    Path("games.txt").write_text("A1")
+    assert measure("predict", "--games", "games.txt") == 0
+    assert fit("--trainer.max_steps", 2, "--ckpt_path", "last") == 0
+
+
 def measure(command: str, *options: object) -> int:
     return tessera(command, "--ckpt_path", "last", "--run_name", "small", *options)
 

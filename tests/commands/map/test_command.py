@@ -122,6 +122,31 @@ def test_handicap_stones_are_moves(capsys: pytest.CaptureFixture) -> None:
     assert found == figures(capsys, "--moves", "A3 pass C1 B2")
 
 
+def test_every_line_counts_the_moves_of_a_handicap_game_alike(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    Path("handicap.sgf").write_text("(;SZ[3]HA[2]AB[aa][cc];W[bb];B[ab])")
+    begins = {
+        0: "White to play, 2 handicap stones.",
+        1: "Black to play after 1 move and 2 handicap stones, the last of them B2.",
+        2: "White to play after 2 moves and 2 handicap stones, the last of them A2.",
+    }
+    for number, said in begins.items():
+        capsys.readouterr()
+        files = ["--output", "map.svg", "--sgf", "map.sgf", "--every_move"]
+        assert asked("handicap.sgf", "--move", number, *files) == 0
+        assert capsys.readouterr().out.splitlines()[0] == said
+        title = said.partition(", the last")[0].removesuffix(".")
+        assert title in Path("map.svg").read_text()
+        assert title[0].lower() + title[1:] in Path("map.sgf").read_text()
+    # The numbers of what is refused are the file's too.
+    assert asked("handicap.sgf", "--move", 3) == 2
+    assert "--move must be 0 to 2, the moves of handicap.sgf" in capsys.readouterr().err
+    Path("handicap.sgf").write_text("(;SZ[3]HA[2]AB[aa][cc];W[aa])")
+    assert asked("handicap.sgf") == 2
+    assert "handicap.sgf: move 1: A3 is occupied" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("run", ["small", "board"])
 def test_the_figures_are_of_the_legal_moves_and_sum_to_one(
     capsys: pytest.CaptureFixture, run: str

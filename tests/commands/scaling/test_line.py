@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from tessera.commands.scaling.line import WINDOW, fit_line, fit_trend, incomplete_beta
+from tessera.commands.scaling.line import WINDOW, fit_line, fit_trend
+from tessera.commands.student import incomplete_beta
 
 TOKENS = [50.0, 100.0, 200.0, 400.0, 800.0]
 

@@ -31,6 +31,7 @@ export function pointsOf(answer, playedOut, vertex) {
         chance: chance ?? 0,
         settled: settled[name] ?? null,
         owner: playedOut ? playedOut.ownership[row][column] : null,
+        isOver: answer.is_over,
       });
     }
   }

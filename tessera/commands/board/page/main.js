@@ -105,7 +105,7 @@ async function begin(next, place) {
   place.answer ??= await server.map(place.line());
   tree = next;
   await goTo(place);
-  if (before.root.children.length) keep(() => begin(before, at));
+  if (before.root.children.length || before.root.start) keep(() => begin(before, at));
 }
 
 async function beginAnew() {
@@ -185,7 +185,7 @@ function show() {
   draw();
   listed.show(answer);
   showOutcome(answer, settings.has_outcome);
-  showPlayouts(at.playedOut, answer.to_play);
+  showPlayouts(at.playedOut, answer.to_play, answer.is_over);
   showMoves(find("moves"), tree, (place) => later(() => goTo(place)));
   find("first").disabled = find("back").disabled = find("undo").disabled = !at.parent;
   find("forward").disabled = find("last").disabled = !at.next;
@@ -198,7 +198,7 @@ function draw() {
   if (!playedOut && owners.checked) document.querySelector("[name=view][value=map]").checked = true;
   const view = document.querySelector("[name=view]:checked").value;
   const points = pointsOf(answer, playedOut, vertex);
-  const lastMove = answer.moves.at(-1);
+  const lastMove = answer.last_move;
   const width = find("board").clientWidth;
   const highest = likeliest(answer)[0][1];
   picture.draw(points, { size: answer.board_size, width, view, lastMove, highest, vertex });
@@ -211,7 +211,7 @@ function draw() {
 function look(point) {
   lookedAt = point?.name ?? null;
   const shown = point ?? grid.chosen;
-  find("point").textContent = shown ? pointSays(shown.name, shown, tree.at.answer?.moves.at(-1)) : "\u00a0";
+  find("point").textContent = shown ? pointSays(shown.name, shown, tree.at.answer?.last_move) : "\u00a0";
   find("play-here").hidden = !grid.chosen;
   if (grid.chosen) find("play-here").textContent = `Play ${grid.chosen.name}`;
 }
@@ -227,7 +227,7 @@ function showTemperature() {
 // Files.
 
 async function save() {
-  const content = await server.save(tree.pairs());
+  const content = await server.save(tree.pairs(), tree.root.start);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(content);
   link.download = `tessera-${new Date().toISOString().slice(0, 16).replace(/[:T]/g, "-")}.sgf`;
@@ -237,7 +237,7 @@ async function save() {
 
 async function load(file) {
   const found = await server.load(file);
-  const loaded = Tree.of(found.tree);
+  const loaded = Tree.of(found.tree, found.start);
   await begin(loaded, loaded.end);
   if (found.games > 1) say(`This is the first of ${found.games} games in the file`);
 }

@@ -62,7 +62,7 @@ export function showOutcome(answer, hasOutcome) {
   text.textContent = says("The model: ", black, "");
 }
 
-export function showPlayouts(playedOut, toPlay) {
+export function showPlayouts(playedOut, toPlay, isOver) {
   const box = document.getElementById("by-playouts");
   box.hidden = !playedOut;
   if (!playedOut) return;
@@ -73,6 +73,10 @@ export function showPlayouts(playedOut, toPlay) {
   interval.style.left = `${100 * ends[0]}%`;
   interval.style.width = `${100 * (ends[1] - ends[0])}%`;
   const shown = (black.win >= 0.5 ? ends : [1 - ends[1], 1 - ends[0]]).map((end) => (100 * end).toFixed(1));
+  if (isOver) {
+    document.getElementById("playouts-say").textContent = says("Without dead stones ", black, "");
+    return;
+  }
   const text = says(`${count(playedOut.num_games)} playouts: `, black, ` (${shown[0]} to ${shown[1]})`);
   document.getElementById("playouts-say").textContent = `${text} ± ${playedOut.score_error.toFixed(1)}`;
 }
@@ -92,8 +96,7 @@ export function showMoves(box, tree, goTo) {
   }
 
   function button(place) {
-    const { ply } = place;
-    const colour = ply % 2 ? "black" : "white";
+    const { ply, colour } = place;
     const made = element("button", { type: "button" });
     made.append(ply ? element("small", { textContent: ply }) : "", place.move ?? "Start");
     if (ply) made.setAttribute("aria-label", `${ply}, ${colour} ${place.move}`);

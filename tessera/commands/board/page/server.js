@@ -22,10 +22,11 @@ function posted(question, signal) {
 const answered = async (name, options) => (await asked(name, options)).json();
 
 export const settings = () => answered("settings");
-export const map = (moves) => answered("map", posted({ moves }));
-export const move = (moves, temperature) => answered("move", posted({ moves, temperature }));
-export const playouts = (moves, num_games, signal) =>
-  answered("playouts", posted({ moves, num_games }, signal));
-export const save = async (tree) => (await asked("save", posted({ tree }))).blob();
+// A line is its moves and its start, see Place.line.
+export const map = (line) => answered("map", posted(line));
+export const move = (line, temperature) => answered("move", posted({ ...line, temperature }));
+export const playouts = (line, num_games, signal) =>
+  answered("playouts", posted({ ...line, num_games }, signal));
+export const save = async (tree, start) => (await asked("save", posted({ tree, start }))).blob();
 export const load = (file) =>
   answered("load", { method: "POST", headers: { "Content-Type": "application/x-go-sgf" }, body: file });

@@ -4,6 +4,7 @@ export class Place {
   constructor(parent, move) {
     this.parent = parent;
     this.move = move; // a vertex such as Q16, or pass; null at the beginning
+    this.start = null; // of the beginning: the position that was set up, null for the empty board
     this.children = [];
     this.followed = null; // the child that was looked at last
     this.answer = null; // what the server says of the position
@@ -14,11 +15,23 @@ export class Place {
     return this.parent ? this.parent.ply + 1 : 0;
   }
 
-  /** The moves from the beginning to here. */
+  get root() {
+    let place = this;
+    while (place.parent) place = place.parent;
+    return place;
+  }
+
+  /** Whose the move was that led here. */
+  get colour() {
+    const isWhiteFirst = this.root.start?.to_play === "white";
+    return (this.ply % 2 === 1) === isWhiteFirst ? "white" : "black";
+  }
+
+  /** The moves from the beginning to here, and what they begin with. */
   line() {
     const moves = [];
     for (let place = this; place.parent; place = place.parent) moves.push(place.move);
-    return moves.reverse();
+    return { moves: moves.reverse(), start: this.root.start };
   }
 
   /** The place after a move, which is made if nobody has tried it. */
@@ -89,8 +102,9 @@ export class Tree {
     return pairs;
   }
 
-  static of(pairs) {
+  static of(pairs, start) {
     const tree = new Tree();
+    tree.root.start = start;
     const places = [];
     for (const [parent, move] of pairs) {
       places.push((parent < 0 ? tree.root : places[parent]).after(move));

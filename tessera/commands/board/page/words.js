@@ -36,22 +36,21 @@ export function pointSays(name, point, lastMove) {
   if (point.isLegal) words.push(percent(point.chance));
   if (point.settled) words.push(`settled for ${point.settled}`);
   if (point.owner !== null && Math.abs(point.owner) >= 0.05) {
-    words.push(`${point.owner > 0 ? "black" : "white"}’s in ${percent((1 + Math.abs(point.owner)) / 2)} of the playouts`);
+    const share = point.isOver ? "" : ` in ${percent((1 + Math.abs(point.owner)) / 2)} of the playouts`;
+    words.push(`${point.owner > 0 ? "black" : "white"}’s${share}`);
   }
   if (name === lastMove) words.push("last move");
   return words.join(", ");
 }
 
 export function title(answer) {
-  const number = answer.moves.length;
-  if (answer.is_over) return `The game is over: ${answer.result ? result(answer.result) : "a draw"} with all stones as they stand`;
-  if (!number) return "Black to play, empty board";
-  return `${capital(answer.to_play)} to play after ${number} ${number > 1 ? "moves" : "move"}`;
+  if (answer.is_over) return `The game is over: ${answer.result ? result(answer.result) : "a draw"} with dead stones taken off`;
+  return capital(answer.title);
 }
 
 /** The move that led here and what is likeliest now, for the live region. */
 export function spoken(answer) {
-  const move = answer.moves.at(-1);
+  const move = answer.last_move;
   const begin = move ? `${capital(other(answer.to_play))} ${move === "pass" ? "passes" : move}. ` : "";
   if (answer.is_over) return `${begin}${title(answer)}.`;
   const moves = likeliest(answer).slice(0, 3).map(([name, chance]) => `${name} ${percent(chance)}`);
