@@ -40,6 +40,24 @@ def new_games(**changes: Any) -> ExpertGames:
     )
 
 
+def test_another_process_goes_on_with_what_was_kept_and_games_of_its_own() -> None:
+    first = new_games()
+    first.begin()
+    for _ in range(8):
+        first.play()
+    kept = copy.deepcopy(first.saved())
+    other = new_games()
+    other.restore(kept)
+    other.begin_others(1)
+    assert not set(first.numbers.tolist()) & set(other.numbers.tolist())
+    assert torch.equal(first.ring.tensors["rows"], other.ring.tensors["rows"])
+    for games in (first, other):
+        games.play()
+    assert first.plies == other.plies and first.written == other.written
+    assert not torch.equal(first.engine.history, other.engine.history)
+    assert bool((other.begun >= kept["ring_written"]).all())
+
+
 def test_games_that_are_kept_and_gone_on_with_are_the_same_games() -> None:
     whole = new_games()
     whole.begin()

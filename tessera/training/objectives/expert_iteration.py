@@ -212,6 +212,8 @@ class ExpertIteration(Objective):
         if self._state:
             player.load_state_dict(self._state["player"])
             self.games.restore(self._state["games"])
+            if games.rank:
+                self.games.begin_others(games.rank)
             self._state = {}
         else:
             self.games.begin()
