@@ -60,6 +60,7 @@ def test_games_matches_and_collapse_are_in_the_log(
     assert all(event.value == 0 for event in events.Scalars("selfplay/black_wins"))
     assert all(0 <= event.value <= 1 for event in events.Scalars("selfplay/win_rate_last"))
     assert events.Scalars("selfplay/kl_to_last")[0].value > 0
+    assert "selfplay/game" in events.Tags()["images"]
     assert "selfplay_value_spread" in capsys.readouterr().err
 
 
