@@ -311,10 +311,7 @@ COMMANDS: tuple[tuple[str, str], ...] = (
         for path in ("none.ckpt", ".", "small.yaml", "game.sgf", "[a]")
     ),
     (f"gtp --ckpt_path={'n' * 300}", "File name too long"),
-    *(
-        (f"{command} --ckpt_path nothing --run_name a/b", "run_name must be letters")
-        for command in ("gtp", "board --no-open", "map --moves A1")
-    ),
+    ("gtp --ckpt_path nothing --run_name a/b", "run_name must be letters"),
     ("gtp --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
     (f"gtp {_LAST} --temperature hot", "--temperature"),
     (f"gtp {_LAST} --playouts few", "--playouts"),

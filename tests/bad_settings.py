@@ -18,8 +18,11 @@ _NO_WORD = ("foo", "null", "[foo]", "{a: foo}", "7")
 _HUGE = (10**9, 10**12, 10**21)
 
 # What a command needs so that settings are an objective's that is chosen.
+_SEARCHED = "--model.mixer identity --model.features board --model.outcome win_and_score "
 _OBJECTIVES = {
     "fixed_point": "--model.objective fixed_point --model.mixer context_token ",
+    "expert_iteration": f"--model.objective expert_iteration {_SEARCHED}",
+    "policy_gradient": f"--model.objective policy_gradient {_SEARCHED}",
 }
 
 # A setting and values that it cannot have.
@@ -70,6 +73,25 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("model.fixed_point.cache", (*_NO_WORD, "")),
     ("model.fixed_point.keeps_contexts", _NO_FLAG),
     ("model.fixed_point.seed", (*_NO_WHOLE, -1, 2**31)),
+    *(
+        (f"model.expert_iteration.{name}", (*_NO_WHOLE, least - 1))
+        for name, least in (
+            *(("slots", 1), ("simulations", 1), ("fast_simulations", 0), ("considered", 2)),
+            *(("rows", 1), ("first_rows", 1), ("opening_plies", 0), ("temperature_plies", 0)),
+            *(("playout_steps", 0), ("playouts", 1)),
+            *(("match_pairs", 0), ("match_simulations", 0), ("match_playouts", 0)),
+        )
+    ),
+    ("model.expert_iteration.slots", (10**12,)),
+    ("model.expert_iteration.full_share", (*_NO_NUMBER, 0, 1.1)),
+    ("model.expert_iteration.window_share", (*_NO_NUMBER, 0, 1.1)),
+    ("model.expert_iteration.reuse", (*_NO_NUMBER, 0, -1)),
+    ("model.expert_iteration.value_share", (*_NO_NUMBER, -0.1, 1.1)),
+    ("model.expert_iteration.score_share", (*_NO_NUMBER, -0.1, 1.1)),
+    ("model.expert_iteration.value_scale", (*_NO_NUMBER, -1)),
+    ("model.expert_iteration.ema_decay", (*_NO_NUMBER, -0.1, 1)),
+    ("model.policy_gradient.slots", (*_NO_WHOLE, 0)),
+    ("model.policy_gradient.entropy_weight", (*_NO_NUMBER, -0.1)),
     ("model.own", ("9", "[9]", "{n: 9}", "{no.Such: {n: 9}}", "{no.Such: 9}")),
     ("model.lr", (*_NO_NUMBER, 0, -1, "1e400")),
     ("model.warmup_steps", (*_NO_WHOLE, -1)),

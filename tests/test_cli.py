@@ -42,7 +42,7 @@ FILES = {
         ("--config text_komi.yaml", "data.komi must be a number or null, got six."),
         (
             "--config none.yaml",
-            "config must be a file or one of any_board, board_19x19, board_9x9, full_game, ",
+            "config must be a file or one of any_board, board_19x19, board_9x9, fixed_point_9x9, ",
         ),
         ("--config", "config must name a file, got none."),
         ("--config empty.yaml", "config empty.yaml must not be empty."),

@@ -169,6 +169,24 @@ class ExpertGames:
         if self._has_begun:
             return
         self._has_begun = True
+        self._scatter()
+
+    @torch.no_grad()
+    def begin_others(self, rank: int) -> None:
+        """Go on with what was kept, but with games of one's own: those kept are another process's.
+
+        Args:
+            rank: of this process, not 0, whose games were kept.
+        """
+        first = self.next_number + rank * _RANKS_APART
+        self.numbers.copy_(first + torch.arange(len(self.numbers), device=first.device))
+        self.next_number.copy_(first + len(self.numbers))
+        self.engine.reset()
+        self._scatter()
+        self.begun.copy_(self.ring.written.expand_as(self.begun))
+
+    def _scatter(self) -> None:
+        """Let new games in all slots be at all stages."""
         seed, engine = self.settings.seed, self.engine
         words = random_words(seed, self.numbers, 0, BEGINNING)
         moves = engine.vocabulary.num_points

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from itertools import chain
 from typing import Any
 
@@ -39,6 +40,24 @@ def new_games(**changes: Any) -> ExpertGames:
     )
 
 
+def test_another_process_goes_on_with_what_was_kept_and_games_of_its_own() -> None:
+    first = new_games()
+    first.begin()
+    for _ in range(8):
+        first.play()
+    kept = copy.deepcopy(first.saved())
+    other = new_games()
+    other.restore(kept)
+    other.begin_others(1)
+    assert not set(first.numbers.tolist()) & set(other.numbers.tolist())
+    assert torch.equal(first.ring.tensors["rows"], other.ring.tensors["rows"])
+    for games in (first, other):
+        games.play()
+    assert first.plies == other.plies and first.written == other.written
+    assert not torch.equal(first.engine.history, other.engine.history)
+    assert bool((other.begun >= kept["ring_written"]).all())
+
+
 def test_games_that_are_kept_and_gone_on_with_are_the_same_games() -> None:
     whole = new_games()
     whole.begin()
@@ -63,8 +82,10 @@ def test_what_is_kept_of_a_position_is_what_happened_in_its_game() -> None:
     games.begin()
     replayed = copy.deepcopy(games.engine)
     results: dict[int, torch.Tensor] = {}
+    numbers: list[torch.Tensor] = []
     for ply in range(30):
         before = games.numbers.clone()
+        numbers.append(before)
         games.play()
         row = games.ring.tensors["actions"][ply].long()
         replayed.play_batch(row)
@@ -84,6 +105,14 @@ def test_what_is_kept_of_a_position_is_what_happened_in_its_game() -> None:
     assert games.tally.tensors["sums"][4] == len(results)
     won = ring["scores"][:30].sign() == 2 * ring["wins"][:30] - 1
     assert (won | ~known).all()
+    colours = 1 - 2 * ring["turns"][:30].float()
+    for row, own in enumerate(numbers):
+        for slot, number in enumerate(own.tolist()):
+            told = ring["scores"][row, slot].item()
+            if number in results:
+                assert told == colours[row, slot] * results[number]
+            else:
+                assert math.isnan(told)
 
 
 def test_half_of_the_games_begin_with_another_s_moves_that_nothing_is_learnt_of() -> None:

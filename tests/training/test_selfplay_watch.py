@@ -62,6 +62,7 @@ def test_games_matches_and_collapse_are_in_the_log(
     assert all(event.value == 0 for event in events.Scalars("selfplay/black_wins"))
     assert all(0 <= event.value <= 1 for event in events.Scalars("selfplay/win_rate_last"))
     assert events.Scalars("selfplay/kl_to_last")[0].value > 0
+    assert "selfplay/game" in events.Tags()["images"]
     err = capsys.readouterr().err
     assert "selfplay_value_spread" in err
     assert re.search(r"validation at step 12: win_brier \S+  win_brier_base \S+  score_rmse", err)

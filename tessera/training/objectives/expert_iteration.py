@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tessera.accelerator import memory_problem
 from tessera.compiling import compile_together
 from tessera.data import GameBatch, GameStream, MixedStream, SelfPlayStream
 from tessera.go.randomness import SAMPLE, random_words
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 LOSSES = ("policy_loss", "win_loss", "score_loss", "ownership_loss")
 
+
+_ENGINES = 5  # of all slots: the games, and of two searches the root and what is looked at
 
 PolicyLoss: TypeAlias = Callable[[Positions, Tensor, Tensor], Tensor]
 
@@ -105,6 +108,7 @@ class ExpertIteration(Objective):
         super().__init__()
         assert model.features is not None and model.outcome is not None
         self._policy_loss = policy_loss or imitation_loss
+        self.name = "expert_iteration" if policy_loss is None else "policy_gradient"
         self.settings = settings
         self.held_out_needs = model.features.needs
         self.shown_held_out = ("win_brier", "win_brier_base", "score_rmse", "score_rmse_base")
@@ -165,6 +169,13 @@ class ExpertIteration(Objective):
 
     def _new_games(self, games: GameStream) -> ExpertGames:
         own, of_data = self.settings, games.settings
+        per_game = of_data.rules.bytes_per_game(of_data.board_size)
+        needed = own.slots * per_game * (own.simulations + own.fast_simulations + _ENGINES)
+        if problem := memory_problem(
+            needed + self.bytes_to_come(self._model[0], games), games.device
+        ):
+            told = f"must leave room for the games: {own.slots} at once need {problem}"
+            raise SettingError(f"model.{self.name}.slots {told}.")
         (model,) = self._model
         player = _twin(model).to(games.device).eval().requires_grad_(False)
         self._players = [player]
@@ -202,6 +213,8 @@ class ExpertIteration(Objective):
         if self._state:
             player.load_state_dict(self._state["player"])
             self.games.restore(self._state["games"])
+            if games.rank:
+                self.games.begin_others(games.rank)
             self._state = {}
         else:
             self.games.begin()

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class PolicyGradientSettings(ObjectiveSettings):
 
     def build(self, model: GameModel) -> ExpertIteration:
         """See ``ObjectiveSettings.build``."""
-        own = asdict(self)
+        own: dict[str, Any] = asdict(self)
         weight = own.pop("entropy_weight")
         if problems := problems_of(SimpleNamespace(**asdict(self)), _ALLOWED):
             with under("policy_gradient"):
@@ -102,7 +102,11 @@ class PolicyGradientSettings(ObjectiveSettings):
         # A search of no simulations draws from the policy itself, at every ply.
         settings = ExpertIterationSettings(
             **own,
-            **{"simulations": 0, "fast_simulations": 0, "full_share": 1.0, "window_share": 1.0},
-            **{"temperature_plies": 0, "value_share": 0.0},
+            simulations=0,
+            fast_simulations=0,
+            full_share=1.0,
+            window_share=1.0,
+            temperature_plies=0,
+            value_share=0.0,
         )
         return ExpertIteration(model, settings, partial(gradient_loss, entropy_weight=weight))

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from tessera.monitor import TesseraMonitor, Threshold
 from tessera.play.contestants import Contestant
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames
+from tessera.play.expert_picture import longest_game
 from tessera.play.match import play_match
 from tessera.play.playout_sides import FlatSide
 from tessera.play.search_player import SearchPlayer
@@ -130,6 +131,15 @@ class SelfPlayWatch:
             self._before.load_state_dict(player.state_dict())
         for name, value in values.items():
             self._module.note(f"selfplay/{name}", torch.tensor(value))
+        self._show(games, player)
+
+    def _show(self, games: ExpertGames, player: GameModel) -> None:
+        """Add a picture of a game in progress to the log, if that takes pictures."""
+        writer: Any = getattr(self._module.logger, "experiment", None)
+        if hasattr(writer, "add_image"):
+            image = longest_game(games.engine, player)
+            if image is not None:
+                writer.add_image("selfplay/game", image, self._module.trainer.global_step)
 
     def _matches(self, games: ExpertGames, player: GameModel) -> dict[str, float]:
         """Win rates, 0 to 1, and the rating in Elo over the first version that was measured."""

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from tessera.commands.board.port import bound_socket
 from tessera.commands.board.server import Server
 from tessera.companion import Companion
 from tessera.go import RULES
+from tests.commands.board.browser import Tab, new_browser
 from tests.play.conftest import new_model
 
 NewSite = Callable[..., "Site"]
@@ -106,3 +108,23 @@ def new_site() -> Iterator[NewSite]:
 @pytest.fixture(scope="module")
 def site(new_site: NewSite) -> Site:
     return new_site()
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("browser")
+
+
+@pytest.fixture(scope="module")
+def driver(downloads: Path) -> Iterator[Any]:
+    driver = new_browser(downloads)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def tab(driver: Any, site: Site) -> Iterator[Tab]:
+    """The page of a 5×5 model; at the end nothing was complained of, and nobody else was asked."""
+    tab = Tab(driver, site.address)
+    yield tab
+    assert tab.complaints() == []

@@ -1,0 +1,62 @@
+"""Self-play in kernels, in graphs or not, is the same games and the same memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.play.expert_cases import kept, played
+from tests.runs import python_path
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_the_interpreted_kernels_play_the_games_of_plain_torch(tmp_path: Path) -> None:
+    path = tmp_path / "found.pt"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.play.expert_cases", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if "0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = torch.load(path)
+    assert found["torch"].keys() == found["triton"].keys()
+    for name, tensor in found["torch"].items():
+        assert torch.equal(tensor, found["triton"][name]), name
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_graphs_play_what_single_kernels_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"size": 5, "slots": 64, "rows": 40}
+    graphs = played("triton", "cuda", 40, **options)
+    assert set(graphs._graphs) == {"playouts", "full", "fast"}
+    monkeypatch.setattr(type(graphs), "_step", lambda self, kind, run: run())
+    single = played("triton", "cuda", 40, **options)
+    expected = kept(single)
+    for name, tensor in kept(graphs).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_ply_waits_for_nothing() -> None:
+    games = played("triton", "cuda", 12, size=5, slots=64, rows=40)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(8):
+            games.play()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
