@@ -60,7 +60,8 @@ class RunProgress(ProgressBar):
         text = "  ".join(
             f"{name} {value:.3f}" for name, value in values.items() if value is not None
         )
-        tqdm.write(f"validation at step {trainer.global_step}: {text}", file=sys.stderr)
+        if text:
+            tqdm.write(f"validation at step {trainer.global_step}: {text}", file=sys.stderr)
 
     def say(self, text: str) -> None:
         """Say what takes long between two steps."""

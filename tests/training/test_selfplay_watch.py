@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tessera.monitor import AlertRule
 from tessera.training.objectives.selfplay_watch import SELFPLAY_THRESHOLDS
-from tests.runs import fit
+from tessera.training.outcome_metrics import OUTCOME_METRICS
+from tests.runs import fit, tessera
 from tests.training.test_expert_iteration import SMALL
 
 HEALTHY = {
@@ -61,7 +63,14 @@ def test_games_matches_and_collapse_are_in_the_log(
     assert all(0 <= event.value <= 1 for event in events.Scalars("selfplay/win_rate_last"))
     assert events.Scalars("selfplay/kl_to_last")[0].value > 0
     assert "selfplay/game" in events.Tags()["images"]
-    assert "selfplay_value_spread" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "selfplay_value_spread" in err
+    assert re.search(r"validation at step 12: win_brier \S+  win_brier_base \S+  score_rmse", err)
+    # Nothing of the next move was measured, so the table has no row of it.
+    capsys.readouterr()
+    assert tessera("validate", "--ckpt_path", "last", "--run_name", "small") == 0
+    names = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line}
+    assert set(OUTCOME_METRICS) < names and not names & {"loss", "excess_nats", "legal_mass"}
 
 
 def test_watching_changes_nothing_that_is_learned(folder: Path) -> None:

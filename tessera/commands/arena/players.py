@@ -109,9 +109,16 @@ def labels_of(titles: Sequence[str]) -> list[str]:
     labels = []
     for nth, title in enumerate(titles, 1):
         is_long = len(title) > _MOST_LETTERS
-        short = f"…{title[-_MOST_LETTERS:]}" if is_long else title
+        short = f"…{_end_of(title)}" if is_long else title
         labels.append(f"{short} (player {nth})" if is_long or titles.count(title) > 1 else short)
     return labels
+
+
+def _end_of(title: str) -> str:
+    """The end of what is long: from a folder's or a word's beginning on, if one is near."""
+    end = title[-_MOST_LETTERS:]
+    near = range(_MOST_LETTERS // 2)
+    return next((end[nth:] for nth in near if end[nth] in "/ "), end)
 
 
 def run_or_file(target: str, run_name: str) -> tuple[str, str]:

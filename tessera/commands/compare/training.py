@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
 
 from tessera.commands.compare.games_of_run import games_of
 from tessera.commands.compare.held_out import HeldOut, validation_points
@@ -182,6 +183,7 @@ def new_trainer(settings: Mapping[str, Any], callbacks: list[Callback]) -> Strea
         plugins=[AtomicCheckpointIO()],
         profiler=Unprofiled(),
         logger=False,
+        enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -48,6 +48,8 @@ class Measurement:
             for name in metric_names()
             if "_by_" not in name
         ]
+        if all(cell is None for _, *cells in rows for cell in cells):
+            rows = []  # an objective that measures nothing of the next move
         # Only a model with an outcome has the latter.
         own = (*CALIBRATION_METRICS, *OUTCOME_METRICS)
         names = ((name, f"{self.games}/{name}") for name in own)

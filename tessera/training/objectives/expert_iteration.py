@@ -111,6 +111,7 @@ class ExpertIteration(Objective):
         self.name = "expert_iteration" if policy_loss is None else "policy_gradient"
         self.settings = settings
         self.held_out_needs = model.features.needs
+        self.shown_held_out = ("win_brier", "win_brier_base", "score_rmse", "score_rmse_base")
         self.outcome_metrics = OutcomeMetrics()
         self._features = model.features.table
         # In a list, so that it is no part of the module: no optimizer and no checkpoint has it.

@@ -70,6 +70,10 @@ def test_labels_tell_players_apart() -> None:
     assert labels_of(["rules", "rules"]) == ["rules (player 1)", "rules (player 2)"]
     long = "checkpoints/" + "n" * 60
     assert labels_of([long, "rules"]) == [f"…{long[-40:]} (player 1)", "rules"]
+    file = "checkpoints/a_run_with_a_name/version_0/last.ckpt@sims=4"
+    assert labels_of([file]) == ["…/version_0/last.ckpt@sims=4 (player 1)"]
+    engine = "gtp:gnugo --mode gtp --chinese-rules --capture-all-dead --level 10"
+    assert labels_of([engine]) == ["… --capture-all-dead --level 10 (player 1)"]
 
 
 def test_a_run_is_meant_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

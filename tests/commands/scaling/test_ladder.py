@@ -214,10 +214,13 @@ def test_the_learning_rate_of_rungs_is_the_trunks_until_they_leave_it(folder: Pa
 
 
 def test_a_dry_run_keeps_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/theirs").touch()  # Lightning warns of it where it is to save anything
     assert scale("--dry-run") == 0
     out = capsys.readouterr().out
     assert out.startswith("row ") and "expected time" in out
-    assert files(folder) == ["tiny.yaml"]
+    assert files(folder) == ["checkpoints", "tiny.yaml"]
+    assert files(folder / "checkpoints") == ["theirs"]
 
 
 def test_a_folder_that_is_being_written_to_is_left_alone(
