@@ -31,6 +31,7 @@ from tessera.transfers import to_host
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
+_KEPT = ("player", "learner", "games")
 LOSSES = ("policy_loss", "win_loss", "score_loss", "ownership_loss")
 
 
@@ -201,6 +202,8 @@ class ExpertIteration(Objective):
         if self._state:
             player.load_state_dict(self._state["player"])
             self.games.restore(self._state["games"])
+            for watch in self._watches:
+                watch.resume(self._state.get("watch", {}), self.games, player)
             self._state = {}
         else:
             self.games.begin()
@@ -336,14 +339,15 @@ class ExpertIteration(Objective):
     # What is kept.
 
     def saved(self) -> dict[str, Any]:
-        """The weights that play and that are learned, all games, and the ring of positions."""
+        """The weights that play and that are learned, all games and positions, and the rating."""
         if self.games is None:
             return dict(self._state)
         weights = {
             name: dict(model.state_dict())
             for name, model in (("player", self._players[0]), ("learner", self._model[0]))
         }
-        return {**weights, "games": self.games.saved()}
+        told = [("watch", kept) for watch in self._watches if (kept := watch.saved())]
+        return {**weights, "games": self.games.saved(), **dict(told)}
 
     def published(self) -> Mapping[str, Tensor]:
         """The moving average, if there is one: it plays better than what is being learned."""
@@ -363,11 +367,19 @@ class ExpertIteration(Objective):
         """See ``Objective.check_saved``."""
         if state == {}:
             return
-        if not isinstance(state, dict) or set(state) != {"player", "learner", "games"}:
+        if not isinstance(state, dict) or {*state, "watch"} != {*_KEPT, "watch"}:
             told = f"objective must hold player, learner and games, got {shown(state)}"
             raise ContentError(told)
+        expected = self._model[0].state_dict()
         for name in ("player", "learner"):
-            check_weights(f"objective {name}", state[name], self._model[0].state_dict())
+            check_weights(f"objective {name}", state[name], expected)
+        if "watch" in state:
+            watch = state["watch"]
+            if not isinstance(watch, dict) or set(watch) != {"elo", "weights"}:
+                raise ContentError(f"objective watch must hold elo and weights, got {shown(watch)}")
+            if type(elo := watch["elo"]) is not float or not math.isfinite(elo):
+                raise ContentError(f"objective watch elo must be a number, got {shown(elo)}")
+            check_weights("objective watch", watch["weights"], expected)
         games = state["games"]
         if not isinstance(games, dict):
             raise ContentError(f"objective games must be kept by name, got {shown(games)}")
