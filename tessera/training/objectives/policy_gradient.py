@@ -102,7 +102,11 @@ class PolicyGradientSettings(ObjectiveSettings):
         # A search of no simulations draws from the policy itself, at every ply.
         settings = ExpertIterationSettings(
             **own,
-            **{"simulations": 0, "fast_simulations": 0, "full_share": 1.0, "window_share": 1.0},
-            **{"temperature_plies": 0, "value_share": 0.0},
+            simulations=0,
+            fast_simulations=0,
+            full_share=1.0,
+            window_share=1.0,
+            temperature_plies=0,
+            value_share=0.0,
         )
         return ExpertIteration(model, settings, partial(gradient_loss, entropy_weight=weight))
