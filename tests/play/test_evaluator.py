@@ -132,6 +132,9 @@ def test_playouts_value_a_position_by_its_ends() -> None:
     assert engine.turn.tolist() == [1, 0, 1]
     assert torch.equal(found.value, of_black * torch.tensor([-1.0, 1.0, -1.0]))
     assert not found.logits.any() and found.logits.shape == (3, 26)
+    lead = played.scores * torch.tensor([-1.0, 1.0, -1.0])
+    mixed = PlayoutEvaluator(8, "uniform", seed=3, score_weight=0.5).evaluate(engine).value
+    assert torch.allclose(mixed, (found.value + (lead / 5).tanh().float()) / 2)
     # A position is worth the same wherever it stands.
     engine.branch(torch.tensor([0]), torch.tensor([2]))
     again = PlayoutEvaluator(8, "uniform", seed=3).evaluate(engine).value

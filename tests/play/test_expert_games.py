@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-import math
 from itertools import chain
 from typing import Any
 
 import pytest
 import torch
 
-from tessera.go import GPUGoEngine, Rules
+from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
+from tessera.go.randomness import MOVE
 from tessera.model import GameModel, ModelSettings
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
-from tessera.play.search import GumbelSearch
+from tessera.play.search import GumbelSearch, Searched
 
 SIZE, SLOTS = 3, 6
 RULES = Rules(komi=0.5, max_moves=20)
@@ -81,16 +81,18 @@ def test_what_is_kept_of_a_position_is_what_happened_in_its_game() -> None:
     games = new_games(full_share=1.0, opening_plies=0)
     games.begin()
     replayed = copy.deepcopy(games.engine)
-    results: dict[int, torch.Tensor] = {}
-    numbers: list[torch.Tensor] = []
+    results: dict[int, tuple[float, torch.Tensor]] = {}
+    played: list[list[int]] = []
     for ply in range(30):
-        before = games.numbers.clone()
-        numbers.append(before)
+        played.append(games.numbers.tolist())
         games.play()
         row = games.ring.tensors["actions"][ply].long()
         replayed.play_batch(row)
         over = replayed.is_game_over()
-        results |= {int(before[slot]): replayed.score()[slot] for slot in over.nonzero()[:, 0]}
+        scores, owners = replayed.score().tolist(), replayed.ownership().clone()
+        results |= {
+            played[-1][slot]: (scores[slot], owners[slot]) for slot in over.nonzero()[:, 0].tolist()
+        }
         replayed.reset(over)
         for own, new in zip(
             chain(*tensors_of(replayed)),
@@ -103,16 +105,56 @@ def test_what_is_kept_of_a_position_is_what_happened_in_its_game() -> None:
     # Every game that is over is known from its first position of a search on.
     assert known.any() and not known[-1].all() and len(results) > SLOTS
     assert games.tally.tensors["sums"][4] == len(results)
-    won = ring["scores"][:30].sign() == 2 * ring["wins"][:30] - 1
-    assert (won | ~known).all()
-    colours = 1 - 2 * ring["turns"][:30].float()
-    for row, own in enumerate(numbers):
-        for slot, number in enumerate(own.tolist()):
-            told = ring["scores"][row, slot].item()
-            if number in results:
-                assert told == colours[row, slot] * results[number]
-            else:
-                assert math.isnan(told)
+    for ply, row in enumerate(played):
+        for slot, number in enumerate(row):
+            if number not in results:
+                assert not known[ply, slot]
+                continue
+            score, owners = results[number]
+            colour = 1 - 2 * int(ring["turns"][ply, slot])
+            assert ring["scores"][ply, slot] == colour * score
+            assert ring["wins"][ply, slot] == (colour * score > 0) + (score == 0) / 2
+            assert torch.equal(ring["owners"][ply, slot], (127 * colour * owners).to(torch.int8))
+    told = games.tally.read("selfplay")
+    ends = torch.tensor([score for score, _ in results.values()])
+    assert told["score"] == pytest.approx(float(ends.mean()))
+    assert told["black_wins"] == pytest.approx(float((ends > 0).float().mean()))
+
+
+def test_the_ends_of_games_are_told_from_their_first_searched_ply_on() -> None:
+    games = new_games(full_share=1.0, opening_plies=4)
+    games.begin()
+    stood = []
+    for _ in range(24):
+        numbers, openings = games.numbers.tolist(), games.openings.tolist()
+        stood.append(list(zip(numbers, games.engine.move_number.tolist(), openings, strict=True)))
+        games.play()
+    going = set(games.numbers.tolist())
+    known = games.ring.tensors["wins"].isfinite()
+    expected = [[n not in going and at >= own for n, at, own in row] for row in stood]
+    assert known[:24].tolist() == expected
+    assert any(n not in going and at == own > 0 for row in stood for n, at, own in row)
+
+
+def test_first_moves_are_drawn_and_later_ones_are_what_the_search_chose() -> None:
+    games = new_games(full_share=1.0, opening_plies=0, temperature_plies=2)
+    search = games.full.run
+
+    def apart(*given: Any) -> Searched:
+        """It would learn the last move that is looked at, and chooses the first one."""
+        found = search(*given)
+        looked_at = (found.prior_logits > -torch.inf).int()
+        last = looked_at.shape[1] - 1 - looked_at.flip(1).argmax(1)
+        weights = torch.nn.functional.one_hot(last, looked_at.shape[1]).float()
+        return found._replace(action=looked_at.argmax(1), action_weights=weights)
+
+    games.full.run = apart  # type: ignore[assignment, method-assign]
+    for ply in range(4):
+        is_one = (games.engine.move_number < 2).tolist()
+        games.play()
+        ring = games.ring.tensors
+        learnt = ring["weights"][ply].argmax(1)
+        assert ((ring["actions"][ply] == learnt) == torch.tensor(is_one)).all()
 
 
 def test_half_of_the_games_begin_with_another_s_moves_that_nothing_is_learnt_of() -> None:
@@ -158,7 +200,35 @@ def test_playouts_tell_who_wins_and_what_was_worth_playing() -> None:
     assert ring["weights"][0].sum(1).tolist() == pytest.approx([1] * SLOTS, abs=0.01)
     assert ring["wins"][0].float().mean() > 0.5  # black moves first, and komi is small
     assert ring["weights"][0][:, SIZE**2 // 2].mean() > 1 / 9  # the middle is the best of 3×3
-    assert torch.allclose(ring["values"][0].float(), 2 * ring["wins"][0].float() - 1, atol=0.01)
+    # Then white moves, and everything is seen from there.
+    engine, words = games.engine, games._words(MOVE)
+    asked = play_out(engine, 64, seed=games.settings.seed, numbers=words)
+    assert engine.turn.all()
+    games.play_out()
+    assert torch.allclose(ring["wins"][1].double(), 1 - asked.win_rates, atol=0.001)
+    gained = (ring["weights"][1] / asked.first_moves).nan_to_num(0)
+    best = asked.move_scores.masked_fill(asked.first_moves == 0, torch.inf).amin(1)
+    assert torch.equal(asked.move_scores.gather(1, gained.argmax(1, keepdim=True))[:, 0], best)
+    for row, colour in ((0, 1), (1, -1)):
+        values, wins = ring["values"][row].float(), ring["wins"][row].float()
+        assert torch.allclose(values, 2 * wins - 1, atol=0.01)
+        area = ring["owners"][row].float().sum((1, 2)) / 127
+        assert torch.allclose(ring["scores"][row].float(), area - colour * RULES.komi, atol=0.05)
+
+
+def test_what_playouts_said_stays_when_games_end_later() -> None:
+    games = new_games(full_share=1.0, temperature_plies=0)
+    games.begin()
+    for _ in range(3):
+        games.play_out()
+    games.end_playouts()
+    ring = games.ring.tensors
+    before = {name: ring[name][:3].clone() for name in ("wins", "scores", "owners")}
+    for _ in range(16):
+        games.play()
+    assert ring["wins"][3:19].isfinite().any()
+    for name, told in before.items():
+        assert torch.equal(ring[name][:3], told), name
 
 
 def test_the_tally_tells_of_the_games_what_they_were() -> None:

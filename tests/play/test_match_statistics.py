@@ -113,6 +113,9 @@ def test_the_sequential_test_is_wrong_no_more_often_than_it_may(
 def test_a_ratio_is_that_of_the_likeliest_distributions() -> None:
     test = SequentialTest(-10, 30)
     assert test.bounds == pytest.approx((-2.944439, 2.944439), abs=1e-6)
+    # H1 where H0 is true once in a hundred, H0 where H1 is once in ten.
+    strict = SequentialTest(0, 10, alpha=0.01, beta=0.1)
+    assert strict.bounds == pytest.approx((math.log(0.1 / 0.99), math.log(0.9 / 0.01)))
     assert test.ratio((0, 0, 0, 0, 0)) == 0
     # Of pairs that end 0 or 2 alone the likeliest distribution with a mean is that mean itself.
     low, high = (1 / (1 + 10 ** (-strength / 400)) for strength in (-10, 30))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tessera.go.bitboard import unpack
 from tessera.go.randomness import SAMPLE, random_words
 from tessera.play.position_ring import PositionRing, Positions
 
@@ -83,3 +84,32 @@ def test_the_colour_is_told_and_unknown_ends_stay_unknown() -> None:
     white = positions.rows[:, 5, 0] == 7
     assert white.any() and not white.all()
     assert positions.wins.isnan().all() and positions.owners.eq(0).all()
+
+
+def test_all_that_is_known_of_a_position_is_turned_together() -> None:
+    ring = PositionRing(2, POINTS, SIZE, 100, torch.device("cpu"))
+    points, one = torch.arange(POINTS), torch.eye(POINTS)
+    rows = torch.zeros(POINTS, 5, SIZE, dtype=torch.int64)
+    for point in range(POINTS):  # a stone, where the move was and is, and whose point it will be
+        rows[point, :, point // SIZE] = 1 << point % SIZE
+    weights = torch.cat([one, torch.zeros(POINTS, 1)], 1)
+    known = {"wins": points / 8, "scores": points, "owners": 127 * one.view(-1, SIZE, SIZE)}
+    for turn in (0, 1):
+        ring.write(
+            **{"tokens": points, "rows": rows, "turns": torch.full((POINTS,), turn)},
+            **{"weights": weights, "actions": points, "values": points / 8 * (1 - 2 * turn)},
+            **known,
+        )
+    found = drawn(ring, 2, 2, 400)
+    assert torch.equal(found.weights.argmax(1), found.actions)
+    assert torch.equal(found.tokens, found.actions)
+    assert torch.equal(found.owners.flatten(1), one[found.actions])
+    assert torch.equal(unpack(found.rows[:, 0].t()).flatten(1).float(), one[found.actions])
+    # What has no place stays as it is: the other turns of an edge are edges.
+    corners, edges = ({0, 2, 6, 8}, {1, 3, 5, 7})
+    for places in (corners, edges):
+        drawn_there = found.scores[[int(each) in places for each in found.actions]]
+        assert set(drawn_there.int().tolist()) == places
+    is_white = found.rows[:, 5].eq(2**SIZE - 1).all(1)
+    moved = found.scores > 0
+    assert torch.equal(is_white[moved], (found.values < 0)[moved]) and is_white[moved].any()

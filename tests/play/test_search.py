@@ -51,6 +51,19 @@ def slow_opinion(grid: tuple[str, ...], turn: int) -> tuple[list[float], float]:
     return logits[0].tolist(), float(value)
 
 
+def test_an_end_is_worth_its_score_to_who_would_move() -> None:
+    engine = GPUGoEngine(2, "cpu", SIZE, Rules(komi=KOMI))
+    for moves in ([PASS, 4], [PASS, PASS], [engine.vocabulary.pad_token, PASS]):
+        engine.play_batch(torch.tensor(moves))
+    evaluator = FixedEvaluator()
+    evaluator.score_weight = 0.25
+    found = GumbelSearch(evaluator, 2).run(engine, torch.arange(2))
+    # White wins the empty board by komi alone; black the other one, where white is to move.
+    lead = torch.tensor([-KOMI, -(SIZE**2 - KOMI)])
+    assert engine.is_game_over().all() and engine.turn.tolist() == [0, 1]
+    assert torch.allclose(found.value, -0.75 + 0.25 * (lead / SIZE).tanh())
+
+
 def begun_games(rules: Rules) -> tuple[GPUGoEngine, list[Position]]:
     """Random games, of which game k has been going on for 3k plies, by both referees."""
     num_games = MAX_MOVES // 3 + 1

@@ -13,11 +13,11 @@ SIZE = 5
 RULES = Rules(komi=0.5, max_moves=120)
 
 
-def at(text: str, turn: int) -> GPUGoEngine:
+def at(text: str, turn: int, rules: Rules = RULES) -> GPUGoEngine:
     """One game on a board of X, O and points."""
     rows = text.split()
     boards = torch.tensor([[[[c == colour for c in row] for row in rows] for colour in "XO"]])
-    engine = GPUGoEngine(1, "cpu", len(rows), RULES)
+    engine = GPUGoEngine(1, "cpu", len(rows), rules)
     engine.set_position(boards, torch.tensor([turn]))
     return engine
 
@@ -33,6 +33,18 @@ def test_a_new_board_is_white_s_to_pass_and_not_black_s() -> None:
     empty = "..... " * 5
     assert "pass" not in vertices(at(empty, 0)) and len(vertices(at(empty, 0))) == 25
     assert "pass" in vertices(at(empty, 1))
+
+
+def test_nobody_passes_a_draw() -> None:
+    drawn = Rules(komi=0.0, max_moves=120)
+    assert all("pass" not in vertices(at("..... " * 5, turn, drawn)) for turn in (0, 1))
+
+
+def test_only_its_owner_plays_where_all_is_settled() -> None:
+    # No point of B3 and C3 is an eye yet, and white could live in neither.
+    board = ".X.XO XXXXO X..XO XXXXO OOOO."
+    assert vertices(at(board, 1)) == {"pass"}
+    assert vertices(at(board, 0)) == {"B3", "C3", "E1", "pass"}
 
 
 def test_nobody_fills_an_eye_or_plays_where_the_other_has_settled() -> None:

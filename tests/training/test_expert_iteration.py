@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tessera.data import GameDataModule
 from tessera.model import GameModel, ModelSettings
 from tessera.play.position_ring import Positions
 from tessera.training.objectives.expert_iteration import (
@@ -67,11 +71,14 @@ def tensors(part: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 @pytest.mark.parametrize("stop", [2, 7])
 def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(folder: Path, stop: int) -> None:
-    assert fit("--run_name", "whole") == 0
-    assert fit(*stop_at(stop, signal.SIGTERM)) == 143
+    options = ("--model.expert_iteration.match_pairs", 1 if stop > 6 else 0)
+    assert fit("--run_name", "whole", *options) == 0
+    assert fit(*options, *stop_at(stop, signal.SIGTERM)) == 143
     assert state()["objective"]["games"]["plies"] < state("whole")["objective"]["games"]["plies"]
-    assert fit("--ckpt_path", "last") == 0
+    assert fit(*options, "--ckpt_path", "last") == 0
     whole, resumed = state("whole"), state()
+    # The rating is over the same version, and the newest one is what the next match is against.
+    assert resumed["objective"]["watch"]["elo"] == whole["objective"]["watch"]["elo"]
     assert resumed["objective"]["games"]["plies"] == whole["objective"]["games"]["plies"]
     for part in ("state_dict", "objective"):
         expected = dict(tensors(whole[part]))
@@ -98,11 +105,17 @@ def test_a_checkpoint_gives_the_average_and_keeps_what_is_learned(folder: Path) 
 def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert fit("--trainer.max_steps", 5) == 0
     checkpoint = state()
-    checkpoint["objective"]["games"]["plies"] = -1
-    torch.save(checkpoint, "checkpoints/small/version_0/last.ckpt")
-    capsys.readouterr()
-    assert fit("--ckpt_path", "last") == 2
-    assert "objective games plies cannot be used, got -1." in capsys.readouterr().err
+    own = checkpoint["objective"]
+    games, watch = {**own["games"], "plies": -1}, {"elo": math.nan, "weights": own["player"]}
+    for name, value, told in (
+        ("games", games, "objective games plies cannot be used, got -1."),
+        ("watch", watch, "objective watch elo must be a number, got nan."),
+    ):
+        checkpoint["objective"] = {**own, name: value}
+        torch.save(checkpoint, "checkpoints/small/version_0/last.ckpt")
+        capsys.readouterr()
+        assert fit("--ckpt_path", "last") == 2
+        assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -180,6 +193,84 @@ def test_the_chance_to_win_is_mixed_with_what_the_search_thought() -> None:
             own.loss(model, ExpertBatch(0, changed._replace(wins=torch.tensor([1.0, 1, 1, 0.5]))))
         losses.append(own.figures("test")["win_loss"].item())
     assert losses[0] < losses[1]
+
+
+def losses_of(own: ExpertIteration, model: GameModel, **changes: Tensor) -> dict[str, float]:
+    own.loss(model, ExpertBatch(0, positions(**changes)))
+    return {name: value.item() for name, value in own.figures("test").items()}
+
+
+def test_each_loss_is_of_what_the_player_to_move_has() -> None:
+    own, model = objective(value_share=0.0)
+    known = positions()
+    with torch.no_grad():
+        model.outcome.down.weight.zero_()
+        model.outcome.down.bias.copy_(torch.tensor([1.0, 2.0]))  # it wins, by six points on 3×3
+        model.outcome.owners.weight.zero_()
+        model.outcome.owners.bias.fill_(3.0)  # and has every point
+    logits = model(known.tokens[:, None], None, (known.rows[:, None],))[:, 0]
+    found = losses_of(own, model)
+    crossed = -(known.weights * logits.log_softmax(1)[:, :10]).sum(1).mean()
+    assert found["policy_loss"] == pytest.approx(crossed.item(), rel=1e-5)
+    # Won, lost and drawn; by 3, -3 and 0 points, in threes; the Huber loss beyond 1 is a line.
+    won = [math.log1p(math.exp(-1)), math.log1p(math.exp(1))]
+    assert found["win_loss"] == pytest.approx((sum(won) + sum(won) / 2) / 3, rel=1e-5)
+    assert found["score_loss"] == pytest.approx((0.5 + 2.5 + 1.5) / 3, rel=1e-5)
+    assert found["ownership_loss"] == pytest.approx(math.log1p(math.exp(-3)), rel=1e-4)
+    theirs = losses_of(own, model, owners=-torch.ones(4, 3, 3))["ownership_loss"]
+    assert theirs == pytest.approx(math.log1p(math.exp(3)), rel=1e-4)
+    own.settings = ExpertIterationSettings(value_share=1.0)
+    sure, wins = torch.ones(4), torch.full((4,), 0.5)
+    assert losses_of(own, model, values=sure, wins=wins)["win_loss"] == pytest.approx(won[0])
+    assert losses_of(own, model, values=-sure, wins=wins)["win_loss"] == pytest.approx(won[1])
+
+
+class Counted:
+    """Stands for games, and notes what is asked of them."""
+
+    def __init__(self) -> None:
+        self.plies, self.written, self.happened = 0, 0, list[str]()
+        self.drawn: list[tuple[list[int], int, int]] = []
+        self.ring = self
+
+    def play_out(self) -> None:
+        self.plies, self.written = self.plies + 1, self.written + 1
+        self.happened.append("playouts")
+
+    def end_playouts(self) -> None:
+        self.happened.append("end")
+
+    def play(self) -> None:
+        self.plies, self.written = self.plies + 1, self.written + 1
+        self.happened.append("search")
+
+    def sample(self, words: Tensor, written: int, window: int) -> None:
+        self.drawn.append((words.tolist(), written, window))
+
+
+def test_playouts_end_once_and_each_batch_draws_anew_from_the_newest_part() -> None:
+    own, model = objective(
+        **{"playout_steps": 3, "first_rows": 4, "full_share": 1.0, "ema_decay": 0.75},
+        **{"reuse": 1.0, "slots": 8, "rows": 9, "window_share": 0.5},
+    )
+    player = copy.deepcopy(model)
+    own.games, own._players = games, [player] = Counted(), [player]  # type: ignore[assignment]
+    stream = GameDataModule(board_size=3, batch_size=8, games_per_chunk=8, windows_per_game=1)
+    asked = SimpleNamespace(settings=stream.settings, rank=0, device=torch.device("cpu"))
+    for index in range(16):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.fill_(index)
+        before = [weight.clone() for weight in player.parameters()]
+        share = 0.75 if games.written else 0.0  # the average begins with the first rows
+        own.positions(index, asked)  # type: ignore[arg-type]
+        for weight, old in zip(player.parameters(), before, strict=True):
+            torch.testing.assert_close(weight, share * old + (1 - share) * index)
+    assert games.happened == ["playouts"] * 6 + ["end"] + ["search"] * 13
+    words, written, windows = zip(*games.drawn, strict=True)
+    assert list(written) == list(range(4, 20))
+    assert windows[:6] == (4, 4, 4, 4, 4, 4) and windows[-1] == 9
+    assert len({tuple(each) for each in words}) == 16
 
 
 def test_plies_are_played_at_a_rate_and_never_fewer() -> None:

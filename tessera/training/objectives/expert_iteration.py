@@ -16,6 +16,7 @@ from tessera.data import GameBatch, GameStream, MixedStream, SelfPlayStream
 from tessera.go.randomness import SAMPLE, random_words
 from tessera.model import GameModel
 from tessera.model.graphs import TrainingGraphs, is_hooked
+from tessera.model.twin import twin_of
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
 from tessera.play.position_ring import PositionRing, Positions
@@ -32,9 +33,8 @@ from tessera.transfers import to_host
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
+_KEPT = ("player", "learner", "games")
 LOSSES = ("policy_loss", "win_loss", "score_loss", "ownership_loss")
-
-
 _ENGINES = 5  # of all slots: the games, and of two searches the root and what is looked at
 
 PolicyLoss: TypeAlias = Callable[[Positions, Tensor, Tensor], Tensor]
@@ -171,13 +171,12 @@ class ExpertIteration(Objective):
         own, of_data = self.settings, games.settings
         per_game = of_data.rules.bytes_per_game(of_data.board_size)
         needed = own.slots * per_game * (own.simulations + own.fast_simulations + _ENGINES)
-        if problem := memory_problem(
-            needed + self.bytes_to_come(self._model[0], games), games.device
-        ):
+        needed += self.bytes_to_come(self._model[0], games)
+        if problem := memory_problem(needed, games.device):
             told = f"must leave room for the games: {own.slots} at once need {problem}"
             raise SettingError(f"model.{self.name}.slots {told}.")
         (model,) = self._model
-        player = _twin(model).to(games.device).eval().requires_grad_(False)
+        player = twin_of(model).to(games.device).eval().requires_grad_(False)
         self._players = [player]
         evaluator = ModelEvaluator(player, self._dtype, own.score_share)
         full, fast = (
@@ -215,6 +214,8 @@ class ExpertIteration(Objective):
             self.games.restore(self._state["games"])
             if games.rank:
                 self.games.begin_others(games.rank)
+            for watch in self._watches:
+                watch.resume(self._state.get("watch", {}), self.games, player)
             self._state = {}
         else:
             self.games.begin()
@@ -250,8 +251,7 @@ class ExpertIteration(Objective):
         assert positions is not None and model.outcome is not None
         run = self._score if self._graphs is None else self._graphs
         losses, _ = run((), *positions)
-        head = model.outcome
-        weights = (1.0, *head.weights, head.ownership_weight)
+        weights = (1.0, *model.outcome.weights, model.outcome.ownership_weight)
         total = sum((weight * loss for weight, loss in zip(weights, losses, strict=True)), 0.0)
         assert isinstance(total, Tensor)
         self._newest = torch.cat([total.detach()[None], losses.detach()])
@@ -350,14 +350,15 @@ class ExpertIteration(Objective):
     # What is kept.
 
     def saved(self) -> dict[str, Any]:
-        """The weights that play and that are learned, all games, and the ring of positions."""
+        """The weights that play and that are learned, all games and positions, and the rating."""
         if self.games is None:
             return dict(self._state)
         weights = {
             name: dict(model.state_dict())
             for name, model in (("player", self._players[0]), ("learner", self._model[0]))
         }
-        return {**weights, "games": self.games.saved()}
+        told = [("watch", kept) for watch in self._watches if (kept := watch.saved())]
+        return {**weights, "games": self.games.saved(), **dict(told)}
 
     def published(self) -> Mapping[str, Tensor]:
         """The moving average, if there is one: it plays better than what is being learned."""
@@ -377,24 +378,23 @@ class ExpertIteration(Objective):
         """See ``Objective.check_saved``."""
         if state == {}:
             return
-        if not isinstance(state, dict) or set(state) != {"player", "learner", "games"}:
+        if not isinstance(state, dict) or {*state, "watch"} != {*_KEPT, "watch"}:
             told = f"objective must hold player, learner and games, got {shown(state)}"
             raise ContentError(told)
+        expected = self._model[0].state_dict()
         for name in ("player", "learner"):
-            check_weights(f"objective {name}", state[name], self._model[0].state_dict())
+            check_weights(f"objective {name}", state[name], expected)
+        if "watch" in state:
+            watch = state["watch"]
+            if not isinstance(watch, dict) or set(watch) != {"elo", "weights"}:
+                raise ContentError(f"objective watch must hold elo and weights, got {shown(watch)}")
+            if type(elo := watch["elo"]) is not float or not math.isfinite(elo):
+                raise ContentError(f"objective watch elo must be a number, got {shown(elo)}")
+            check_weights("objective watch", watch["weights"], expected)
         games = state["games"]
         if not isinstance(games, dict):
             raise ContentError(f"objective games must be kept by name, got {shown(games)}")
         for name, value in games.items():
             is_count = name in ("plies", "written")
-            is_fine = type(value) is int and value >= 0 if is_count else isinstance(value, Tensor)
-            if not is_fine:
+            if not (type(value) is int and value >= 0 if is_count else isinstance(value, Tensor)):
                 raise ContentError(f"objective games {name} cannot be used, got {shown(value)}")
-
-
-def _twin(model: GameModel) -> GameModel:
-    """A model with the same weights and none of the hooks, which hold what cannot be copied."""
-    with torch.random.fork_rng(devices=[]):
-        twin = GameModel(model.settings)
-    twin.load_state_dict(model.state_dict())
-    return twin

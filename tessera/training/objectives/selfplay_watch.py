@@ -97,6 +97,26 @@ class SelfPlayWatch:
         self._elo = 0.0
         self._read_at, self._plies = time.monotonic(), 0
 
+    def saved(self) -> dict[str, Any]:
+        """The rating and the weights that the next match is against; nothing before the first."""
+        if self._before is None:
+            return {}
+        return {"elo": self._elo, "weights": dict(self._before.state_dict())}
+
+    def resume(self, state: Mapping[str, Any], games: ExpertGames, player: GameModel) -> None:
+        """Go on from what ``saved`` returned, if anything, with games that were played before.
+
+        Args:
+            state: of ``saved``.
+            games: as they stand.
+            player: a model like those that are compared.
+        """
+        self._read_at, self._plies = time.monotonic(), games.plies
+        if state:
+            before = copy.deepcopy(player)
+            before.load_state_dict(state["weights"])
+            self._elo, self._before = float(state["elo"]), before
+
     def tell(self, games: ExpertGames) -> None:
         """Note the figures since the last time for the log, and judge them."""
         found = games.tally.read("selfplay")

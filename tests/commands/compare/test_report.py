@@ -159,6 +159,17 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert found[0] == found[1] and len(found[0]) > 30
 
 
+def test_learning_rates_are_judged_by_validation_games_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    write_comparison(folder, ROWS[:2])
+    own, other = groups_of(read_comparison(folder))
+    assert other.tested_on == "uniform" and set(own.grids) == {row.name for row in ROWS[:2]}
+    # Theirs was chosen on the games of training, and says nothing of others.
+    assert not other.grids and all(row.rates is None for row in other.rows)
+    for rows in zip(own.rows, other.rows, strict=True):
+        assert rows[0].lr == rows[1].lr and rows[0].rates is not None
+
+
 def test_boards_and_players_are_never_pooled(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     lines = write_comparison(folder, ROWS[:2], others=())

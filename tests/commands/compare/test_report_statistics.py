@@ -69,6 +69,11 @@ def test_a_difference_is_of_the_same_games_alone() -> None:
     found = paired_difference(one, two)
     assert found is not None and not found.has_seeds and found.low < found.value < found.high
     assert found.value == pytest.approx(one[0].excess - two[0].excess)
+    # Of one seed nobody knows how far seeds are apart: then games alone count, and it is said.
+    three = runs(generator, 0.2, 3, hardness, 0.0)
+    three = [PerGame(run.excess_G + 10 * nth, run.tokens_G) for nth, run in enumerate(three)]
+    single = paired_difference(one, three)
+    assert single is not None and not single.has_seeds and single.high - single.low < 1
     same = paired_difference(one, one)
     assert same is not None and (same.low, same.value, same.high) == (0, 0, 0)
     other = PerGame(one[0].excess_G, one[0].tokens_G + 1)
