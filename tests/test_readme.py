@@ -128,6 +128,9 @@ SELFPLAY = (
 SHORT = {
     "fit": "--trainer.val_check_interval 2 --data.val_batches 1 --data.games_per_chunk 32"
     " --model.d_model 8 --checkpoint_every_n_steps 2 --picture_every_n_validations 0",
+    "fit --config fixed_point_9x9": "--trainer.val_check_interval 2 --data.val_batches 1"
+    " --data.batch_size 8 --data.games_per_chunk 8 --model.d_model 8 --trainer.precision 32"
+    " --model.fixed_point.cached_games 16 --picture_every_n_validations 0",
     "fit --config selfplay_5x5": SELFPLAY,
     "fit --config selfplay_9x9": SELFPLAY + " --trainer.precision 32",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
@@ -198,6 +201,9 @@ def test_commands_of_a_page_run(
         quickstart = ("fit", "--config", "quickstart", "--trainer.max_steps", "2")
         assert tessera(*quickstart, *SHORT["fit"].split()) == 0
     for steps, line in enumerate(lines(page, "sh"), 3):
+        if line.startswith("echo "):  # writes a file that a command reads
+            subprocess.run(line, shell=True, check=True)
+            continue
         program, *arguments = shlex.split(re.sub(r"max_steps \d+", f"max_steps {steps}", line))
         assert program == "tessera", line
         if "--trainer.max_steps" not in arguments and arguments[0] == "fit":

@@ -140,6 +140,6 @@ def test_a_batch_hands_over_what_a_model_reads() -> None:
     with pytest.raises(ValueError, match=r'board must have been asked for with needs=\["board"\]'):
         bare.features("board")
     with pytest.raises(
-        ValueError, match=r"features must be one of none, board, landmarks, got x\."
+        ValueError, match=r"features must be one of none, board, position, landmarks, got x\."
     ):
         bare.features("x")

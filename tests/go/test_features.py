@@ -10,7 +10,6 @@ from tessera.go import GameLoop, GameRecord, GPUGoEngine, Rules, get_player, kep
 from tessera.go.bitboard import unpack
 from tessera.go.features import (
     BOARD_SETS,
-    FEATURES,
     LANDMARK_SETS,
     board_rows,
     landmark_rows,
@@ -19,7 +18,7 @@ from tessera.go.features import (
 from tests.go.oracle import EMPTY, Oracle
 from tests.go.positions import engine_at, planes, play
 
-NEEDS = tuple(FEATURES)
+NEEDS = ("board", "landmarks")  # what records keep: a position is made of the board
 
 # Player, board size, rules and games: every ko rule, with suicide and without, and single stones.
 CASES = {
@@ -108,7 +107,7 @@ def test_a_record_tells_of_every_position_what_the_oracle_finds(case: str) -> No
 @pytest.mark.parametrize("case", CASES)
 def test_games_that_are_played_again_tell_the_same(case: str) -> None:
     record = played(case)
-    for name in FEATURES:
+    for name in NEEDS:
         again = replayed(name, record.moves, record.board_size, record.rules, "cpu")
         assert again.dtype == torch.int32 and torch.equal(again, getattr(record, name)), name
 
@@ -128,7 +127,7 @@ def test_games_that_follow_each_other_tell_what_those_at_once_do(case: str) -> N
     )
     loop.play(torch.arange(games) + 100)  # other games before, in the same tables
     again = loop.play(torch.arange(games)).trimmed()
-    for name in FEATURES:
+    for name in NEEDS:
         assert torch.equal(getattr(again, name), getattr(record, name)), name
 
 
@@ -239,5 +238,7 @@ def test_a_large_atari_is_one_that_the_last_move_gave(
 
 
 def test_a_table_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"features must be one of board, landmarks, got none\."):
+    with pytest.raises(
+        ValueError, match=r"features must be one of board, position, landmarks, got"
+    ):
         replayed("none", torch.zeros(1, 2, dtype=torch.int64), 5, "full", "cpu")

@@ -84,11 +84,11 @@ def test_mixers_are_the_same_if_those_of_the_layers_are(
     had: list[str] | str, wanted: list[str] | str, is_same: bool
 ) -> None:
     checkpoint = {"hyper_parameters": {"mixer": had, "n_layers": 3}}
-    settings = {"model.mixer": wanted, "model.n_layers": 3}
+    settings = {"model.mixer": wanted, "model.n_layers": 3, "model.objective": "next_move"}
     found = conflicts(Path("a.ckpt"), checkpoint, settings, is_fit=True)
     assert [problem.name for problem in found] == ([] if is_same else ["model.mixer"])
     # Of another number of layers that alone is told.
-    settings = {"model.mixer": had, "model.n_layers": 4}
+    settings |= {"model.mixer": had, "model.n_layers": 4}
     (problem,) = conflicts(Path("a.ckpt"), checkpoint, settings, is_fit=True)
     assert str(problem) == "model.n_layers must be 3 to go on from a.ckpt, got 4."
 
@@ -105,7 +105,7 @@ def test_a_run_goes_on_however_its_mixers_are_spelt(folder: Path) -> None:
 def test_a_checkpoint_that_names_no_mixer_or_how_games_were_played_has_what_there_was() -> None:
     checkpoint = {"hyper_parameters": {"d_model": 8}, "datamodule_hyper_parameters": {"seed": 1}}
     settings = {"model.mixer": "mamba", "model.d_model": 8, "data.score": None, "data.seed": 1}
-    settings["data.skip_settled"] = False
+    settings |= {"data.skip_settled": False, "model.objective": "next_move"}
     assert settings_of(checkpoint) == settings
     skipping = {**settings, "data.skip_settled": True}
     assert [*map(str, conflicts(Path("a.ckpt"), checkpoint, skipping, is_fit=True))] == [
