@@ -16,6 +16,7 @@ from tessera.data import GameDataModule, NoRoomForGamesError
 from tessera.data.batch_size import sizes_of
 from tessera.training.batch_size import CudaRoom, Found, batch_size_that_fits, largest_that_fits
 from tessera.training.checkpoint_content import read_checked
+from tessera.training.objectives.next_move import NextMove
 from tests.runs import fit, tessera
 from tests.training.two_processes import fit as fit_elsewhere
 
@@ -153,6 +154,13 @@ def test_more_memory_holds_more(folder: Path) -> None:
         assert fit(*AUTO, *rooms(mib), "--trainer.max_steps", 1) == 0
         sizes.append(kept(f"checkpoints/small/version_{nth}/last.ckpt")["batch_size"])
     assert sizes == sorted(set(sizes)) and sizes[-1] == 32
+
+
+def test_what_a_run_holds_beside_its_steps_is_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NextMove, "bytes_to_come", lambda *given: MIB)
+    assert fit(*AUTO, *rooms(0.15)) == 1  # which is room enough without
 
 
 def test_no_room_at_all_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
