@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from tessera.commands.json_file import file_problems
@@ -65,3 +68,30 @@ def find_device(
         if device.index is not None and device.index >= count:
             parser.error(f"--device: torch finds {count} CUDA devices here, got {name}.")
     return device
+
+
+def parted(argv: Sequence[str], of_fit: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """A command's own arguments, and the settings of ``tessera fit`` among them.
+
+    Args:
+        argv: what was typed.
+        of_fit: what those settings begin with.
+    """
+    own: list[str] = []
+    options: list[str] = []
+    left = iter(argv)
+    for argument in left:
+        if argument.startswith(of_fit):
+            options += [argument, *([] if "=" in argument else islice(left, 1))]
+        else:
+            own.append(argument)
+    return own, options
+
+
+def finite_number(text: str) -> float | None:
+    """The number that was typed; None if it is none, or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -6,8 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from tessera.commands.arguments import parted
 from tessera.commands.compare import report_command
-from tessera.commands.compare.options import Options, options_of, parted
+from tessera.commands.compare.options import OF_FIT, Options, options_of
 from tessera.commands.compare.options import parser as new_parser
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if typed[:1] == [_REPORT]:
         return report_command.main(typed[1:])
     parser = new_parser()
-    own, fit = parted(typed)
+    own, fit = parted(typed, OF_FIT)
     arguments = parser.parse_args(own)
     given = (arguments.rows, arguments.config, arguments.mixers)
     is_nothing = not any((*given, arguments.tokens, arguments.seconds, arguments.is_dry))

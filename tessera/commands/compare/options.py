@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from tessera.commands.arguments import OneLineParser
+from tessera.commands.arguments import OneLineParser, finite_number
 from tessera.commands.named_configs import model_names
 from tessera.vocabulary import MAX_CONTEXT
 
-_OF_FIT = ("--model.", "--data.", "--trainer.", "--cpu_threads")
+OF_FIT = ("--model.", "--data.", "--trainer.", "--cpu_threads")
 _CONFIG = ("--config", "-c")
 # What a comparison sets itself, and by which option it is told to.
 _OWN = {
@@ -145,19 +143,6 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and the settings of ``tessera fit`` among them."""
-    own: list[str] = []
-    options: list[str] = []
-    left = iter(argv)
-    for argument in left:
-        if argument.startswith(_OF_FIT):
-            options += [argument, *([] if "=" in argument else islice(left, 1))]
-        else:
-            own.append(argument)
-    return own, options
-
-
 def options_of(arguments: argparse.Namespace, fit: list[str]) -> tuple[Options | None, list[str]]:
     """The options, or why they cannot be obeyed, a sentence each.
 
@@ -169,7 +154,7 @@ def options_of(arguments: argparse.Namespace, fit: list[str]) -> tuple[Options |
 
     def whole(name: str, low: int, high: int) -> int:
         text = getattr(arguments, name)
-        number = _number(text)
+        number = finite_number(text)
         if number is None or number != int(number) or not low <= number <= high:
             problems.append(f"--{name} must be {low} to {high}, got {text}.")
             return low
@@ -240,16 +225,8 @@ def _own_problems(fit: Iterable[str]) -> list[str]:
     return [f"--trainer.{name} is compare's own: {_OWN[name]}." for name in names if name in _OWN]
 
 
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 def _positive(text: str) -> float | None:
-    value = _number(text)
+    value = finite_number(text)
     return value if value is not None and value > 0 else None
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from tessera.commands.arguments import parted
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
 from tessera.commands.scaling import fit_command
-from tessera.commands.scaling.options import options_of, parted
+from tessera.commands.scaling.options import OF_FIT, options_of
 from tessera.commands.scaling.options import parser as new_parser
 from tessera.setting_errors import SettingError
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given[:1] == ["fit"]:
         return fit_command.main(given[1:])
     parser = new_parser()
-    own, fit = parted(given)
+    own, fit = parted(given, OF_FIT)
     arguments = parser.parse_args(own)
     options, problems = options_of(arguments, fit)
     problems += fit_command.fit_problems(arguments)

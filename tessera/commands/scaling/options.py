@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
-from tessera.commands.arguments import OneLineParser
+from tessera.commands.arguments import OneLineParser, finite_number
 from tessera.commands.scaling.fit_command import add_fit_options
 from tessera.commands.scaling.runs_file import LEAST_RUNGS
 
-_OF_FIT = ("--model.", "--data.", "--trainer.")
+OF_FIT = ("--model.", "--data.", "--trainer.")
 # Settings that a ladder decides itself, and what it is told by.
 _OWN = {
     "model.stable_steps": "see --cooldown",
@@ -104,19 +102,6 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and the settings of ``tessera fit`` among them."""
-    own: list[str] = []
-    options: list[str] = []
-    left = iter(argv)
-    for argument in left:
-        if argument.startswith(_OF_FIT):
-            options += [argument, *([] if "=" in argument else islice(left, 1))]
-        else:
-            own.append(argument)
-    return own, options
-
-
 def options_of(arguments: argparse.Namespace, fit: list[str]) -> tuple[Options, list[str]]:
     """The options, and why they cannot be obeyed, a sentence each.
 
@@ -153,7 +138,7 @@ def options_of(arguments: argparse.Namespace, fit: list[str]) -> tuple[Options, 
     seeds = listed("seeds", 0, _MOST_SEED, f"different whole numbers, 0 to {_MOST_SEED}")
     if not seeds and not arguments.seeds:
         problems.append("--seeds must be at least one, got none.")
-    cooldown = _number(arguments.cooldown)
+    cooldown = finite_number(arguments.cooldown)
     if cooldown is None or not 0 < cooldown < 1:
         problems.append(
             f"--cooldown must be more than 0 and less than 1, got {arguments.cooldown}."
@@ -206,14 +191,6 @@ def _own_problems(fit: Iterable[str], has_sizes: bool) -> list[str]:
 
 
 def _whole(text: str, low: int, high: int) -> int | None:
-    value = _number(text)
+    value = finite_number(text)
     is_one = value is not None and value == int(value) and low <= value <= high
     return int(value) if is_one and value is not None else None
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

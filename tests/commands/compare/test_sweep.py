@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tessera.commands.compare.options import options_of, parted
+from tessera.commands.arguments import parted
+from tessera.commands.compare.options import OF_FIT, options_of
 from tessera.commands.compare.options import parser as new_parser
 from tessera.commands.compare.plan import GRID, REPORT, Plan, PlannedRow
 from tessera.commands.compare.sweep import Sweep
@@ -15,7 +16,7 @@ MODEL = {"warmup_steps": 300, "decay_steps": 50, "lr": 1.0}
 
 
 def sweep_of(*arguments: str) -> Sweep:
-    own, fit = parted(["a.yaml", "--tokens", "100", *arguments])
+    own, fit = parted(["a.yaml", "--tokens", "100", *arguments], OF_FIT)
     options, problems = options_of(new_parser().parse_args(own), fit)
     assert options is not None, problems
     row = PlannedRow("a", MODEL, {}, {}, options.lrs, 40, "code")

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tessera.commands.arguments import parted
 from tessera.commands.compare.training import run_one
 from tessera.commands.quiet import quieten
 from tessera.commands.scaling import climb as climbing
 from tessera.commands.scaling.ladder import STABLE, ladders_of
-from tessera.commands.scaling.options import options_of, parser, parted
+from tessera.commands.scaling.options import OF_FIT, options_of, parser
 from tessera.commands.scaling.trunk import Trunk
 from tessera.training.run_lock import RunLock
 from tests.runs import tessera
@@ -69,7 +70,7 @@ def figures(folder: Path) -> list[dict[str, str]]:
 
 
 def ladders(*more: str) -> list[Any]:
-    own, fit = parted([*LADDER, *more])
+    own, fit = parted([*LADDER, *more], OF_FIT)
     options, problems = options_of(parser().parse_args(own), fit)
     assert not problems
     return ladders_of(options)[1]
