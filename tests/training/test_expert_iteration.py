@@ -273,6 +273,30 @@ def test_playouts_end_once_and_each_batch_draws_anew_from_the_newest_part() -> N
     assert len({tuple(each) for each in words}) == 16
 
 
+def test_of_several_processes_only_the_first_goes_on_with_the_games_that_were_kept() -> None:
+    few = {"slots": 4, "rows": 8, "first_rows": 2, "full_share": 1.0, "simulations": 2}
+    few |= {"fast_simulations": 0, "considered": 2}
+    stream = GameDataModule(board_size=3, batch_size=4, games_per_chunk=4, windows_per_game=1)
+    device = torch.device("cpu")
+
+    def played(rank: int, state: dict[str, Any] | None = None) -> ExpertIteration:
+        own, _ = objective(**few)
+        own.restore(state or {})
+        backend = stream.settings.backend
+        asked = SimpleNamespace(settings=stream.settings, rank=rank, device=device, backend=backend)
+        own.positions(0 if state is None else 1, asked)  # type: ignore[arg-type]
+        return own
+
+    state = copy.deepcopy(played(0).saved())
+    numbers = []
+    for rank in (0, 1, 2):
+        games = played(rank, state).games
+        assert games is not None
+        numbers.append(set(games.numbers.tolist()))
+    assert min(numbers[1]) > 2**30 and min(numbers[2]) > max(numbers[1])
+    assert max(numbers[0]) < 2**30
+
+
 def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
     own, _ = objective(playout_steps=5, first_rows=4, full_share=0.25)
     due = [own.plies_due(step, 0.5) for step in range(12)]
