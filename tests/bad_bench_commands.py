@@ -82,6 +82,9 @@ BENCH: tuple[tuple[str, str], ...] = (
             "--precision=",
             "--device=abacus",
             "--json=none/bench.json",
+            "--report=none.json",
+            "--report=small.yaml",
+            "--report",
             "--threads=1",
         )
     ),

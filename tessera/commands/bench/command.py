@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -21,13 +21,7 @@ from tessera.commands.bench import (
     selfplay_speed,
     train_speed,
 )
-from tessera.commands.bench.contexts_report import ContextsReport
 from tessera.commands.bench.engine_speed import Timing
-from tessera.commands.bench.map_speed import MapReport
-from tessera.commands.bench.memory_report import MemoryReport
-from tessera.commands.bench.report import Report
-from tessera.commands.bench.search_speed import SearchReport
-from tessera.commands.bench.train_speed import TrainReport
 from tessera.commands.ending import say
 from tessera.commands.json_file import write_json
 from tessera.commands.one_line import one_line
@@ -35,6 +29,17 @@ from tessera.go import Rules
 from tessera.setting_errors import Problem, SettingError, noted, or_none, problems_of, whole
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.vocabulary import check_board_size
+
+
+class AnyReport(Protocol):
+    """What a bench has found."""
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+
 
 _KINDS = {
     "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
@@ -90,13 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(
-    arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport | MemoryReport | SearchReport | ContextsReport:
+def _measure(arguments: argparse.Namespace, device: torch.device) -> AnyReport:
     if own := _OWN.get(arguments.kind):
-        found: MapReport | MemoryReport | SearchReport | ContextsReport = own.measure(
-            arguments, device
-        )
+        found: AnyReport = own.measure(arguments, device)
         return found
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
