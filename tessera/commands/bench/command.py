@@ -17,6 +17,7 @@ from tessera.commands.bench import (
     engine_report,
     map_command,
     memory_command,
+    mixers_command,
     search_command,
     selfplay_speed,
     train_speed,
@@ -48,6 +49,7 @@ _KINDS = {
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
     "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
+    "mixers": "a training step of every mixer, beside Mamba's",
     "contexts": "New-LLM's context blocks at their sizes: ranks and convergence, before and after",
 }
 # Kinds with options of their own.
@@ -55,6 +57,7 @@ _OWN: dict[str, Any] = {
     "search": search_command,
     "map": map_command,
     "memory": memory_command,
+    "mixers": mixers_command,
     "contexts": contexts_command,
 }
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}

@@ -24,6 +24,10 @@ from tessera.commands.one_line import one_line
 Own = TypeVar("Own", bound="FreshProcess")
 
 
+class TookTooLongError(NotMeasuredError):
+    """A process that has not answered in time."""
+
+
 class FreshProcess:
     """A Python process of its own; a context manager, which ends it.
 
@@ -62,13 +66,13 @@ class FreshProcess:
             timeout_s: seconds that it may take.
 
         Raises:
-            NotMeasuredError: with what it says is missing, or what it last wrote if it ended, or
-                that it took too long.
+            NotMeasuredError: with what it says is missing, or what it last wrote if it ended.
+            TookTooLongError: if it does not say it in time.
         """
         try:
             found = self._heard.get(timeout=None if timeout_s is None else max(timeout_s, 0))
         except queue.Empty:
-            raise NotMeasuredError("not ready in time") from None
+            raise TookTooLongError from None
         if found is None:
             raise NotMeasuredError(f"ended: {self._last_words()}")
         if "missing" in found:
@@ -99,6 +103,10 @@ class FreshProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End it, if it has not; what it has taken is free again."""
         self._process.kill()
         self._process.wait()
         self._listener.join()
