@@ -302,6 +302,16 @@ def test_what_was_measured_before_a_signal_stays_and_is_gone_on_with(
     assert rows.run() == []
 
 
+def test_a_dash_for_a_file_is_standard_output_alone(
+    rows: Rows, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(rows.file.parent)
+    rows.file = Path("-")
+    assert rows.run() == list(MODES)
+    assert [row["mode"] for row in json.loads(capsys.readouterr().out)["rows"]] == list(MODES)
+    assert not rows.file.exists()
+
+
 def test_a_row_that_could_not_be_measured_is_tried_again(rows: Rows) -> None:
     rows.missing = {"training": "needs more"}
     rows.run()
