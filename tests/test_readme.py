@@ -151,7 +151,9 @@ SHORT = {
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
     "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
     "bench search": "--board_size 3 --batch_size 4 --seconds 0.01 --device cpu",
-    "bench memory": "--rows muse --device cpu",
+    "bench memory": "--rows muse --device cpu --json muse.json",
+    "bench memory --rows": "--device cpu",
+    "bench memory --report": "--device cpu",
     "bench mixers": "--mixers identity --beside 2 --seconds 0.01 --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }

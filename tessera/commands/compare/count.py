@@ -121,7 +121,7 @@ def _counted(settings: ModelSettings, length: int) -> int:
 def _read(model: GameModel, tokens_BL: Tensor, tables: tuple[Any, ...]) -> tuple[Tensor, Any]:
     """What the heads read, as in training; not by the model's call, which looks at the tokens."""
     is_pad_BL = tokens_BL == model.pad_token
-    hidden_BLH, maps = model.token_vectors(tokens_BL), ()
+    hidden_BLH, maps = model.token_vectors(tokens_BL), tuple[Tensor, ...]()
     if model.features is not None:
         (added_BLH, board_map), _ = model.features.encode(tables, tokens_BL, is_pad_BL, None)
         hidden_BLH = hidden_BLH + added_BLH
