@@ -130,6 +130,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("defragmentation.only_above", ("much", "[2]", "{a: 2}", ".nan", ".inf", -1, 0)),
     ("seed_everything", ("abc", "[1]", "{a: 1}", "1.5", ".nan", -1, 2**32, 2**64, 10**21)),
     ("checkpoint_every_n_steps", (*_NO_WHOLE, 0, -1)),
+    ("export_every_n_steps", (*_NO_WHOLE, -1)),
     ("picture_every_n_validations", (*_NO_WHOLE, -1)),
     ("cpu_threads", ("many", "[1]", "{a: 1}", ".nan", "1.5", "true", 0, -1, 10**5, *_HUGE)),
     ("run_name", ("a/b", "..", ".hidden", "", "a b", "ä/ö", "[a, b]", "n" * 300)),
