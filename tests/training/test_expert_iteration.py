@@ -64,21 +64,29 @@ def state(name: str = "small") -> dict[str, Any]:
 def tensors(part: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     if isinstance(part, Tensor):
         yield name, part
-    elif isinstance(part, dict):
-        for key, value in part.items():
+    elif isinstance(part, dict | list):
+        items = part.items() if isinstance(part, dict) else enumerate(part)
+        for key, value in items:
             yield from tensors(value, f"{name} {key}")
 
 
-@pytest.mark.parametrize("stop", [2, 7])
-def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(folder: Path, stop: int) -> None:
-    options = ("--model.expert_iteration.match_pairs", 1 if stop > 6 else 0)
+# The version that begins batch 6 is in the pool from then on; a checkpoint of step 6 is written
+# before the validation that plays its matches.
+@pytest.mark.parametrize(("stop", "share"), [(2, 0), (5, 0.5), (7, 0.5)])
+def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(
+    folder: Path, stop: int, share: float
+) -> None:
+    options = ("--model.expert_iteration.match_pairs", 1 if share else 0)
+    options += ("--model.expert_iteration.pool_share", share, "--trainer.max_steps", 14)
     assert fit("--run_name", "whole", *options) == 0
     assert fit(*options, *stop_at(stop, signal.SIGTERM)) == 143
     assert state()["objective"]["games"]["plies"] < state("whole")["objective"]["games"]["plies"]
     assert fit(*options, "--ckpt_path", "last") == 0
     whole, resumed = state("whole"), state()
-    # The rating is over the same version, and the newest one is what the next match is against.
-    assert resumed["objective"]["watch"]["elo"] == whole["objective"]["watch"]["elo"]
+    # The same past versions, which games are against, and the same results between them.
+    pools = [found["objective"]["pool"] for found in (whole, resumed)]
+    assert pools[0]["numbers"] == pools[1]["numbers"] == [6, 12]
+    assert pools[0]["results"] == pools[1]["results"] and bool(pools[0]["results"]) == bool(share)
     assert resumed["objective"]["games"]["plies"] == whole["objective"]["games"]["plies"]
     for part in ("state_dict", "objective"):
         expected = dict(tensors(whole[part]))
@@ -106,16 +114,40 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
     assert fit("--trainer.max_steps", 5) == 0
     checkpoint = state()
     own = checkpoint["objective"]
-    games, watch = {**own["games"], "plies": -1}, {"elo": math.nan, "weights": own["player"]}
+    games, ring = own["games"], own["games"]["ring_rows"]
+    pool = {"numbers": [3], "weights": [own["player"]], "results": [[3, 0, 2, 1.0]]}
+
+    def with_games(name: str, value: Any) -> dict[str, Any]:
+        return {**games, name: value}
+
     for name, value, told in (
-        ("games", games, "objective games plies cannot be used, got -1."),
-        ("watch", watch, "objective watch elo must be a number, got nan."),
+        ("games", with_games("plies", -1), "games plies cannot be used, got -1."),
+        ("games", with_games("plies", "7"), "games plies cannot be used, got '7'."),
+        ("games", with_games("more", ring), "games more cannot be used, got tensor("),
+        ("games", with_games("ring_rows", ring[:5]), "have the shape (20, 6, 5, 3), got (5, 6, 5"),
+        ("games", with_games("ring_rows", ring.long()), "the dtype torch.int16, got torch.int64."),
+        ("games", with_games("game_0", 1), "objective games game_0 must be a tensor, got 1."),
+        ("games", {"plies": 1, "written": 1}, "objective games lack numbers."),
+        ("pool", {**pool, "numbers": [3, 3]}, "objective pool numbers must rise, got [3, 3]."),
+        ("pool", {**pool, "numbers": [0]}, "numbers must be a whole number of at least 1, got 0."),
+        ("pool", {**pool, "weights": []}, "weights must be those of 1 versions, got 0."),
+        ("pool", {**pool, "weights": [{}]}, "objective pool weights 3 lacks "),
+        ("pool", {**pool, "results": [[3, 0, 2, 3.0]]}, "black's points, got [3, 0, 2, 3.0]."),
+        ("pool", {**pool, "results": [[3, 6, 2, 1.0]]}, "the rule-based player, got 3 who has not"),
+        ("pool", {**pool, "results": 1}, "objective pool results must be a list, got 1."),
+        ("pool", [], "objective pool must hold numbers, results, weights."),
     ):
         checkpoint["objective"] = {**own, name: value}
         torch.save(checkpoint, "checkpoints/small/version_0/last.ckpt")
         capsys.readouterr()
         assert fit("--ckpt_path", "last") == 2
-        assert told in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert told in err and err.count("\n") == 1, err
+    # What an earlier version kept beside them is no fault, and nothing of it is needed.
+    checkpoint["objective"] = {**own, "watch": {"elo": 1.0, "weights": own["player"]}}
+    torch.save(checkpoint, "checkpoints/small/version_0/last.ckpt")
+    assert fit("--ckpt_path", "last") == 0
+    assert set(state()["objective"]) == {"player", "learner", "games", "pool"}
 
 
 @pytest.mark.parametrize(
