@@ -83,7 +83,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
             *(("slots", 1), ("simulations", 1), ("fast_simulations", 0), ("considered", 2)),
             *(("rows", 1), ("first_rows", 1), ("opening_plies", 0), ("temperature_plies", 0)),
             *(("playout_steps", 0), ("playouts", 1)),
-            *(("match_pairs", 0), ("match_simulations", 0), ("match_playouts", 0)),
+            *(("match_pairs", 0), ("match_simulations", 0), ("match_playouts", 0), ("pool", 0)),
         )
     ),
     # More than any machine plays or holds.
@@ -96,6 +96,8 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
         for name in names
     ),
     ("model.expert_iteration.temperature_plies", (2**31,)),
+    ("model.expert_iteration.pool_share", (*_NO_NUMBER, -0.1, 0.6)),
+    ("model.policy_gradient.pool", (*_NO_WHOLE, -1, 1001)),
     ("model.expert_iteration.full_share", (*_NO_NUMBER, 0, 1.1, "1e-300")),
     ("model.expert_iteration.window_share", (*_NO_NUMBER, 0, 1.1)),
     ("model.expert_iteration.reuse", (*_NO_NUMBER, 0, -1, "1e-300", "1e300")),
