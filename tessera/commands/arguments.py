@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -95,3 +96,10 @@ def finite_number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def run_or_file(target: str, run_name: str, root: str = "") -> tuple[str, str]:
+    """``ckpt_path`` and ``run_name`` of a model that is named by a file, ``last`` or its run."""
+    folder = os.path.join(root, "checkpoints", target)
+    is_run = not os.path.exists(target) and os.path.isdir(folder)
+    return ("last", target) if is_run else (target, run_name)
