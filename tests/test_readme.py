@@ -153,6 +153,7 @@ SHORT = {
     "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
     "bench search": "--board_size 3 --batch_size 4 --seconds 0.01 --device cpu",
     "bench memory": "--rows muse --device cpu",
+    "bench mixers": "--mixers identity --beside 2 --seconds 0.01 --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
 

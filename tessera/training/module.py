@@ -189,8 +189,14 @@ class TesseraModule(LightningModule):
             checkpoint["objective"] = state
         if self.begun_from is not None:
             checkpoint["init_from"] = self.begun_from
-        weights = checkpoint["state_dict"]
-        weights |= {f"model.{name}": own for name, own in self.objective.published().items()}
+        checkpoint["state_dict"] |= self._published()
+
+    def published_weights(self) -> dict[str, Tensor]:
+        """The weights that a checkpoint gives to whoever plays or measures, by its names."""
+        return {**self.state_dict(), **self._published()}
+
+    def _published(self) -> dict[str, Tensor]:
+        return {f"model.{name}": own for name, own in self.objective.published().items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the objective go on from what it kept."""

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,17 +17,12 @@ from tessera.commands.bench import (
     engine_report,
     map_command,
     memory_command,
+    mixers_command,
     search_command,
     selfplay_speed,
     train_speed,
 )
-from tessera.commands.bench.contexts_report import ContextsReport
 from tessera.commands.bench.engine_speed import Timing
-from tessera.commands.bench.map_speed import MapReport
-from tessera.commands.bench.memory_report import MemoryReport
-from tessera.commands.bench.report import Report
-from tessera.commands.bench.search_speed import SearchReport
-from tessera.commands.bench.train_speed import TrainReport
 from tessera.commands.ending import say
 from tessera.commands.json_file import write_json
 from tessera.commands.one_line import one_line
@@ -36,6 +31,17 @@ from tessera.setting_errors import Problem, SettingError, noted, or_none, proble
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.vocabulary import check_board_size
 
+
+class AnyReport(Protocol):
+    """What a bench has found."""
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+
+
 _KINDS = {
     "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
     "selfplay": "plies a second of a model playing itself, and of its step beside mamba_ssm's",
@@ -43,6 +49,7 @@ _KINDS = {
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
     "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
+    "mixers": "a training step of every mixer, beside Mamba's",
     "contexts": "New-LLM's context blocks at their sizes: ranks and convergence, before and after",
 }
 # Kinds with options of their own.
@@ -50,6 +57,7 @@ _OWN: dict[str, Any] = {
     "search": search_command,
     "map": map_command,
     "memory": memory_command,
+    "mixers": mixers_command,
     "contexts": contexts_command,
 }
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
@@ -90,13 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(
-    arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport | MemoryReport | SearchReport | ContextsReport:
+def _measure(arguments: argparse.Namespace, device: torch.device) -> AnyReport:
     if own := _OWN.get(arguments.kind):
-        found: MapReport | MemoryReport | SearchReport | ContextsReport = own.measure(
-            arguments, device
-        )
+        found: AnyReport = own.measure(arguments, device)
         return found
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)

@@ -36,6 +36,7 @@ from tessera.commands.fit.trainer_settings import (
 )
 from tessera.commands.named_configs import names_in_words
 from tessera.commands.one_line import one_line
+from tessera.commands.packages import version_of
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
 from tessera.monitor import Defragmentation, TesseraMonitor
@@ -69,6 +70,7 @@ from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
 from tessera.training.trainer import StreamTrainer
 from tessera.training.unprofiled import Unprofiled
+from tessera.training.version_export import VersionExport
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 10_000,
@@ -246,6 +248,9 @@ class TesseraCLI(LightningCLI):
         elif settings.enable_checkpointing is not False:
             every = self._setting("checkpoint_every_n_steps")
             callbacks.append(TrainingCheckpoint(self.run_folder.checkpoints, every))
+            if every := self._setting("export_every_n_steps"):
+                version = version_of("tessera") or "0"
+                callbacks.append(VersionExport(callbacks[-1], every, version))
         try:
             return self._instantiate_trainer(config, callbacks)
         except BaseException:

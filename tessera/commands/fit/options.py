@@ -34,6 +34,13 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         help="Steps between two checkpoints; one is also written at the end.",
     )
     parser.add_argument(
+        "--export_every_n_steps",
+        type=int,
+        default=0,
+        help="Steps between two exported models, step_N.safetensors beside last.ckpt, all of which "
+        "stay; 0 for none.",
+    )
+    parser.add_argument(
         "--picture_every_n_validations",
         type=int,
         default=1,
