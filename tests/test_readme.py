@@ -133,6 +133,7 @@ SHORT = {
     " --model.fixed_point.cached_games 16 --picture_every_n_validations 0",
     "fit --config selfplay_5x5": SELFPLAY,
     "fit --config selfplay_9x9": SELFPLAY + " --trainer.precision 32",
+    "fit --config selfplay_19x19": SELFPLAY + " --trainer.precision 32 --data.max_moves 8",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",

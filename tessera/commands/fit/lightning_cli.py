@@ -169,7 +169,8 @@ class TesseraCLI(LightningCLI):
             settings = config[command]
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
-            self._step, start = checkpoint.get("global_step"), begun_from(path, checkpoint)
+            self._step = checkpoint.get("global_step")
+            start = begun_from(path, checkpoint) if command == "fit" else None
         settings.init_from = None if start is None else str(start)
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()

@@ -80,13 +80,15 @@ def read_start(path: Path, settings: Namespace, named: Collection[str]) -> dict[
     return weights
 
 
-def begun_from(path: Path, checkpoint: Mapping[str, Any]) -> str | None:
+def begun_from(path: Path, checkpoint: Mapping[str, Any]) -> Path | None:
     """The file that the checkpoint's run began with, which need not be there any more.
 
     Raises:
         CheckpointError: if that is no name.
     """
     found = checkpoint.get(_OPTION)
-    if found is None or (type(found) is str and found.isprintable()):
-        return found
+    if found is None:
+        return None
+    if type(found) is str and found.isprintable():
+        return Path(found)
     raise CheckpointError(f"{path} cannot be used: {_OPTION} must be text, got {shown(found)}.")
