@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,7 +108,10 @@ class FreshProcess:
 
     def end(self) -> None:
         """End it, if it has not; what it has taken is free again."""
-        self._process.kill()
+        if self._process.poll() is None:
+            # With those that it has started, to compile kernels.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._listener.join()
         with contextlib.suppress(OSError):  # what could not be said any more
