@@ -50,7 +50,7 @@ class Rows:
 
     def measured(self) -> Measured:
         mode = self.begun[-1]
-        self.held.append(self.file.read_text().count('"mode":') if self.file.exists() else 0)
+        self.held.append(self.file.read_text().count('"counted":') if self.file.exists() else 0)
         if mode == self.stops_at:
             os.kill(os.getpid(), signal.SIGTERM)
         if mode in self.missing:
