@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
-from tessera.commands.json_file import file_problems
+from tessera.commands.json_file import json_problems
 from tessera.commands.one_line import one_line
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def find_device(
         problems: what was found of the other arguments.
     """
     name = arguments.device
-    problems = problems + file_problems(arguments.json)
+    problems = problems + json_problems(arguments.json)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         problems.append(f"--device must be auto, cpu or cuda, got {name}.")
     if problems:

@@ -13,6 +13,7 @@ from tessera.model import GameModel, ModelSettings
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
 from tessera.play.search import GumbelSearch
+from tests.interpreting import quicken
 
 RULES = Rules(komi=0.5, max_moves=14)
 
@@ -63,6 +64,7 @@ def kept(games: ExpertGames) -> dict[str, Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    quicken()
     torch.save(
         {name: kept(played(name, "cpu", 8, against=1)) for name in ("torch", "triton")}, sys.argv[1]
     )

@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from tessera.go import GPUGoEngine
+from tessera.go.randomness import random_words
 from tessera.model import GameModel
-from tessera.play.evaluator import ModelEvaluator
+from tessera.play.evaluator import ModelEvaluator, last_tokens
 from tessera.play.expert_games import ExpertGames, GamesSettings
+from tessera.play.rival import Rival
 from tessera.play.sensible import sensible_moves
 from tests.play.test_expert_games import MODEL, RULES, SETTINGS, SIZE, SLOTS, new_games
 
@@ -17,8 +20,8 @@ AGAINST = 3
 PASS = SIZE**2
 
 
-class Stubborn:
-    """Wants the same point in every position, and says how many games it was asked about."""
+class Neighbour:
+    """Wants the point behind the last move, and says how many games it was asked about."""
 
     score_weight = 0.0
 
@@ -28,11 +31,15 @@ class Stubborn:
     def evaluate(self, engine: Any) -> Any:
         self.asked.append(engine.batch_size)
         logits = torch.zeros(engine.batch_size, PASS + 1)
-        logits[:, 0] = 50.0
+        logits.scatter_(1, neighbours(engine)[:, None], 50.0)
         return type("Found", (), {"logits": logits})
 
     def places(self) -> object:
         return None
+
+
+def neighbours(engine: GPUGoEngine) -> torch.Tensor:
+    return (last_tokens(engine) + 1) % PASS
 
 
 def games_against(opponent: Any, **changes: Any) -> ExpertGames:
@@ -52,32 +59,52 @@ def games_against(opponent: Any, **changes: Any) -> ExpertGames:
 
 
 def test_the_rival_has_one_colour_of_the_last_games_and_no_policy_is_learnt_of_its_plies() -> None:
-    rival = Stubborn()
-    games = games_against(rival, full_share=1.0, opening_plies=0, rows=40)
+    rival = Neighbour()
+    games = games_against(rival, full_share=1.0, opening_plies=3, temperature_plies=0, rows=40)
     assert games.rival is not None
     games.rival.is_there.fill_(True)
-    theirs, played = [], 0
+    theirs, played, own = [], 0, 0
     for ply in range(40):
         is_theirs = (games.numbers & 1).bool() == (games.engine.turn == 0)
         is_theirs[: SLOTS - AGAINST] = False
-        is_theirs &= games.engine.move_number >= games.openings
-        wanted = is_theirs & sensible_moves(games.engine)[:, 0]
+        is_chosen = games.engine.move_number >= games.openings
+        is_theirs &= is_chosen
+        point = neighbours(games.engine)
+        wanted = is_theirs & sensible_moves(games.engine).gather(1, point[:, None])[:, 0]
         games.play()
         ring = games.ring.tensors
-        assert (ring["actions"][ply][wanted] == 0).all()
+        assert torch.equal(ring["actions"][ply][wanted].long(), point[wanted])
         assert (ring["weights"][ply].float().sum(1) > 0.9).eq(~is_theirs).all()
         theirs.append(is_theirs)
         played += int(wanted.sum())
+        own += int((is_chosen & ~is_theirs).sum())
     assert set(rival.asked) == {AGAINST} and played > 5
     is_theirs = torch.stack(theirs)
-    assert 0.3 < is_theirs[:, -AGAINST:].float().mean() < 0.7
+    assert 0.2 < is_theirs[:, -AGAINST:].float().mean() < 0.7
     # How a game ended is known of these positions too, and what is told of plies is of the others.
     assert (ring["wins"].isfinite() & is_theirs & ring["owners"].any(3).any(2)).any()
-    assert games.tally.tensors["sums"][0] == (~is_theirs).sum()
+    assert games.tally.tensors["sums"][0] == own
+
+
+def test_it_draws_its_moves_where_it_should_and_plays_the_likeliest_elsewhere() -> None:
+    class Mild(Neighbour):
+        def evaluate(self, engine: Any) -> Any:
+            found = super().evaluate(engine)
+            found.logits /= 50
+            return found
+
+    engine = GPUGoEngine(400, "cpu", SIZE, RULES)
+    rival = Rival(Mild(), engine, 200)
+    numbers = torch.arange(400)
+    allowed, others = torch.ones(400, PASS + 1, dtype=torch.bool), torch.full((400,), 7)
+    words = random_words(0, numbers, 0, 0)
+    moves = rival.choose(engine, allowed, words, numbers >= 300, others)
+    assert (moves[:200] == 7).all() and (moves[200:300] == neighbours(engine)[200:300]).all()
+    assert set(moves[300:].tolist()) == set(range(PASS + 1))
 
 
 def test_while_nobody_is_there_games_are_those_without_a_rival() -> None:
-    plain, games = new_games(), games_against(Stubborn())
+    plain, games = new_games(), games_against(Neighbour())
     plain.begin()
     for _ in range(20):
         plain.play()
@@ -87,7 +114,7 @@ def test_while_nobody_is_there_games_are_those_without_a_rival() -> None:
 
 
 def test_the_other_slots_do_not_know_of_the_rival_until_games_end() -> None:
-    plain, games = new_games(opening_plies=0), games_against(Stubborn(), opening_plies=0)
+    plain, games = new_games(opening_plies=0), games_against(Neighbour(), opening_plies=0)
     plain.begin()
     games.rival.is_there.fill_(True)  # type: ignore[union-attr]
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -70,8 +71,10 @@ def test_a_rating_is_over_the_rules_and_follows_from_all_games() -> None:
     pool.record(2, RULES, won((100 / 101, 100 / 101), 4000).games)
     # Ten of eleven points are 400 Elo.
     assert [pool.rating(number) for number in (1, 2)] == pytest.approx([400, 800], abs=3)
+    pool = filled(8, range(3, 4))
     pool.record(3, RULES, won((1.0, 1.0), 10).games)
-    assert 400 < pool.rating(3) < 800  # who won all of 20 games is no infinity above
+    # Who won all of 20 games is rated as if a drawn one stood beside them: 20½ points to ½.
+    assert pool.rating(3) == pytest.approx(400 * math.log10(41), abs=0.1)
 
 
 def test_results_of_those_who_left_are_forgotten_and_all_else_is_kept() -> None:

@@ -24,7 +24,7 @@ from tessera.commands.bench import (
 )
 from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.ending import say
-from tessera.commands.json_file import write_json
+from tessera.commands.json_file import tell
 from tessera.commands.one_line import one_line
 from tessera.go import Rules
 from tessera.setting_errors import Problem, SettingError, noted, or_none, problems_of, whole
@@ -93,8 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CheckpointError, SettingError) as error:
         torch.set_num_threads(before)  # nothing has begun
         return say(one_line(" ".join(str(error).splitlines())), 2)
-    print("\n".join(report.lines()))
-    write_json(arguments.json, report.as_json())
+    tell(report.lines(), arguments.json, report.as_json())
     return 0
 
 
@@ -134,7 +133,11 @@ def _parser() -> argparse.ArgumentParser:
         runs = "parts of that time, whose median counts (default: 1; 5 on a GPU)"
         add("--runs", type=int, help=runs)
         add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
-        add("--json", metavar="FILE", help="also write the figures to this file")
+        add(
+            "--json",
+            metavar="FILE",
+            help="also write the figures to this file; - prints that alone",
+        )
     return parser
 
 

@@ -20,6 +20,7 @@ from tessera.commands.bench.memory_rows import GROUPS, MemoryRow, rows_of
 from tessera.commands.bench.memory_run import PRECISIONS
 from tessera.commands.bench.rivals import NotMeasuredError
 from tessera.commands.console import waiting_for
+from tessera.commands.json_file import STANDARD_OUTPUT, tell
 from tessera.commands.machine import machine_name
 from tessera.signals import Stopped
 
@@ -66,7 +67,8 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> MemoryReport
     wanted = arguments.rows or GROUPS
     rows = [row for group in GROUPS if group in wanted for row in rows_of(group)]
     report = MemoryReport(machine_name(device), arguments.precision, this_code(), ())
-    file = MemoryFile(arguments.json, report)
+    written = None if arguments.json == STANDARD_OUTPUT else arguments.json
+    file = MemoryFile(written, report)
     results: list[MemoryResult] = []
     try:
         for result in results_of(rows, arguments.precision, device, file):
@@ -74,7 +76,8 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> MemoryReport
     except Stopped:
         waiting_for("")
         if results:
-            print("\n".join(replace(report, results=tuple(results)).lines()), flush=True)
+            found = replace(report, results=tuple(results), others=file.others(rows))
+            tell(found.lines(), arguments.json, found.as_json())
         raise
     return replace(report, results=tuple(results), others=file.others(rows))
 

@@ -19,7 +19,7 @@ from tessera.commands.bench.mixers_process import OUT_OF_MEMORY, Asked, MixerPro
 from tessera.commands.bench.mixers_report import BASELINE, MixerSpeed, MixersReport
 from tessera.commands.bench.rivals import NotMeasuredError
 from tessera.commands.console import waiting_for
-from tessera.commands.json_file import write_json
+from tessera.commands.json_file import STANDARD_OUTPUT, tell, write_json
 from tessera.commands.machine import machine_name
 from tessera.model.own import is_class_path
 from tessera.model.settings import part_names
@@ -116,11 +116,12 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> MixersReport
                 speeds.append(speed)
                 place = f"{len(speeds)} of {len(mixers)}: {speed.mixer}"
                 print(f"{place}: {speed.in_words()}", file=sys.stderr, flush=True)
-                write_json(arguments.json, report().as_json())
+                if arguments.json != STANDARD_OUTPUT:
+                    write_json(arguments.json, report().as_json())
     except Stopped:
         waiting_for("")
         if speeds:
-            print("\n".join(report().lines()), flush=True)
+            tell(report().lines(), arguments.json, report().as_json())
         raise
     return report()
 

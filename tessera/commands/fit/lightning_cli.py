@@ -34,6 +34,7 @@ from tessera.commands.fit.trainer_settings import (
     has_timer,
     spent_limits,
 )
+from tessera.commands.fit.unchosen import say_unchosen
 from tessera.commands.named_configs import names_in_words
 from tessera.commands.one_line import one_line
 from tessera.commands.packages import version_of
@@ -180,6 +181,7 @@ class TesseraCLI(LightningCLI):
             raise SettingError(*problems)
         if start is not None and settings.ckpt_path is None:
             self._start = read_start(start, settings, named)
+        say_unchosen(self.argv, settings.model.as_dict())
         self.config = config
 
     def _check_checkpoint(
