@@ -218,7 +218,7 @@ def test_an_objective_of_its_own_data_is_tried_with_its_own_batches(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("expert.yaml").write_text(EXPERT)
-    assert tessera("fit", "--config", "expert.yaml", *rooms(0.1)) == 0
+    assert tessera("fit", "--config", "expert.yaml", *rooms(0.2)) == 0
     size = kept("checkpoints/expert/version_0/last.ckpt")["batch_size"]
     assert 1 < size < 16 and f"batch_size is {size}: its steps take" in said(capsys)
 
