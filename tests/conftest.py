@@ -38,3 +38,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Lets Python take down what it is: some packages complain of what was left at its end."""
+    gc.unfreeze()

@@ -186,7 +186,7 @@ def until_it_serves(*arguments: str) -> int:
 
 
 def commands_of(page: Path) -> list[str]:
-    """The lines of a page, but for those that an earlier page has too and nothing here goes on from.
+    """The lines of a page but those of an earlier page that nothing here goes on from.
 
     A model that is trained here is gone on from where a later line names the last one.
     """
