@@ -134,6 +134,7 @@ SHORT = {
     " --model.fixed_point.cached_games 16 --picture_every_n_validations 0",
     "fit --config selfplay_5x5": SELFPLAY,
     "fit --config selfplay_9x9": SELFPLAY + " --trainer.precision 32",
+    "fit --config selfplay_19x19": SELFPLAY + " --trainer.precision 32 --data.max_moves 8",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
@@ -152,7 +153,10 @@ SHORT = {
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
     "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
     "bench search": "--board_size 3 --batch_size 4 --seconds 0.01 --device cpu",
-    "bench memory": "--rows muse --device cpu",
+    "bench memory": "--rows muse --device cpu --json muse.json",
+    "bench memory --rows": "--device cpu",
+    "bench memory --report": "--device cpu",
+    "bench mixers": "--mixers identity --beside 2 --seconds 0.01 --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
 

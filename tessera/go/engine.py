@@ -57,7 +57,7 @@ class GPUGoEngine:
         captured: (B, 2) int64, stones taken off the board by black's and by white's moves, by
             suicide those of the mover credited to the other.
         last_captures: (B,) int64, how many stones the newest ``play_batch`` took off each board.
-        taken_sides: (B,) uint8, beside its stone the newest ``play_batch`` took those to the right
+        taken_sides: (B,) uint8, beside its stone the game's newest move took those to the right
             (1), to the left (2), above (4) and below (8); ``features.taken_rows`` are the stones.
         position: the stones of the player to move and of the other, and which are in atari.
         passes: (B,) int64, passes since the last stone.
@@ -377,7 +377,7 @@ class GPUGoEngine:
 
         num_taken, num_suicides = taken.counts(self.batch_size), suicides.counts(self.batch_size)
         self.last_captures = num_taken + num_suicides
-        self.taken_sides = outcome.taken_sides
+        self.taken_sides = torch.where(active, outcome.taken_sides, self.taken_sides)
         self.captured.scatter_add_(
             1, torch.stack([self.turn, 1 - self.turn], 1), torch.stack([num_taken, num_suicides], 1)
         )

@@ -31,7 +31,7 @@ def board_rows(engine: GPUGoEngine) -> Tensor:
 
     own, opponent: the stones of the player to move and of the other.
     atari: those of both whose chain has one liberty.
-    taken: where the newest ``play_batch`` took stones of the player to move off the board.
+    taken: where the newest move took stones of the player to move off the board.
     forbidden: the empty points where a stone is illegal only for what has been: ko, superko, or the
         end of the game.
     """
@@ -71,7 +71,7 @@ def landmark_rows(engine: GPUGoEngine) -> Tensor:
 
 
 def taken_rows(engine: GPUGoEngine) -> Tensor:
-    """Where the newest ``play_batch`` took stones of the player to move, (n, B).
+    """Where the newest move took stones of the player to move, (n, B).
 
     Around a chain that was taken stand stones of who took it, so that it left a part of the empty
     points of its own: one point of it tells the whole chain.

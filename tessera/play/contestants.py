@@ -6,6 +6,7 @@ Shapes: B games, P = n² points.
 from __future__ import annotations
 
 import threading
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -98,12 +99,22 @@ class Seated:
     Args:
         player: chooses by the position alone.
         name: what results call it; None for the player's own name.
-        is_whole: ask it of all games at once, whoever is to move: then every batch has one shape,
-            and its answers do not depend on how many games are ready.
+        is_rounded: whether a model says what it plays, whose last bits depend on the batch.
+
+    Attributes:
+        is_rounded: as given.
     """
 
-    def __init__(self, player: Player, name: str | None = None, is_whole: bool = False) -> None:
-        self._player, self.name, self._is_whole = player, name or player.name, is_whole
+    _is_whole = False
+
+    def __init__(self, player: Player, name: str | None = None, is_rounded: bool = False) -> None:
+        self._player, self.name, self.is_rounded = player, name or player.name, is_rounded
+
+    def whole(self) -> Seated:
+        """The same, asked of all games at once, whoever is to move: every batch has one shape."""
+        other = copy(self)
+        other._is_whole = True
+        return other
 
     def begin(self, engine: GPUGoEngine) -> None:
         """See ``Contestant``."""

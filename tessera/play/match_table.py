@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tessera.go import GPUGoEngine, Rules
 from tessera.go.randomness import MOVE, random_words
+from tessera.play.apart import steady
 from tessera.play.contestants import Contestant, Loss, Remote
 from tessera.play.referee import why_illegal
 from tessera.transfers import to_host
@@ -25,6 +26,8 @@ _OWNER = "match"  # of what is copied to the host
 # Of the time that a batch of our own took, the next one waits so much for more games to be ready:
 # otherwise half of them would wait for the other half, in turns.
 _PATIENCE = 0.25
+# A GPU's batches have as many rows as it takes of these, however many games are played at once.
+_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class MatchTable:
 
     A side that answers later (``Remote``) holds up nobody: in each round those games move on that
     can, in one batch, and only if there are none an answer is waited for; but for a quarter of the
-    time that the batch before took.
+    time that the batch before took. What it has to do with time changes no move: see ``steady``.
 
     Args:
         sides: the first and the second.
@@ -134,12 +137,18 @@ class MatchTable:
         device: str | torch.device,
         tell: Callable[[int], object] | None = None,
     ) -> None:
-        self._sides, self._seed, self._tell = sides, seed, tell
+        self._seed, self._tell = seed, tell
         self._num_plies, self._patient_until = 0, 0.0
         self._has_waited = False
-        self._engine = GPUGoEngine(num_places, device, board_size, rules)
+        rows, self._num_places, first, second = num_places, num_places, *sides
+        if any(isinstance(side, Remote) for side in sides):
+            device = torch.device(device)
+            first, second = steady(first, device), steady(second, device)
+            rows = num_places if device.type == "cpu" else -(-num_places // _ROWS) * _ROWS
+        self._sides = first, second
+        self._engine = GPUGoEngine(rows, device, board_size, rules)
         self._pad = self._engine.vocabulary.pad_token
-        self._places: list[_Place | None] = [None] * num_places
+        self._places: list[_Place | None] = [None] * rows
         self._bell = threading.Event()
 
     def play(self, fixtures: Iterable[Fixture]) -> Iterator[PlayedGame]:
@@ -173,7 +182,7 @@ class MatchTable:
     def _fill(self, waiting: Iterator[Fixture]) -> dict[int, int]:
         """Begin the next games at the places that are free; EOS by these."""
         begun = {}
-        for at, place in enumerate(self._places):
+        for at, place in enumerate(self._places[: self._num_places]):
             if place is None and (fixture := next(waiting, None)) is not None:
                 self._places[at] = _Place(fixture)
                 begun[at] = self._engine.vocabulary.eos_token

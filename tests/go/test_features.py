@@ -190,26 +190,37 @@ def test_what_is_taken_on_two_sides_is_told_and_an_eye_on_the_third_is_not(
     assert engine.last_captures.tolist() == [2] and sets_of(engine)["taken"] == expected
 
 
-def test_a_new_position_a_pass_and_a_finished_game_have_nothing_taken() -> None:
+def test_a_new_position_and_a_move_that_takes_nothing_have_nothing_taken() -> None:
     board = "OX... .X... ..... ..... ....."
-    for moves in (("pass",), ("E1", "D1"), ()):
-        engine = engine_at(board, rules=Rules(max_moves=1 if not moves else 9))
+    for moves in (("pass",), ("E1", "D1")):
+        engine = engine_at(board, rules=Rules(max_moves=9))
         play(engine, "A4")
         assert sets_of(engine)["taken"] == {"A5"}
         play(engine, *moves)
-        if not moves:
-            play(engine, "E1")
         assert not sets_of(engine)["taken"] and not engine.taken_sides.any()
     engine = engine_at(board)
     play(engine, "A4")
     engine.set_position(planes(board), torch.tensor([0]))
     assert not sets_of(engine)["taken"]
-    play(engine, "A4")
-    engine.play_batch(torch.tensor([engine.vocabulary.pad_token]))
-    assert not sets_of(engine)["taken"]
     play(engine, "E1", "pass")
     engine.reset()
     assert not board_rows(engine).any() and not landmark_rows(engine).any()
+
+
+def test_a_game_that_waits_or_is_over_looks_as_before() -> None:
+    # Beside others that go on it must say the same however long it waits.
+    board = "OX... .X... ..... ..... ....."
+    for max_moves in (1, 9):
+        engine = engine_at(board, rules=Rules(max_moves=max_moves))
+        play(engine, "A4")
+        before = board_rows(engine), landmark_rows(engine)
+        for token in (engine.vocabulary.pad_token, engine.vocabulary.token("B5")):
+            engine.play_batch(torch.tensor([token]))
+            assert sets_of(engine)["taken"] == {"A5"}
+            for rows, found in zip(
+                before, (board_rows(engine), landmark_rows(engine)), strict=True
+            ):
+                assert torch.equal(rows, found)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ happens.
 """
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -79,6 +80,8 @@ def misbehave(mode: str, stones: dict) -> str:
         os.abort()
     elif mode == "exits":
         sys.exit(4)
+    elif mode == "dawdles":
+        time.sleep(random.choice((0.0, 0.0, 0.002, 0.02)))
     elif mode == "hangs-beside-C1" and "C1" in stones:
         time.sleep(600)
     elif mode == "hangs":

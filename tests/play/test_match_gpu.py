@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tessera.go import RULES, get_player
+from tessera.go import RULES, GPUGoEngine, get_player
+from tessera.go.branching import copies
 from tessera.model import GameModel, ModelSettings
 from tessera.play.contestants import Contestant, ModelContestant, Seated
 from tessera.play.evaluator import ModelEvaluator
-from tessera.play.match import match_rules, play_match
+from tessera.play.match import fixtures_of, match_rules, play_match
+from tessera.play.match_table import MatchTable
 from tessera.play.playout_sides import FlatSide, TreeSide
 from tessera.play.referee import Verdict, judge
 from tessera.play.search_player import SearchPlayer
 from tessera.vocabulary import num_tokens
+from tests.play.test_match import Late
 
 pytestmark = pytest.mark.gpu
 
@@ -59,3 +62,29 @@ def test_games_are_legal_and_the_same_again(kind: str) -> None:
     moves = [list(game.moves) for game in played[0].games]
     assert judge(moves, 9, RULES["full"]) == [Verdict()] * 8
     assert [game.moves for game in played[1].games] == [game.moves for game in played[0].games]
+
+
+@pytest.mark.parametrize("sims", [0, 4])
+def test_rows_and_places_of_a_batch_change_no_bit(sims: int) -> None:
+    def side() -> Contestant:
+        if not sims:
+            return ModelContestant(new_model())
+        return Seated(SearchPlayer(ModelEvaluator(new_model()), sims), is_rounded=True)
+
+    rules, played = match_rules(max_moves=40), []
+    for places in (2, 7):
+        table = MatchTable(
+            (side(), Late()), places, board_size=9, rules=rules, seed=5, device="cuda"
+        )
+        games = table.play(fixtures_of(range(8), board_size=9, rules=rules, seed=5))
+        played.append(sorted((game.fixture.game, game.moves) for game in games))
+    assert len(played[0]) == 16 and played[0] == played[1]
+    # A game may stand in any row.
+    engine = GPUGoEngine(32, "cuda", 9, rules)
+    engine.play_batch(torch.arange(32, device="cuda"))
+    evaluator, rows = ModelEvaluator(new_model()), torch.arange(32, device="cuda")
+    found = evaluator.evaluate(engine)
+    for shift in (1, 5, 17):
+        moved = evaluator.evaluate(copies(engine, rows.roll(shift)))
+        for one, other in zip(found, moved, strict=True):
+            assert torch.equal(one.roll(shift, 0), other)

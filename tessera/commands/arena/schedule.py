@@ -70,7 +70,7 @@ class Schedule:
         self._told_at, self._matched = time.monotonic(), ""
         # Of the test, which is of two players: what was counted so far, in the openings' order.
         self._counts = [0] * 5
-        self._num_counted = 0
+        self._num_counted = self._num_written = 0
         self._decided_at: int | None = None
 
     def play(
@@ -96,8 +96,7 @@ class Schedule:
         names = self._labels[pairing[0]], self._labels[pairing[1]]
         there = [] if log is None else log.games.get(pairing, [])
         games = {game.fixture.game: game for game in there if game.fixture.number < num_pairs}
-        for game in games.values():
-            self._write_sgf(pairing, names, game)
+        self._write_sgf(pairing, names, games, list(games.values()))
         if self._end(games) is None:
             self._note(names, games)
             waiting_for(self._matched)
@@ -107,7 +106,7 @@ class Schedule:
                 self.num_played += 1
                 if log is not None:
                     log.append(pairing, game)
-                self._write_sgf(pairing, names, game)
+                self._write_sgf(pairing, names, games, [game])
                 self._note(names, games)
                 if self._end(games) is not None:
                     break
@@ -173,12 +172,25 @@ class Schedule:
                 break
         return self._decided_at
 
-    def _write_sgf(self, pairing: Pairing, names: tuple[str, str], game: PlayedGame) -> None:
-        folder = self._arguments.sgf
-        if folder is not None:
-            document = match_document(
-                game, names, self._board_size, self._rules, self._arguments.seed
-            )
+    def _write_sgf(
+        self,
+        pairing: Pairing,
+        names: tuple[str, str],
+        games: Mapping[int, PlayedGame],
+        newest: Sequence[PlayedGame],
+    ) -> None:
+        """Write the newest of the games; with a test those that have come to count.
+
+        Which others end before a test is decided is chance, and none of the files'.
+        """
+        if self._test is not None:
+            self._end(games)
+            numbers = range(2 * self._num_written, 2 * self._num_counted)
+            newest = [games[number] for number in numbers]
+            self._num_written = self._num_counted
+        folder, seed = self._arguments.sgf, self._arguments.seed
+        for game in newest if folder is not None else ():
+            document = match_document(game, names, self._board_size, self._rules, seed)
             write_file(os.path.join(folder, match_file(pairing, game)), document.serialise())
 
     def _tell(self, num_plies: int) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from tessera.commands.arena.players import PlayerName, labels_of, run_or_file
+from tessera.commands.arena.players import PlayerName, labels_of
+from tessera.commands.arguments import run_or_file
 from tessera.companion import Companion, load
 from tessera.go import Rules, get_player
 from tessera.play.contestants import Contestant, ModelContestant, Seated
@@ -56,14 +57,12 @@ class Sides:
         start_s: float,
     ) -> None:
         self.sides: list[Contestant] = []
-        # Against an engine whoever is ready moves: in batches of one shape its bits are the same.
-        is_whole = any(name.kind == "gtp" for name in names)
         try:
             for nth, name in enumerate(names):
                 if name.kind == "gtp":
                     side: Contestant = _engine(name, board_size, rules, deadline_s, start_s)
                 elif name.kind == "model":
-                    side = _model(name, loaded[nth], is_whole)
+                    side = _model(name, loaded[nth])
                 elif name.kind in ("playouts", "uct"):
                     side = (FlatSide if name.kind == "playouts" else TreeSide)(name.number)
                 else:
@@ -134,7 +133,7 @@ def _engine(
         raise SettingError(f"{name.text} cannot play: {fault}.") from None
 
 
-def _model(name: PlayerName, companion: Companion, is_whole: bool) -> Contestant:
+def _model(name: PlayerName, companion: Companion) -> Contestant:
     settings = dict(name.settings)
     if not name.has_search:
         temperature = settings.get("temperature", 0.0)
@@ -148,7 +147,7 @@ def _model(name: PlayerName, companion: Companion, is_whole: bool) -> Contestant
     of_search = {_OF_SEARCH.get(key, key): value for key, value in settings.items()}
     with under(name.text):
         evaluator = ModelEvaluator(companion.model, dtype, **of_evaluator)
-        return Seated(SearchPlayer(evaluator, **of_search), name.text, is_whole)
+        return Seated(SearchPlayer(evaluator, **of_search), name.text, is_rounded=True)
 
 
 def _described(name: PlayerName, side: Contestant, file: Path | None) -> dict[str, Any]:

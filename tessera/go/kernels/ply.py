@@ -171,13 +171,13 @@ def play_kernel(
             tl.store(move_numbers + game, (ply + 1).to(tl.int64))
             tl.store(passes + game, ((passed + 1) * (1 - placed)).to(tl.int64))
             tl.store(turns + game, (1 - turn).to(tl.int64))
+            tl.store(taken_sides + game, sides.to(tl.uint8))
             if num_removed != 0:
                 by_mover = captured + game * 2 + turn
                 by_other = captured + game * 2 + 1 - turn
                 tl.store(by_mover, tl.load(by_mover) + num_taken)
                 tl.store(by_other, tl.load(by_other) + num_suicides)
     tl.store(last_captures + game, num_removed.to(tl.int64))
-    tl.store(taken_sides + game, sides.to(tl.uint8))
 
 
 @triton.jit

@@ -60,6 +60,15 @@ def nasty(mode: str, when: int = 1) -> str:
     return f"gtp:{shlex.join([sys.executable, '-S', str(NASTY), mode, str(when)])}"
 
 
+def test_a_dash_for_a_file_is_standard_output_alone(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("rules", "uniform", "--games", 2, "--board_size", 3)
+    assert tessera("arena", *asked, "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out).keys() == arena(*asked).keys()
+    assert not Path("-").exists()
+
+
 def test_a_match_is_reported_with_its_conditions(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,8 +168,22 @@ def test_a_sequential_test_stops_when_it_is_decided(
     assert numbers == [number for number in range(len(numbers) // 2) for _ in range(2)]
     written = len(Path("log.jsonl").read_text().splitlines()) - 1
     assert written == match["num_games"] + test["num_beyond"]
-    again = arena(*asked, "--sprt", "0,200", "--log", "log.jsonl", "--seed", 1)
+    again = arena(*asked, "--sprt", "0,200", "--log", "log.jsonl", "--seed", 1, "--sgf", "sgf")
     assert again["matches"] == found["matches"] and again["seconds"] is None
+    # Of the games that count there are files, and of no others.
+    assert len(list(Path("sgf").iterdir())) == match["num_games"] < written
+
+
+def test_no_file_of_a_match_depends_on_when_an_engine_answers(place: Path) -> None:
+    written = []
+    for processes in (1, 3):
+        # Each run waits for other times, and others are ready together.
+        asked = ("board@sims=1,considered=2", "board", nasty("dawdles"), "--openings", 2)
+        asked = (*asked, "--games", 4, "--max_moves", 16, "--processes", processes)
+        arena(*asked, "--threads", processes, "--sgf", "sgf")
+        written.append({file.name: file.read_bytes() for file in Path("sgf").iterdir()})
+        shutil.rmtree("sgf")
+    assert len(written[0]) == 12 and written[0] == written[1]
 
 
 def test_a_long_match_says_how_far_it_is(
