@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -20,6 +21,7 @@ from tessera.play.model_player import ModelPlayer
 from tessera.play.openings import random_openings
 from tessera.play.referee import Verdict, judge
 from tessera.play.session import Session
+from tessera.vocabulary import Vocabulary
 from tests.play.conftest import KINDS, new_model
 
 
@@ -135,6 +137,25 @@ def test_a_model_plays_the_likeliest_legal_move_of_what_gtp_would_say(
                 chances = session.outlook().probabilities
                 assert float(chances[token]) == pytest.approx(float(chances.max()), abs=1e-5)
             session.play(token)
+
+
+def test_a_model_that_left_settled_points_alone_gives_them_no_move() -> None:
+    # Black lives with the eyes A1, C1 and E1, which may be filled by the rules.
+    vocabulary, game = Vocabulary(5), "A2 A5 B2 B5 C2 C5 D2 D5 E2 E5 B1 A4 D1 pass"
+    eyes = [vocabulary.token(vertex) for vertex in ("A1", "C1", "E1")]
+    model = new_model("moves", 5)
+    with torch.no_grad():
+        model.head.bias[eyes] = torch.tensor([90.0, 80.0, 70.0])
+    chosen = []
+    for skips, context in itertools.product((False, True), (None, 20)):
+        side = ModelContestant(model, context=context, skip_settled=skips)
+        engine = GPUGoEngine(1, "cpu", 5, match_rules())
+        side.begin(engine)
+        for token in (vocabulary.eos_token, *map(vocabulary.token, game.split())):
+            engine.play_batch(torch.tensor([token]))
+            side.see(engine, torch.tensor([token]))
+        chosen.append(int(side.moves(engine, torch.tensor([True]), torch.tensor([1]))[0]))
+    assert chosen[:2] == [eyes[0]] * 2 and not set(chosen[2:]) & set(eyes)
 
 
 class Late(Seated):
