@@ -39,6 +39,6 @@ def test_a_pooled_vector_has_the_last_moves_point_and_nothing_after_a_pass() -> 
         torch.arange(1.0, POINTS * 2 + 1).view(1, SIZE, SIZE, 2).expand(POINTS + 3, -1, -1, -1)
     )
     summed = features._summed(squeezed, torch.arange(POINTS + 3))
-    torch.testing.assert_close(summed[:, :2], squeezed[:, :, :, :].flatten(1, 2).mean(1))
+    torch.testing.assert_close(summed[:, :2], squeezed.flatten(1, 2).mean(1))
     assert torch.equal(summed[:POINTS, 2:], squeezed[0].flatten(0, 1))
     assert not summed[POINTS:, 2:].any()
