@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 
@@ -61,7 +62,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @functools.cache
 def device_memory(device: torch.device) -> int:
-    """Bytes of memory of a device, of all but CUDA's that of the machine."""
+    """Bytes of memory of a device, of all but CUDA's that of the machine; "meta" has no end."""
+    if device.type == "meta":  # where nothing takes any
+        return sys.maxsize
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

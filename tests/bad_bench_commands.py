@@ -6,7 +6,7 @@ _LAST = "--ckpt_path last --run_name small"
 
 # A command line and a part of its answer.
 BENCH: tuple[tuple[str, str], ...] = (
-    ("bench", "{engine,selfplay,search,train,map,memory,contexts}"),
+    ("bench", "{engine,selfplay,search,train,map,memory,mixers,contexts}"),
     ("bench engines", "engines"),
     ("bench engine --board_size", "--board_size"),
     *(
@@ -80,6 +80,30 @@ BENCH: tuple[tuple[str, str], ...] = (
             "--rows",
             "--precision=fp8",
             "--precision=",
+            "--device=abacus",
+            "--json=none/bench.json",
+            "--report=none.json",
+            "--report=small.yaml",
+            "--report",
+            "--threads=1",
+        )
+    ),
+    *(
+        (f"bench mixers {option}", option.partition("=")[0].split()[0])
+        for option in (
+            "--mixers=none",
+            "--mixers=mamba,,attention",
+            "--mixers=",
+            "--board_size=1",
+            "--batch_size=0",
+            f"--batch_size={10**21}",
+            "--length=0",
+            "--d_model=wide",
+            "--n_layers=0",
+            "--seconds=0",
+            "--timeout=0",
+            "--timeout=nan",
+            "--beside=0",
             "--device=abacus",
             "--json=none/bench.json",
             "--threads=1",

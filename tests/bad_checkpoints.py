@@ -26,7 +26,10 @@ _OF_EXPORTED = (_COMMANDS[0], "map --moves A1", "export --output x.safetensors")
 
 
 # What a measurement has no use for, and can do without.
-_OF_TRAINING = ("no_optimizer", "no_loops", "no_global_step", "no_datamodule", "negative_epoch")
+_OF_TRAINING = (
+    *("no_optimizer", "no_loops", "no_global_step", "no_datamodule", "negative_epoch"),
+    "number_for_a_start",
+)
 
 
 def checkpoints() -> Iterator[Case]:
@@ -227,6 +230,7 @@ _EDITS: dict[str, Content] = {
     "list_hyper_parameters": _put("hyper_parameters", [1]),
     "negative_step": _put("global_step", -5),
     "text_step": _put("global_step", "many"),
+    "number_for_a_start": _put("init_from", 3),
     "negative_epoch": _put("epoch", -1),
     "list_loops": _put("loops", [1]),
     "negative_batches": _content(lambda content: _set_batches(content, -7)),

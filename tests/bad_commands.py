@@ -47,6 +47,18 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ),
     (f"{_FIT} --ckpt_path last --run_name never", "no checkpoints/never/version_*/last.ckpt"),
     (f"{_FIT} --ckpt_path last --run_name a/b", "run_name must be letters"),
+    (f"{_FIT} --init_from=", "init_from must name a model, or be last; got none."),
+    *(
+        (f"{_FIT} --init_from {path}", "no checkpoint")
+        for path in ("none.ckpt", ".", "small.yaml", "[a]", 7, "checkpoints/small")
+    ),
+    (f"{_FIT} --init_from last --run_name never", "init_from is last, but there is no checkpoints"),
+    (f"{_FIT} {_LAST} --init_from small", "init_from must not be given with ckpt_path"),
+    (f"validate {_LAST} --init_from small", "init_from must not be given with ckpt_path"),
+    (
+        f"{_FIT} --init_from checkpoints/small/version_0/last.ckpt --model.d_model 16",
+        "last.ckpt is no start for this model: model",
+    ),
     (f"{_FIT} {_LAST}", "trainer.max_steps must be more than the 20"),
     (f"{_FIT} {_LAST} --trainer.max_steps 20", "trainer.max_steps must be more than the 20"),
     (f"{_FIT} {_LAST} --trainer.max_steps 30 --model.d_model 16", "model.d_model must be 8"),

@@ -83,7 +83,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
             *(("slots", 1), ("simulations", 1), ("fast_simulations", 0), ("considered", 2)),
             *(("rows", 1), ("first_rows", 1), ("opening_plies", 0), ("temperature_plies", 0)),
             *(("playout_steps", 0), ("playouts", 1)),
-            *(("match_pairs", 0), ("match_simulations", 0), ("match_playouts", 0)),
+            *(("match_pairs", 0), ("match_simulations", 0), ("match_playouts", 0), ("pool", 0)),
         )
     ),
     # More than any machine plays or holds.
@@ -96,6 +96,8 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
         for name in names
     ),
     ("model.expert_iteration.temperature_plies", (2**31,)),
+    ("model.expert_iteration.pool_share", (*_NO_NUMBER, -0.1, 0.6)),
+    ("model.policy_gradient.pool", (*_NO_WHOLE, -1, 1001)),
     ("model.expert_iteration.full_share", (*_NO_NUMBER, 0, 1.1, "1e-300")),
     ("model.expert_iteration.window_share", (*_NO_NUMBER, 0, 1.1)),
     ("model.expert_iteration.reuse", (*_NO_NUMBER, 0, -1, "1e-300", "1e300")),
@@ -130,6 +132,7 @@ SETTINGS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("defragmentation.only_above", ("much", "[2]", "{a: 2}", ".nan", ".inf", -1, 0)),
     ("seed_everything", ("abc", "[1]", "{a: 1}", "1.5", ".nan", -1, 2**32, 2**64, 10**21)),
     ("checkpoint_every_n_steps", (*_NO_WHOLE, 0, -1)),
+    ("export_every_n_steps", (*_NO_WHOLE, -1)),
     ("picture_every_n_validations", (*_NO_WHOLE, -1)),
     ("cpu_threads", ("many", "[1]", "{a: 1}", ".nan", "1.5", "true", 0, -1, 10**5, *_HUGE)),
     ("run_name", ("a/b", "..", ".hidden", "", "a b", "ä/ö", "[a, b]", "n" * 300)),

@@ -142,6 +142,7 @@ CONFIGURATIONS = {
     "rules_9x9": (9, None, 4),
     "selfplay_5x5": (5, 1, 1),
     "selfplay_9x9": (9, 1, 1),
+    "selfplay_19x19": (19, 1, 1),
 }
 
 

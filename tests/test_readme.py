@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -133,6 +134,7 @@ SHORT = {
     " --model.fixed_point.cached_games 16 --picture_every_n_validations 0",
     "fit --config selfplay_5x5": SELFPLAY,
     "fit --config selfplay_9x9": SELFPLAY + " --trainer.precision 32",
+    "fit --config selfplay_19x19": SELFPLAY + " --trainer.precision 32 --data.max_moves 8",
     "test": "--data.test_batches 1 --data.games_per_chunk 16 --model.d_model 8",
     "predict": "--data.games_per_chunk 16 --model.d_model 8",
     "gtp": "",
@@ -151,7 +153,10 @@ SHORT = {
     "bench": "--board_size 3 --batch_size 4 --seconds 0.01",
     "bench contexts": "--rows 192 --tokens 20 --steps 1 --device cpu",
     "bench search": "--board_size 3 --batch_size 4 --seconds 0.01 --device cpu",
-    "bench memory": "--rows muse --device cpu",
+    "bench memory": "--rows muse --device cpu --json muse.json",
+    "bench memory --rows": "--device cpu",
+    "bench memory --report": "--device cpu",
+    "bench mixers": "--mixers identity --beside 2 --seconds 0.01 --device cpu",
     "bench map": "--config quickstart --board_size 3 --moves 2 --device cpu",
 }
 
@@ -260,13 +265,44 @@ def test_the_page_of_the_game_shows_the_engine_in_python() -> None:
     assert "tessera/go/README.md" in [name_of(page) for page, _, printed in examples() if printed]
 
 
-@pytest.mark.parametrize(("page", "program", "printed"), examples(), ids=lambda x: "")
-def test_python_of_a_page_prints_what_it_says(page: Path, program: str, printed: str) -> None:
+# Runs each program that it reads in a module of its own: none sees a name of another.
+EACH = """
+import contextlib, io, json, sys, traceback, types
+
+found = []
+for program in json.load(sys.stdin):
+    out, fault = io.StringIO(), ""
+    sys.modules["__main__"] = module = types.ModuleType("__main__")
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(compile(program, "example", "exec"), vars(module))
+        except BaseException:
+            fault = traceback.format_exc()
+    found.append((out.getvalue(), fault))
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def printed_by() -> dict[str, tuple[str, str]]:
+    """What each Python example prints, and why it failed; one process, for they are short."""
+    programs = [program for _, program, _ in examples()]
     run = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", EACH],
+        **{"cwd": ROOT, "input": json.dumps(programs), "timeout": 240},
+        **{"capture_output": True, "text": True},
     )
-    assert run.returncode == 0, f"{page}: {run.stderr}"
-    assert run.stdout == printed, run.stderr
+    assert run.returncode == 0, run.stderr
+    return dict(zip(programs, json.loads(run.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("page", "program", "printed"), examples(), ids=lambda x: "")
+def test_python_of_a_page_prints_what_it_says(
+    page: Path, program: str, printed: str, printed_by: dict[str, tuple[str, str]]
+) -> None:
+    out, fault = printed_by[program]
+    assert not fault, f"{page}: {fault}"
+    assert out == printed
 
 
 def default_settings(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

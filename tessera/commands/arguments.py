@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
-from tessera.commands.json_file import file_problems
+from tessera.commands.json_file import json_problems
 from tessera.commands.one_line import one_line
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def find_device(
         problems: what was found of the other arguments.
     """
     name = arguments.device
-    problems = problems + file_problems(arguments.json)
+    problems = problems + json_problems(arguments.json)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         problems.append(f"--device must be auto, cpu or cuda, got {name}.")
     if problems:
@@ -95,3 +96,10 @@ def finite_number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def run_or_file(target: str, run_name: str, root: str = "") -> tuple[str, str]:
+    """``ckpt_path`` and ``run_name`` of a model that is named by a file, ``last`` or its run."""
+    folder = os.path.join(root, "checkpoints", target)
+    is_run = not os.path.exists(target) and os.path.isdir(folder)
+    return ("last", target) if is_run else (target, run_name)

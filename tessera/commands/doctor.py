@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from tessera.commands.arguments import OneLineParser
-from tessera.commands.json_file import file_problems, write_json
+from tessera.commands.json_file import json_problems, tell
 from tessera.commands.packages import fault_in_a_process, import_fault, version_of
 from tessera.commands.table import table
 
@@ -59,14 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if training can run here, 1 if something that it needs is missing.
     """
     parser = OneLineParser(prog="tessera doctor", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--json", metavar="FILE", help="also write it to this file")
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write it to this file; - prints that alone"
+    )
     arguments = parser.parse_args(argv)
-    if problems := file_problems(arguments.json):
+    if problems := json_problems(arguments.json):
         parser.error(" ".join(problems))
     lines = look()
     rows = [(x.what, f"{x.found} ({x.note})" if x.note else x.found) for x in lines]
-    print("\n".join(table(rows)))
-    write_json(arguments.json, [asdict(line) for line in lines])
+    tell(table(rows), arguments.json, [asdict(line) for line in lines])
     return int(any(line.is_missing for line in lines))
 
 

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from tessera.commands.output_file import file_problems, write_file
 
-__all__ = ["file_problems", "json_text", "write_json"]
+STANDARD_OUTPUT = "-"
+
+
+def json_problems(name: str | None) -> list[str]:
+    """Why what ``--json FILE`` asks for cannot be written, if it was given and cannot."""
+    return [] if name == STANDARD_OUTPUT else file_problems(name)
+
+
+def tell(lines: Iterable[str], name: str | None, content: Any) -> None:
+    """Print a report, and write what ``--json FILE`` asks for; for ``-`` print that alone.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    if name == STANDARD_OUTPUT:
+        print(json_text(content), end="")
+        return
+    print("\n".join(lines))
+    write_json(name, content)
 
 
 def write_json(name: str | None, content: Any) -> None:

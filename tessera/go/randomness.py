@@ -26,6 +26,7 @@ OPENING = 5  # of a match
 SAMPLE = 6  # here the ply is the number of a batch
 SELFPLAY = 7
 BEGINNING = 8  # of a game of self-play
+VERSION = 9  # of a player; here the number is that of another version
 
 
 def mix(words: Tensor) -> Tensor:

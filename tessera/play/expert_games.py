@@ -21,9 +21,10 @@ from tessera.go.play import one_thread
 from tessera.go.players import get_player
 from tessera.go.randomness import BEGINNING, MOVE, SELFPLAY, below, draw, mix, random_words
 from tessera.model.graphs import Capture, cause
-from tessera.play.evaluator import last_tokens
+from tessera.play.evaluator import Evaluator, last_tokens
 from tessera.play.game_tally import GameTally
 from tessera.play.position_ring import PositionRing
+from tessera.play.rival import Rival
 from tessera.play.search import GumbelSearch, Searched
 from tessera.play.sensible import sensible_moves
 
@@ -57,6 +58,7 @@ class GamesSettings:
         playouts: games to the end of every position, as long as playouts are learnt from.
         rows: of the ring of positions, B each.
         seed: any whole number.
+        against: so many of the slots, the last ones, are played against another.
     """
 
     slots: int
@@ -66,6 +68,7 @@ class GamesSettings:
     playouts: int
     rows: int
     seed: int
+    against: int = 0
 
 
 class ExpertGames:
@@ -83,9 +86,12 @@ class ExpertGames:
         device: where.
         backend: of the engine.
         rank: of this process, whose games have numbers of their own.
+        opponent: whom ``settings.against`` slots are played against, see ``Rival``; such a slot is
+            the search's alone as long as ``rival.is_there`` is False.
 
     Attributes:
         engine: the games.
+        rival: the opponent; None if there is none.
         ring: the positions.
         tally: what may be told of the games.
         plies: how many were played in every slot.
@@ -103,6 +109,7 @@ class ExpertGames:
         device: torch.device,
         backend: str = "auto",
         rank: int = 0,
+        opponent: Evaluator | None = None,
     ) -> None:
         self.full, self.fast, self.settings = full, fast, settings
         slots = settings.slots
@@ -115,6 +122,9 @@ class ExpertGames:
         self.begun = torch.zeros_like(self.numbers)  # rows before the first one of the game
         self.next_number = self.numbers.new_full((), slots + rank * _RANKS_APART)
         self._player = get_player(_OPENING_PLAYER)
+        self.rival: Rival | None = None
+        if opponent is not None and settings.against:
+            self.rival = Rival(opponent, self.engine, settings.against)
         self._answer: _Answer | None = None
         self._graphs: dict[str, torch.cuda.CUDAGraph] = {}
         self._run_once: set[str] = set()
@@ -298,14 +308,16 @@ class ExpertGames:
         moves = torch.where(is_early, drawn, answer.action)
         is_opening = engine.move_number < self.openings
         opening = self._player.choose(engine, self._words(MOVE)).moves
+        weights, is_other = answer.action_weights, is_opening
+        if self.rival is not None:
+            is_theirs = self.rival.is_to_move(engine, self.numbers) & ~is_opening
+            theirs = self.rival.choose(engine, allowed, mix(words), is_early, moves)
+            moves = torch.where(is_theirs, theirs, moves)
+            # Of these positions no policy is learnt.
+            weights, is_other = weights.masked_fill(is_theirs[:, None], 0), is_opening | is_theirs
         if is_kept:
-            self.ring.write(
-                **self._position(),
-                weights=answer.action_weights,
-                actions=moves,
-                values=answer.value,
-            )
-        self.tally.ply(answer.prior_logits, answer.action_weights, allowed, moves, ~is_opening)
+            self.ring.write(**self._position(), weights=weights, actions=moves, values=answer.value)
+        self.tally.ply(answer.prior_logits, answer.action_weights, allowed, moves, ~is_other)
         engine.play_batch(torch.where(is_opening, opening, moves))
         # Before the last ply of an opening nothing was the search's, and an end would be chance.
         self.begun.copy_(

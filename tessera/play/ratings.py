@@ -6,7 +6,7 @@ Shapes: M players, K = M - 1 + 1 unknowns (the ratings but the first, and black'
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,17 @@ def rate(num_players: int, games: Iterable[Game]) -> Ratings:
     for game in games:
         number, points = counted.get((game.black, game.white), (0.0, 0.0))
         counted[game.black, game.white] = number + 1, points + game.points
+    return rate_counts(num_players, counted)
+
+
+def rate_counts(num_players: int, counts: Mapping[tuple[int, int], tuple[float, float]]) -> Ratings:
+    """The same of games that were counted.
+
+    Args:
+        num_players: as for ``rate``.
+        counts: how many games, and black's points in them, by black and white.
+    """
+    counted = dict(counts)
     found = _likeliest(num_players, counted)
     is_bounded = found is not None
     if found is None:

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +30,7 @@ _SEAL_LENGTH = len(_BEFORE_DIGEST) + 64 + 1
 
 _ARCHIVE_END, _ARCHIVE_END_LENGTH = b"PK\x05\x06", 22
 _BLOCK = 2**20  # bytes read at once
+_BESIDE = re.compile(r"\..+\.(ckpt|safetensors)\.\d+")
 
 
 class CheckpointError(ValueError):
@@ -76,21 +77,37 @@ def describe_exported(path: str | Path) -> dict[str, Any] | None:
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
-    """Write beside the target, flush to the disk and rename.
-
-    Whenever the machine stops, the target is the old file or the new one, whole.
+    """Write a checkpoint, see ``write_whole``.
 
     Raises:
         SaveError: if the disk or its permissions do not allow it.
     """
-    path = Path(path)
+
+    def save(beside: Path) -> None:
+        with _SealedFile(beside) as file:
+            file.save(content)
+
+    write_whole(Path(path), save)
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write beside the target, flush to the disk and rename.
+
+    Whenever the machine stops, the target is the old file or the new one, whole.
+
+    Args:
+        path: the target.
+        write: writes the file that it is given, and flushes it to the disk.
+
+    Raises:
+        SaveError: if the disk or its permissions do not allow it.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")  # see half_written
     is_renamed = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with _SealedFile(beside) as file:
-                file.save(content)
+            write(beside)
             os.replace(beside, path)
             is_renamed = True
         finally:
@@ -105,9 +122,21 @@ def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
         raise SaveError(what) from error
 
 
+def write_flushed(file: Path, content: bytes) -> None:
+    """Write a new file, and flush it to the disk.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with open(file, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
 def half_written(folder: Path) -> list[Path]:
     """The files in a folder that were being written, by now or by a process that was killed."""
-    return [file for file in folder.glob(".*") if re.fullmatch(r"\..+\.ckpt\.\d+", file.name)]
+    return [file for file in folder.glob(".*") if _BESIDE.fullmatch(file.name)]
 
 
 class _SealedFile(io.BufferedWriter):

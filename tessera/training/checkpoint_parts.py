@@ -38,6 +38,19 @@ def check_dense(name: str, value: Any) -> None:
         raise ContentError(f"{name} must be a floating-point tensor, got {shown(value)}")
 
 
+def check_like(name: str, value: Any, expected: Tensor) -> None:
+    """Raise ContentError unless a value is a dense tensor of the expected shape and dtype."""
+    is_here = isinstance(value, Tensor) and value.device.type == "cpu"
+    if not is_here or value.layout is not torch.strided or value.is_nested:
+        raise ContentError(f"{name} must be a tensor, got {shown(value)}")
+    for what, own, wanted in (
+        ("shape", tuple(value.shape), tuple(expected.shape)),
+        ("dtype", value.dtype, expected.dtype),
+    ):
+        if own != wanted:
+            raise ContentError(f"{name} must have the {what} {wanted}, got {own}")
+
+
 def check_weights(name: str, weights: Any, expected: Mapping[str, Tensor]) -> None:
     """Raise ContentError unless a value is the ``state_dict`` of a model like the expected one."""
     if not isinstance(weights, dict):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tessera.data import GameDataModule
 from tessera.data.stream import VAL_NUMBERS
 from tessera.training.checkpoint_parts import (
     ContentError,
@@ -92,7 +93,10 @@ def check_progress(checkpoint: Mapping[str, Any], module: TesseraModule, is_fit:
         _check_callbacks(checkpoint["callbacks"])
     if "GameDataModule" in checkpoint:
         _check_stream("GameDataModule", checkpoint["GameDataModule"], module)
-    module.objective.check_saved(checkpoint.get("objective", {}))
+    # On which machine the run was is none of the checkpoint's concern.
+    of_data = {**checkpoint.get("datamodule_hyper_parameters", {}), "backend": "auto"}
+    games = GameDataModule(**of_data).settings
+    module.objective.check_saved(checkpoint.get("objective", {}), games)
     scaler = checkpoint.get("MixedPrecision")
     if scaler is not None:
         _check_scaler("MixedPrecision", scaler)

@@ -46,7 +46,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             SaveError: if it cannot be written; the file before it is untouched.
         """
-        write_checkpoint(_on_host(checkpoint), path)
+        write_checkpoint(on_host(checkpoint), path)
 
     def load_checkpoint(
         self,
@@ -157,7 +157,7 @@ class TrainingCheckpoint(Checkpoint):
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``last.ckpt``, unless training has diverged."""
         self.check(trainer, pl_module)
-        self._write(trainer)
+        self.write(trainer, lambda: trainer.save_checkpoint(self.path))
         self.last_saved_step = trainer.global_step
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -177,11 +177,19 @@ class TrainingCheckpoint(Checkpoint):
             what = "moment of the optimizer" if finite[: len(weights)].all() else "weight"
             self._fail(trainer, f"a {what} is not finite after step {trainer.global_step}")
 
-    def _write(self, trainer: Trainer) -> None:
-        """Write ``last.ckpt``; if that fails, it fails on every process."""
+    def write(self, trainer: Trainer, write: Callable[[], None]) -> None:
+        """Write a file; if that fails, it fails on every process.
+
+        Args:
+            trainer: of the run.
+            write: writes it on the first process, then waits for the others.
+
+        Raises:
+            SaveError: if ``write`` did.
+        """
         failure: str | None = None
         try:
-            trainer.save_checkpoint(self.path)
+            write()
         except SaveError as error:
             failure = str(error)
             # Only the first process writes; the others are waiting for it.
@@ -218,13 +226,13 @@ def _once(trainer: Trainer, line: str) -> str:
     return line if trainer.world_size == 1 or trainer.is_global_zero else ""
 
 
-def _on_host(part: Any) -> Any:
+def on_host(part: Any) -> Any:
     """The same part of a checkpoint with its tensors on the host; containers are copied."""
     if isinstance(part, Tensor):
         return to_host(part, "checkpoint")
     if isinstance(part, dict):
         # A shallow copy keeps what a state_dict carries besides its items.
         copied = copy.copy(part)
-        copied.update({key: _on_host(value) for key, value in part.items()})
+        copied.update({key: on_host(value) for key, value in part.items()})
         return copied
-    return [_on_host(value) for value in part] if type(part) is list else part
+    return [on_host(value) for value in part] if type(part) is list else part

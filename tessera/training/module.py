@@ -106,6 +106,7 @@ class TesseraModule(LightningModule):
         self.stable_steps = stable_steps
         self._is_to_be_graphed = cuda_graph
         self.needs, self.held_out_needs = self.objective.needs, self.objective.held_out_needs
+        self.begun_from: str | None = None  # a file that the run's first weights were of
         self._step = 0  # that the newest batch belongs to
         self._noted: dict[str, Tensor] = {}  # what others measured, by tag
 
@@ -183,11 +184,19 @@ class TesseraModule(LightningModule):
         return self.objective.stream(games)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the objective keeps, if it keeps anything."""
+        """Add what the objective keeps, if it keeps anything, and what the run began with."""
         if state := self.objective.saved():
             checkpoint["objective"] = state
-        weights = checkpoint["state_dict"]
-        weights |= {f"model.{name}": own for name, own in self.objective.published().items()}
+        if self.begun_from is not None:
+            checkpoint["init_from"] = self.begun_from
+        checkpoint["state_dict"] |= self._published()
+
+    def published_weights(self) -> dict[str, Tensor]:
+        """The weights that a checkpoint gives to whoever plays or measures, by its names."""
+        return {**self.state_dict(), **self._published()}
+
+    def _published(self) -> dict[str, Tensor]:
+        return {f"model.{name}": own for name, own in self.objective.published().items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the objective go on from what it kept."""

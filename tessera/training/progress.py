@@ -149,11 +149,12 @@ class RunProgress(ProgressBar):
 def _figures(trainer: Trainer) -> str:
     """The latest figures that were measured."""
     metrics, module = trainer.callback_metrics, trainer.lightning_module
-    parts = []
+    parts, counted = [], "tokens"
     if isinstance(module, TesseraModule):
         figures, objective = module.figures("progress"), module.objective
         parts += [objective.stage] if objective.stage else []
+        counted = objective.counted
         parts += [f"{name} {figures[name]:.3f}" for name in objective.shown if name in figures]
     if "train/tokens_per_s" in metrics:
-        parts.append(f"{float(metrics['train/tokens_per_s']):,.0f} tokens/s")
+        parts.append(f"{float(metrics['train/tokens_per_s']):,.0f} {counted}/s")
     return "  ".join(parts)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tessera.model import ModelSettings
 from tessera.setting_errors import Problem
-from tessera.training.objectives import fixed_settings
+from tessera.training.objectives import OBJECTIVES, fixed_settings
 from tessera.vocabulary import board_size_of
 
 # What a run that goes on may change of its data: no game that was played depends on it.
@@ -63,7 +63,7 @@ def conflicts(
     if is_fit:
         of_data = (name for name in had if name.startswith("data."))
         fixed += [name for name in of_data if name.removeprefix("data.") not in _FREE]
-    if model.is_of_any_board():
+    if model.is_of_any_board() and not (is_fit and OBJECTIVES[learned].keeps_games):
         fixed = [name for name in fixed if name != "data.board_size"]
     else:
         fixed.insert(0, "data.board_size")

@@ -146,8 +146,16 @@ def run_of(checkpoint: Path, root: Path = Path()) -> RunFolder | None:
     return run if (run.checkpoints / checkpoint.name).resolve() == checkpoint.resolve() else None
 
 
-def find_checkpoint(ckpt_path: str, run_name: str, root: Path = Path()) -> Path:
+def find_checkpoint(
+    ckpt_path: str, run_name: str, root: Path = Path(), option: str = "ckpt_path"
+) -> Path:
     """The file meant by ``--ckpt_path``: a path, or ``last`` for the newest of that name's runs.
+
+    Args:
+        ckpt_path: what was typed.
+        run_name: of the runs that ``last`` is the newest of.
+        root: see ``RunFolder``.
+        option: what it was typed for, for the message.
 
     Raises:
         SettingError: if the run's name is none, which a file does not ask for either.
@@ -159,7 +167,7 @@ def find_checkpoint(ckpt_path: str, run_name: str, root: Path = Path()) -> Path:
     found = sorted(folder.glob(f"version_*/{LAST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(
-            f"ckpt_path is last, but there is no {folder}/version_*/{LAST}; "
-            "give run_name, or the file; a new run of tessera fit needs no ckpt_path."
+            f"{option} is last, but there is no {folder}/version_*/{LAST}; "
+            f"give run_name, or the file; a new run of tessera fit needs no {option}."
         )
     return found[-1]

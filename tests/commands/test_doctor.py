@@ -34,6 +34,15 @@ def test_versions_are_those_that_are_installed_and_the_file_says_the_same(
         assert findings[name]["found"] == importlib.metadata.version(name)
 
 
+def test_a_dash_for_a_file_is_standard_output_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert doctor.main(["--json", "-"]) == 0
+    assert {finding["what"] for finding in json.loads(capsys.readouterr().out)} >= {"torch"}
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_versions_of_python_that_were_tested_are_those_of_the_package(
     capsys: pytest.CaptureFixture[str], repository: Path
 ) -> None:

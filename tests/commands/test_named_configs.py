@@ -13,7 +13,15 @@ from tests.runs import tessera
 
 NAMES = [
     *("any_board", "board_19x19", "board_9x9", "fixed_point_9x9", "full_game", "landmarks_9x9"),
-    *("quickstart", "rules_9x9", "selfplay_5x5", "selfplay_9x9", "tessera", "uniform_9x9"),
+    *(
+        "quickstart",
+        "rules_9x9",
+        "selfplay_19x19",
+        "selfplay_5x5",
+        "selfplay_9x9",
+        "tessera",
+        "uniform_9x9",
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tessera.commands.console import opened_console, waiting_for
 from tests.runs import python_path, tessera
-from tests.terminal import on_terminal, seen
+from tests.terminal import on_terminal, on_terminal_here, seen
 
 LOADING, BUILDING = "loading torch and Lightning ...", "building the model and the trainer ..."
 PLAYING = "playing the first games ..."
@@ -74,7 +74,7 @@ def test_a_training_says_from_the_first_moment_what_it_waits_for(folder: Path) -
 
 def test_without_a_bar_it_is_gone_when_training_begins(folder: Path) -> None:
     off = ("--trainer.enable_progress_bar", "false")
-    code, written = on_terminal("fit", "--config", "small.yaml", *off)
+    code, written = on_terminal_here("fit", "--config", "small.yaml", *off)
     assert code == 0 and BUILDING in written and PLAYING not in written
     assert seen(written)[0].startswith("validation at") or seen(written)[0].startswith("checkpoint")
 
@@ -91,7 +91,7 @@ def test_an_answer_that_is_no_run_is_not_announced(
 
 
 def test_a_mistake_leaves_its_own_line_alone(folder: Path) -> None:
-    code, written = on_terminal("fit", "--data.board_size", "25")
+    code, written = on_terminal_here("fit", "--data.board_size", "25")
     assert code == 2
     assert seen(written) == ["tessera: data.board_size must be 2 to 19, got 25.", ""]
 

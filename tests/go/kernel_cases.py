@@ -21,6 +21,7 @@ from tessera.go.randomness import WINDOW, below, random_words
 from tessera.go.record import TABLES
 from tests.go.positions import grown_boards, planes
 from tests.go.states import everything, hostile_moves
+from tests.interpreting import quicken
 
 OPTIONAL = ("legal", "board", "landmarks")
 # Games cut short, so that dead stones stand at their ends.
@@ -324,6 +325,7 @@ def main(path: str) -> None:
     from tessera.go.kernels.census import count_legal_positions
 
     torch.set_num_threads(1)
+    quicken()
     records = {name: play_case(name, "triton") for name in GAMES | SKIPPING}
     plies = {name: follow_plies(*case, backend="triton") for name, case in PLIES.items()}
     hostile = {name: follow_hostile(*case, backend="triton") for name, case in HOSTILE.items()}

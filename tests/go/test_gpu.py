@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tessera.go import GPUGoEngine, play_games
+from tessera.go import RULES, GPUGoEngine, Rules, play_games
 
 pytestmark = pytest.mark.gpu
 
@@ -15,26 +17,36 @@ GAMES = [
     for size in (2, 5, 9, 19)
     for rules in ("full", "phase2", "tromp-taylor")
     for player in ("uniform", "rules")
-    if (size, rules) != (19, "tromp-taylor")  # a minute each, and played by kernels elsewhere
 ]
+TABLES = ("legal", "board", "landmarks")
+# What the presets have not.
+OTHER = {
+    "pass-alive-suicide": Rules(suicide=True, max_moves=40, score="pass_alive"),
+    "situational": Rules(ko="situational"),
+}
+GAMES += [(5, rules, "rules") for rules in OTHER]
+# A GPU takes as long for a ply of a small board as for one of a large one: long games are cut.
+MAX_MOVES = 250
 
 
 @pytest.mark.parametrize(("size", "rules", "player"), GAMES)
 def test_games_are_the_same_on_both_devices(size: int, rules: str, player: str) -> None:
+    own = (RULES | OTHER)[rules]
+    own = replace(own, max_moves=min(MAX_MOVES, own.move_limit(size)))
     records = [
         play_games(
             player,
             range(32),
             seed=9,
             board_size=size,
-            rules=rules,
+            rules=own,
             device=device,
             backend="torch",
-            needs=["legal"],
+            needs=TABLES,
         )
         for device in ("cpu", "cuda")
     ]
-    for name in ("moves", "lengths", "results", "captures", "legal"):
+    for name in ("moves", "lengths", "results", "captures", *TABLES):
         first, second = (getattr(record, name).cpu() for record in records)
         assert torch.equal(first, second), name
     for name in ("log_probs", "entropies"):

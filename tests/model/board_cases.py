@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tessera.model import GameModel, ModelSettings, board_tower
+from tests.interpreting import quicken
 from tests.model.scan_cases import Tensors, run
 
 _BFLOAT16 = torch.bfloat16
@@ -202,4 +203,5 @@ def interpreted() -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    quicken()
     torch.save(interpreted(), sys.argv[1])

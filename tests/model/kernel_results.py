@@ -23,6 +23,7 @@ from tessera.model.convolution import triton_convolution
 from tessera.model.scans.delta import triton_delta_rule
 from tessera.model.scans.selective import triton_scan
 from tessera.model.selective_mixing import triton_mixing
+from tests.interpreting import quicken
 from tests.model import delta_cases
 from tests.model.mobius_cases import mobius_cases
 from tests.model.scan_cases import (
@@ -198,6 +199,7 @@ DELTA_PARTS: dict[str, Callable[[], Any]] = {
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    quicken()
     # A gate's exponential may overflow on its way to 0, which numpy says and a GPU does not.
     warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning)
     torch.save({part: (PARTS | DELTA_PARTS)[part]() for part in sys.argv[2:]}, sys.argv[1])

@@ -17,6 +17,7 @@ from torch import Tensor
 from tessera.model import GameModel, ModelSettings
 from tessera.model import norm as norm_module
 from tessera.model.norm import triton_add_and_normalize
+from tests.interpreting import quicken
 from tests.model.kernel_results import layouts_of
 from tests.model.scan_cases import Tensors, run
 
@@ -222,4 +223,5 @@ def interpreted() -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    quicken()
     torch.save(interpreted(), sys.argv[1])

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tessera.model import Mamba2Mixer
 from tessera.model.scans.selective import selective_scan
+from tests.interpreting import quicken
 
 
 def compare(device: str, dtype: torch.dtype, games: int, channels: int, states: int) -> float:
@@ -78,6 +79,7 @@ def compare_mamba2(device: str, games: int, d_model: int, headdim: int) -> float
 def main() -> None:
     """Print the difference of some shapes, none of them a power of two, and of two mixers."""
     torch.set_num_threads(1)
+    quicken()
     for channels, states in ((40, 12), (6, 16), (70, 3)):
         print(compare("cpu", torch.float32, games=4, channels=channels, states=states))
     for d_model, headdim in ((12, 8), (5, 1)):

@@ -14,6 +14,7 @@ from tessera.play.evaluator import Evaluation
 from tessera.play.gumbel import Sigma, gumbel_noise, next_at_root, visits_in_turn
 from tessera.play.search import GumbelSearch
 from tessera.play.search_trees import Trees
+from tests.interpreting import quicken
 
 GAMES, SIMULATIONS = 48, 40
 
@@ -66,6 +67,7 @@ def searched(backend: str) -> tuple[Tensor, ...]:
 if __name__ == "__main__":
     from tessera.play.kernels.descent import descend
 
+    quicken()
     trees, moves = grown()
     found = descend(trees.tables(), moves, *trees.sigma)
     plain = trees.descend(trees.num_nodes, moves)

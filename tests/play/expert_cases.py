@@ -13,6 +13,7 @@ from tessera.model import GameModel, ModelSettings
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames, GamesSettings
 from tessera.play.search import GumbelSearch
+from tests.interpreting import quicken
 
 RULES = Rules(komi=0.5, max_moves=14)
 
@@ -31,6 +32,8 @@ def played(backend: str, device: str, plies: int, size: int = 3, **settings: Any
     full, fast = (GumbelSearch(evaluator, n, 3, passes="sensible") for n in (3, 0))
     own = {"slots": 3, "full_share": 0.5, "opening_plies": 2, "temperature_plies": 2}
     own |= {"playouts": 4, "rows": 16, "seed": 1}
+    torch.manual_seed(1)
+    opponent = ModelEvaluator(GameModel(model.settings).to(device).eval())
     games = ExpertGames(
         full,
         fast,
@@ -39,7 +42,10 @@ def played(backend: str, device: str, plies: int, size: int = 3, **settings: Any
         rules=RULES,
         device=torch.device(device),
         backend=backend,
+        opponent=opponent,
     )
+    if games.rival is not None:
+        games.rival.is_there.fill_(True)
     games.begin()
     for _ in range(3):
         games.play_out()
@@ -58,4 +64,7 @@ def kept(games: ExpertGames) -> dict[str, Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.save({name: kept(played(name, "cpu", 8)) for name in ("torch", "triton")}, sys.argv[1])
+    quicken()
+    torch.save(
+        {name: kept(played(name, "cpu", 8, against=1)) for name in ("torch", "triton")}, sys.argv[1]
+    )

@@ -39,8 +39,11 @@ def test_the_interpreted_kernels_play_the_games_of_plain_torch(tmp_path: Path) -
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_graphs_play_what_single_kernels_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"size": 5, "slots": 64, "rows": 40}
+@pytest.mark.parametrize("against", [0, 16])
+def test_on_a_gpu_graphs_play_what_single_kernels_play(
+    monkeypatch: pytest.MonkeyPatch, against: int
+) -> None:
+    options = {"size": 5, "slots": 64, "rows": 40, "against": against}
     graphs = played("triton", "cuda", 40, **options)
     assert set(graphs._graphs) == {"playouts", "full", "fast"}
     monkeypatch.setattr(type(graphs), "_step", lambda self, kind, run: run())
@@ -52,7 +55,7 @@ def test_on_a_gpu_graphs_play_what_single_kernels_play(monkeypatch: pytest.Monke
 
 @pytest.mark.gpu
 def test_on_a_gpu_a_ply_waits_for_nothing() -> None:
-    games = played("triton", "cuda", 12, size=5, slots=64, rows=40)
+    games = played("triton", "cuda", 12, size=5, slots=64, rows=40, against=16)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -17,6 +17,8 @@ from torch import Tensor
 from tessera.data import GameDataModule
 from tessera.model import GameModel, ModelSettings
 from tessera.play.position_ring import Positions
+from tessera.training.checkpoint_content import read_checked
+from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.objectives.expert_iteration import (
     ExpertBatch,
     ExpertIteration,
@@ -64,21 +66,40 @@ def state(name: str = "small") -> dict[str, Any]:
 def tensors(part: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     if isinstance(part, Tensor):
         yield name, part
-    elif isinstance(part, dict):
-        for key, value in part.items():
+    elif isinstance(part, dict | list):
+        items = part.items() if isinstance(part, dict) else enumerate(part)
+        for key, value in items:
             yield from tensors(value, f"{name} {key}")
 
 
-@pytest.mark.parametrize("stop", [2, 7])
-def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(folder: Path, stop: int) -> None:
-    options = ("--model.expert_iteration.match_pairs", 1 if stop > 6 else 0)
-    assert fit("--run_name", "whole", *options) == 0
-    assert fit(*options, *stop_at(stop, signal.SIGTERM)) == 143
-    assert state()["objective"]["games"]["plies"] < state("whole")["objective"]["games"]["plies"]
-    assert fit(*options, "--ckpt_path", "last") == 0
-    whole, resumed = state("whole"), state()
-    # The rating is over the same version, and the newest one is what the next match is against.
-    assert resumed["objective"]["watch"]["elo"] == whole["objective"]["watch"]["elo"]
+POOLED = ("--model.expert_iteration.match_pairs", 1, "--model.expert_iteration.pool_share", 0.5)
+POOLED += ("--model.expert_iteration.match_simulations", 0, "--trainer.max_steps", 13)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a run has kept that was not stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        Path("small.yaml").write_text(SMALL)
+        assert fit(*POOLED) == 0
+        return state()
+
+
+# The version that begins batch 6 is in the pool from then on; a checkpoint of step 6 is written
+# before the validation that plays its matches.
+@pytest.mark.parametrize("stop", [2, 5, 7])
+def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(
+    folder: Path, stop: int, whole: dict[str, Any]
+) -> None:
+    assert fit(*POOLED, *stop_at(stop, signal.SIGTERM)) == 143
+    assert state()["objective"]["games"]["plies"] < whole["objective"]["games"]["plies"]
+    assert fit(*POOLED, "--ckpt_path", "last") == 0
+    resumed = state()
+    # The same past versions, which games are against, and the same results between them.
+    pools = [found["objective"]["pool"] for found in (whole, resumed)]
+    assert pools[0]["numbers"] == pools[1]["numbers"] == [6, 12]
+    assert pools[0]["results"] == pools[1]["results"] != []
     assert resumed["objective"]["games"]["plies"] == whole["objective"]["games"]["plies"]
     for part in ("state_dict", "objective"):
         expected = dict(tensors(whole[part]))
@@ -104,18 +125,59 @@ def test_a_checkpoint_gives_the_average_and_keeps_what_is_learned(folder: Path) 
 
 def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert fit("--trainer.max_steps", 5) == 0
-    checkpoint = state()
+    checkpoint, last = state(), "checkpoints/small/version_0/last.ckpt"
     own = checkpoint["objective"]
-    games, watch = {**own["games"], "plies": -1}, {"elo": math.nan, "weights": own["player"]}
+    games, ring = own["games"], own["games"]["ring_rows"]
+    pool = {"numbers": [3], "weights": [own["player"]], "results": [[3, 0, 2, 1.0]]}
+
+    def with_games(name: str, value: Any) -> dict[str, Any]:
+        return {**games, name: value}
+
     for name, value, told in (
-        ("games", games, "objective games plies cannot be used, got -1."),
-        ("watch", watch, "objective watch elo must be a number, got nan."),
+        ("games", with_games("plies", -1), "games plies cannot be used, got -1."),
+        ("games", with_games("plies", "7"), "games plies cannot be used, got '7'."),
+        ("games", with_games("more", ring), "games more cannot be used, got tensor("),
+        ("games", with_games("ring_rows", ring[:5]), "have the shape (20, 6, 5, 3), got (5, 6, 5"),
+        ("games", with_games("ring_rows", ring.long()), "the dtype torch.int16, got torch.int64."),
+        ("games", with_games("game_0", 1), "objective games game_0 must be a tensor, got 1."),
+        ("games", {"plies": 1, "written": 1}, "objective games lack numbers."),
+        ("pool", {**pool, "numbers": [3, 3]}, "objective pool numbers must rise, got [3, 3]."),
+        ("pool", {**pool, "numbers": [0]}, "numbers must be a whole number of at least 1, got 0."),
+        ("pool", {**pool, "weights": []}, "weights must be those of 1 versions, got 0."),
+        ("pool", {**pool, "weights": [{}]}, "objective pool weights 3 lacks "),
+        ("pool", {**pool, "results": [[3, 0, 2, 3.0]]}, "black's points, got [3, 0, 2, 3.0]."),
+        ("pool", {**pool, "results": [[3, 6, 2, 1.0]]}, "the rule-based player, got 3 who has not"),
+        ("pool", {**pool, "results": 1}, "objective pool results must be a list, got 1."),
+        ("pool", [], "objective pool must hold numbers, results, weights."),
     ):
         checkpoint["objective"] = {**own, name: value}
-        torch.save(checkpoint, "checkpoints/small/version_0/last.ckpt")
+        torch.save(checkpoint, last)
+        with pytest.raises(CheckpointError) as caught:
+            read_checked(last, is_fit=True)
+        assert told in str(caught.value) and str(caught.value).count("\n") == 0
+    capsys.readouterr()
+    assert fit("--ckpt_path", "last") == 2
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1
+    # What an earlier version kept beside them is no fault, and nothing of it is needed.
+    checkpoint["objective"] = {**own, "watch": {"elo": 1.0, "weights": own["player"]}}
+    torch.save(checkpoint, last)
+    assert fit("--ckpt_path", "last", "--trainer.max_steps", 6) == 0
+    assert set(state()["objective"]) == {"player", "learner", "games"}
+
+
+def test_kept_games_are_gone_on_with_on_their_own_board_and_in_their_own_slots(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    # Of which no weight depends on the board.
+    options = ("--model.board.summary", "pooled", "--model.embedding", "kinds")
+    assert fit(*options, "--trainer.max_steps", 1) == 0
+    for key, value, had in (("data.board_size", 5, 3), ("model.expert_iteration.slots", 4, 6)):
         capsys.readouterr()
-        assert fit("--ckpt_path", "last") == 2
-        assert told in capsys.readouterr().err
+        more = (*options, "--trainer.max_steps", 2, "--ckpt_path", "last")
+        assert fit(*more, f"--{key}", value) == 2
+        err = capsys.readouterr().err
+        assert f"{key} must be {had} to go on from" in err and err.count("\n") == 1, err
 
 
 @pytest.mark.parametrize(
@@ -128,6 +190,10 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
             "model.expert_iteration.slots must be at least 1, got 0",
         ),
         (("--model.expert_iteration.full_share", 0), "full_share must be 0.001 to 1, got 0"),
+        (
+            (*("--model.expert_iteration.pool", 0), *("--model.expert_iteration.pool_share", 0.2)),
+            "model.expert_iteration.pool must be at least 1 with a pool_share, got 0",
+        ),
         (("--data.selfplay_share", 1), "data.selfplay_share must be 0 for objective"),
     ],
 )
@@ -295,6 +361,20 @@ def test_of_several_processes_only_the_first_goes_on_with_the_games_that_were_ke
         numbers.append(set(games.numbers.tolist()))
     assert min(numbers[1]) > 2**30 and min(numbers[2]) > max(numbers[1])
     assert max(numbers[0]) < 2**30
+
+
+def test_of_another_s_plies_no_policy_is_learned_and_the_others_weigh_as_before() -> None:
+    rows = [0, 1, 3]
+    weights = positions().weights.clone()
+    weights[2] = 0
+    own, model = objective(pool_share=0.5)
+    found = losses_of(own, model, weights=weights)
+    alone = {name: part[rows] for name, part in positions()._asdict().items()}
+    plain, _ = objective()
+    plain.loss(model, ExpertBatch(0, Positions(**alone)))
+    assert found["policy_loss"] == pytest.approx(plain.figures("test")["policy_loss"].item())
+    known = losses_of(own, model)
+    assert all(found[name] == known[name] for name in ("win_loss", "score_loss", "ownership_loss"))
 
 
 def test_plies_are_played_at_a_rate_and_never_fewer() -> None:

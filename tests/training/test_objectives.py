@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tessera.data import GameBatch, GameStream, MixedStream
+from tessera.data import GameBatch, GameStream, MixedStream, StreamSettings
 from tessera.model import GameModel
 from tessera.training.checkpoint_parts import ContentError
 from tessera.training.objectives import OBJECTIVES, Objective, ObjectiveSettings
@@ -83,7 +83,7 @@ class Toy(Objective):
     def restore(self, state: Mapping[str, Any]) -> None:
         self.numbers = state["numbers"]
 
-    def check_saved(self, state: Any) -> None:
+    def check_saved(self, state: Any, games: StreamSettings) -> None:
         if not isinstance(state, dict) or not isinstance(state.get("numbers"), list):
             raise ContentError("objective must have numbers")
 

@@ -16,9 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tessera.model import GameModel
 from tessera.monitor import AlertRule
 from tessera.play.evaluator import ModelEvaluator
+from tessera.play.match import MatchResult
+from tessera.play.match_table import Fixture, PlayedGame
 from tessera.play.search_player import SearchPlayer
 from tessera.training.objectives import selfplay_watch
 from tessera.training.objectives.selfplay_watch import SELFPLAY_THRESHOLDS, SelfPlayWatch
+from tessera.training.objectives.version_pool import VersionPool
 from tessera.training.outcome_metrics import OUTCOME_METRICS
 from tessera.transfers import owned
 from tests.play.test_expert_games import MODEL, new_games
@@ -63,19 +66,21 @@ def test_games_matches_and_collapse_are_in_the_log(
     (folder / "small.yaml").write_text(SMALL.replace("komi: 0.5", "komi: 20"))
     options = ("--model.expert_iteration.match_pairs", 2, "--model.expert_iteration.ema_decay", 0.0)
     playouts = ("--model.expert_iteration.match_playouts", 2)
+    playouts += ("--model.expert_iteration.match_simulations", 0)
     assert fit(*options, *playouts, "--trainer.max_steps", 14) == 0
     events = logged()
     tags = set(events.Tags()["scalars"])
     of_games = {"entropy", "gain", "pass_rate", "game_length", "black_wins", "score", "at_limit"}
     of_games |= {"repeated", "value_brier", "value_base", "value_ece", "value_spread"}
-    of_matches = {"win_rate_rules", "win_rate_playouts_2", "win_rate_last", "elo", "kl_to_last"}
+    of_matches = {"win_rate_rules", "win_rate_playouts_2", "win_rate_pool", "elo", "kl_to_last"}
     assert {f"selfplay/{name}" for name in of_games | of_matches | {"moves_per_s"}} <= tags
     assert all(event.value == 0 for event in events.Scalars("selfplay/black_wins"))
-    assert all(0 <= event.value <= 1 for event in events.Scalars("selfplay/win_rate_last"))
+    assert all(0 <= event.value <= 1 for event in events.Scalars("selfplay/win_rate_pool"))
     assert events.Scalars("selfplay/kl_to_last")[0].value > 0
     assert "selfplay/game" in events.Tags()["images"]
     err = capsys.readouterr().err
     assert "selfplay_value_spread" in err
+    assert re.search(r"step 14/14 .* positions/s", err) and "tokens/s" not in err
     assert re.search(r"validation at step 12: win_brier \S+  win_brier_base \S+  score_rmse", err)
     # Nothing of the next move was measured, so the table has no row of it.
     capsys.readouterr()
@@ -89,6 +94,7 @@ def test_watching_changes_nothing_that_is_learned(folder: Path) -> None:
     weights = []
     for name, pairs in (("with", 1), ("without", 0)):
         options = ("--run_name", name, "--model.expert_iteration.match_pairs", pairs)
+        options += ("--model.expert_iteration.match_simulations", 0)
         assert fit(*options) == 0
         file = f"checkpoints/{name}/version_0/last.ckpt"
         weights.append(torch.load(file, weights_only=True)["state_dict"])
@@ -108,44 +114,70 @@ class Told:
         self.notes[name.removeprefix("selfplay/")] = float(value)
 
 
-def new_watch(module: Told) -> SelfPlayWatch:
-    return SelfPlayWatch(module, 1, 2, 0, 0.0, torch.float32)  # type: ignore[arg-type]
+def new_watch(module: Told, pool: VersionPool | None = None) -> SelfPlayWatch:
+    return SelfPlayWatch(module, pool or VersionPool(8), 3, 2, 0, 0.0, torch.float32)  # type: ignore[arg-type]
 
 
-def test_a_rating_rises_with_wins_and_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    games, module = new_games(), Told()
+def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    games, module, pool = new_games(), Told(), VersionPool(8)
     models = []
-    for seed in range(3):
+    for seed in range(4):
         torch.manual_seed(seed)
         models.append(GameModel(MODEL))
-    met: list[torch.Tensor] = []
+    met: list[tuple[torch.Tensor | None, int]] = []
 
-    def match(own: SearchPlayer, other: Any, *_: Any, **__: Any) -> SimpleNamespace:
+    def match(own: SearchPlayer, other: Any, pairs: int, **_: Any) -> MatchResult:
+        """The later version wins three of four, and the first one half against the rules."""
+        weights = None
         if isinstance(other, SearchPlayer):
             assert isinstance(other.search.evaluator, ModelEvaluator)
-            met.append(first_weight(other.search.evaluator.model).clone())
-        return SimpleNamespace(win_rate=10 / 11)
+            weights = first_weight(other.search.evaluator.model).clone()
+        met.append((weights, pairs))
+        return won((0.5, 0.5) if weights is None else (1.0, 0.5), 100)
 
     monkeypatch.setattr(selfplay_watch, "play_match", match)
-    watch = new_watch(module)
     monkeypatch.setattr(SelfPlayWatch, "_distance", lambda *_: 0.0)
-    for model in models:
-        watch.compare(games, model)
-    # Ten of eleven points are 400 Elo, each time over the version before.
-    assert module.notes["elo"] == pytest.approx(800)
-    assert all(torch.equal(*pair) for pair in zip(met, map(first_weight, models), strict=False))
-    assert len(met) == 2
+    watch = new_watch(module, pool)
+    told = []
+    for number, model in enumerate(models, 1):
+        watch.compare(games, model, 10 * number)
+        pool.add(10 * number, model)
+        told.append(dict(module.notes))
+    # Of all openings the past versions have as many together as the rules.
+    assert [pairs for _, pairs in met] == [3, 3, 3, 3, 1, 2, 3, 1, 2]
+    # The newest one first, then one of the others.
+    others = [weights for weights, _ in met if weights is not None]
+    newest = [first_weight(models[nth]) for nth in (0, 1, 2)]
+    assert all(torch.equal(others[at], own) for at, own in zip((0, 1, 3), newest, strict=True))
+    assert torch.equal(others[2], newest[0])
+    assert "win_rate_pool" not in told[0] and "kl_to_last" not in told[0]
+    assert told[0]["win_rate_rules"] == 0.5 and told[3]["win_rate_pool"] == 0.75
+    assert told[0]["elo"] == pytest.approx(0) and "win_rate_last" not in told[3]
+    # By the matches with each other every version is better, by those with the rules none is.
+    assert 20 < told[1]["elo"] < told[2]["elo"] < 191
 
+
+def won(points: tuple[float, float], pairs: int) -> MatchResult:
+    """So many openings, in which the first side had these points with black and with white."""
+    played = []
+    for number in range(pairs):
+        for is_black, own in zip((True, False), points, strict=True):
+            fixture = Fixture(number, is_black, ())
+            played.append(PlayedGame(fixture, (), 0.0, own, f"{number}{is_black}"))
+    return MatchResult(("own", "other"), tuple(played))
+
+
+def test_moves_a_second_are_of_this_process_s_own_time() -> None:
+    games, module = new_games(), Told()
     resumed = new_watch(module)
     games.plies = 10**9  # of which none was played here
-    resumed.resume(watch.saved(), games, GameModel(MODEL))
+    resumed.resume(games)
     games.plies += 1
     time.sleep(0.01)
     resumed.tell(games)
     assert 0 < module.notes["moves_per_s"] < 6 / 0.01
-    resumed.compare(games, models[0])
-    assert module.notes["elo"] == pytest.approx(1200)
-    assert torch.equal(met[-1], first_weight(models[2]))
 
 
 def first_weight(model: GameModel) -> torch.Tensor:

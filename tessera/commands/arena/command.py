@@ -17,7 +17,7 @@ from tessera.commands.arena.players import PlayerName, player_named
 from tessera.commands.arguments import OneLineParser, add_model_options, find_device
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
-from tessera.commands.json_file import write_json
+from tessera.commands.json_file import tell
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
 from tessera.commands.output_file import file_problems, folder_problems, same_file_problems
@@ -78,8 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         torch.set_num_threads(threads)
     waiting_for("")
-    print("\n".join(report.lines()))
-    write_json(arguments.json, report.as_json())
+    tell(report.lines(), arguments.json, report.as_json())
     return 0
 
 
@@ -247,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "append every game to this file, and do not play again what it holds"
     add("--log", metavar="FILE", help=what)
     add("--sgf", metavar="FOLDER", help="where the games are written, one a file")
-    add("--json", metavar="FILE", help="write the result to this file as well")
+    add("--json", metavar="FILE", help="write the result to this file as well; - prints that alone")
     threads = "CPU threads of our own players (default: 1)"
     add("--threads", type=int, default=1, help=threads)
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,9 +118,3 @@ def _end_of(title: str) -> str:
     end = title[-_MOST_LETTERS:]
     near = range(_MOST_LETTERS // 2)
     return next((end[nth:] for nth in near if end[nth] in "/ "), end)
-
-
-def run_or_file(target: str, run_name: str) -> tuple[str, str]:
-    """``ckpt_path`` and ``run_name`` of a model that is named by a file, ``last`` or its run."""
-    is_run = not os.path.exists(target) and os.path.isdir(os.path.join("checkpoints", target))
-    return ("last", target) if is_run else (target, run_name)

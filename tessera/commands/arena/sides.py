@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from tessera.commands.arena.players import PlayerName, labels_of, run_or_file
+from tessera.commands.arena.players import PlayerName, labels_of
+from tessera.commands.arguments import run_or_file
 from tessera.companion import Companion, load
 from tessera.go import Rules, get_player
 from tessera.play.contestants import Contestant, ModelContestant, Seated

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,24 +17,30 @@ from tessera.commands.bench import (
     engine_report,
     map_command,
     memory_command,
+    mixers_command,
     search_command,
     selfplay_speed,
     train_speed,
 )
-from tessera.commands.bench.contexts_report import ContextsReport
 from tessera.commands.bench.engine_speed import Timing
-from tessera.commands.bench.map_speed import MapReport
-from tessera.commands.bench.memory_report import MemoryReport
-from tessera.commands.bench.report import Report
-from tessera.commands.bench.search_speed import SearchReport
-from tessera.commands.bench.train_speed import TrainReport
 from tessera.commands.ending import say
-from tessera.commands.json_file import write_json
+from tessera.commands.json_file import tell
 from tessera.commands.one_line import one_line
 from tessera.go import Rules
 from tessera.setting_errors import Problem, SettingError, noted, or_none, problems_of, whole
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.vocabulary import check_board_size
+
+
+class AnyReport(Protocol):
+    """What a bench has found."""
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+
 
 _KINDS = {
     "engine": "plies a second of the Go engine, beside PGX and OpenSpiel if they are installed",
@@ -43,6 +49,7 @@ _KINDS = {
     "train": "tokens a second of training, beside mamba_ssm's layers if they are installed",
     "map": "from a move to its whole map, in the program and as a Go program waits for it",
     "memory": "bytes of the sibling designs' models, counted and measured, beside the published",
+    "mixers": "a training step of every mixer, beside Mamba's",
     "contexts": "New-LLM's context blocks at their sizes: ranks and convergence, before and after",
 }
 # Kinds with options of their own.
@@ -50,6 +57,7 @@ _OWN: dict[str, Any] = {
     "search": search_command,
     "map": map_command,
     "memory": memory_command,
+    "mixers": mixers_command,
     "contexts": contexts_command,
 }
 _MOST = {"batch_size": 2**62, "runs": 1_000, "threads": 1_024}
@@ -85,18 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CheckpointError, SettingError) as error:
         torch.set_num_threads(before)  # nothing has begun
         return say(one_line(" ".join(str(error).splitlines())), 2)
-    print("\n".join(report.lines()))
-    write_json(arguments.json, report.as_json())
+    tell(report.lines(), arguments.json, report.as_json())
     return 0
 
 
-def _measure(
-    arguments: argparse.Namespace, device: torch.device
-) -> Report | TrainReport | MapReport | MemoryReport | SearchReport | ContextsReport:
+def _measure(arguments: argparse.Namespace, device: torch.device) -> AnyReport:
     if own := _OWN.get(arguments.kind):
-        found: MapReport | MemoryReport | SearchReport | ContextsReport = own.measure(
-            arguments, device
-        )
+        found: AnyReport = own.measure(arguments, device)
         return found
     runs = arguments.runs or (5 if device.type == "cuda" else 1)
     timing = Timing(device, arguments.seconds, runs)
@@ -130,7 +133,11 @@ def _parser() -> argparse.ArgumentParser:
         runs = "parts of that time, whose median counts (default: 1; 5 on a GPU)"
         add("--runs", type=int, help=runs)
         add("--threads", type=int, help="CPU cores (default: one, and all for the rivals)")
-        add("--json", metavar="FILE", help="also write the figures to this file")
+        add(
+            "--json",
+            metavar="FILE",
+            help="also write the figures to this file; - prints that alone",
+        )
     return parser
 
 

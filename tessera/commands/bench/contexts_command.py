@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what = "sweeps that train a block, 0 for the untrained alone (default: 59, as published)"
     add("--steps", type=int, default=59, help=what)
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
-    add("--json", metavar="FILE", help="also write the figures to this file")
+    add("--json", metavar="FILE", help="also write the figures to this file; - prints that alone")
 
 
 def checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:

@@ -29,7 +29,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--moves", type=int, default=400, help="moves of each row (default: 400)")
     add("--device", default="auto", help="cuda, cpu, ...; auto takes the GPU if there is one")
     add("--threads", type=int, help="CPU cores and threads (default: 1)")
-    add("--json", metavar="FILE", help="also write the figures to this file, every time measured")
+    add(
+        "--json",
+        metavar="FILE",
+        help="also write the figures to this file; - prints that alone, every time measured",
+    )
 
 
 def checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:

@@ -7,17 +7,13 @@ line of JSON, and answers with another.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import tessera
+from tessera.commands.bench.fresh_process import FreshProcess
 from tessera.commands.bench.memory_rows import INFERENCE, MemoryRow
 from tessera.commands.bench.rivals import NotMeasuredError
 
@@ -41,67 +37,46 @@ class Measured:
     seconds: float
 
 
-class RunProcess:
+class RunProcess(FreshProcess):
     """A process that is ready for one run; a context manager, which ends it.
 
     It loads torch at once, and takes nothing of the GPU before it is asked.
     """
 
     def __init__(self) -> None:
-        places = [str(Path(tessera.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
-            text=True,
-        )
+        super().__init__(__spec__.name)
 
-    def measure(self, row: MemoryRow, precision: str, device: str, needed: int) -> Measured:
-        """Run the row.
+    def begin(self, row: MemoryRow, precision: str, device: str, needed: int) -> None:
+        """Let it run the row.
 
         Args:
             row: what to run.
             precision: of training.
             device: a CUDA device.
             needed: bytes that must be free for it to begin.
+        """
+        asked = {**row._asdict(), "model": row.model.as_dict()}
+        self.tell(asked | {"precision": precision, "device": device, "needed": needed})
+
+    def measured(self) -> Measured:
+        """What was found.
 
         Raises:
             NotMeasuredError: saying why, if there is no such device, if less memory is free, if it
                 runs out, or if the process ends otherwise.
         """
-        asked = {**row._asdict(), "model": row.model.as_dict()}
-        asked |= {"precision": precision, "device": device, "needed": needed}
-        answer, said = self._process.communicate(json.dumps(asked))
-        if self._process.returncode:
-            lines = said.strip().splitlines() or [f"exit code {self._process.returncode}"]
-            raise NotMeasuredError(f"ended: {lines[-1]}")
-        found: dict[str, Any] = json.loads(answer.splitlines()[-1])
-        if "missing" in found:
-            raise NotMeasuredError(found["missing"])
-        return Measured(**found)
-
-    def __enter__(self) -> RunProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        return Measured(**self.hear())
 
 
 def main() -> int:
     """Answer one question; 0."""
     import torch
 
+    # What the run needs is loaded before it is asked for.
+    from tessera.commands.bench import memory_run  # noqa: F401
     from tessera.model import ModelSettings
 
-    asked = json.loads(sys.stdin.read() or "null")
+    asked = json.loads(sys.stdin.readline() or "null")
     if asked is None:  # nobody wanted a run
         return 0
     precision, name, needed = (asked.pop(key) for key in ("precision", "device", "needed"))

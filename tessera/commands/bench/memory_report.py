@@ -11,7 +11,7 @@ from tessera.commands.bench.memory_rows import GROUPS, MemoryRow
 from tessera.commands.table import Cell, Form, table
 
 # Each group's tables are in the unit that what was published is in.
-_UNITS = {"sizes": ("GiB", 2**30), "lengths": ("GiB", 2**30), "muse": ("MiB", 2**20)}
+UNITS = {"sizes": ("GiB", 2**30), "lengths": ("GiB", 2**30), "muse": ("MiB", 2**20)}
 _REASON_WIDTH = 50
 _PARTS = ("weights", "gradients", "moments", "kept")
 
@@ -31,6 +31,15 @@ class MemoryResult:
     counted: Counted
     measured: Measured | None = None
     missing: str = ""
+
+    def in_words(self) -> str:
+        """Its figures in a few words."""
+        name, unit = UNITS[self.row.group]
+        counted = f"{self.counted.peak / unit:,.2f} {name} counted"
+        if self.measured is None:
+            return counted + (f", not measured: {self.missing}" if self.missing else "")
+        peak, ms = self.measured.peak / unit, 1000 * self.measured.seconds
+        return f"{peak:,.2f} {name} measured, {counted}; {ms:,.1f} ms"
 
     def cells(self, unit: int) -> list[Cell]:
         """The row of the table, the last cell the reason for a difference or a gap."""
@@ -54,12 +63,16 @@ class MemoryReport:
     Attributes:
         machine: where it ran, in words.
         precision: of training.
+        code: version of the program.
         results: of all rows.
+        others: what is known of rows that nobody asked for.
     """
 
     machine: str
     precision: str
+    code: str
     results: tuple[MemoryResult, ...]
+    others: tuple[MemoryResult, ...] = ()
 
     def lines(self) -> list[str]:
         """The report as a person reads it."""
@@ -70,7 +83,7 @@ class MemoryReport:
             found = [result for result in self.results if result.row.group == group]
             if not found:
                 continue
-            name, unit = _UNITS[group]
+            name, unit = UNITS[group]
             form = ",.2f" if name == "GiB" else ",.1f"
             columns: dict[str, Form] = {"model": None, "length": ",d", "run": None}
             columns |= {"parameters": ",d"}
@@ -91,6 +104,7 @@ class MemoryReport:
                 "measured": None if result.measured is None else asdict(result.measured),
                 "missing": result.missing,
             }
-            for result in self.results
+            for result in (*self.results, *self.others)
         ]
-        return {"machine": self.machine, "precision": self.precision, "rows": rows}
+        common = {"machine": self.machine, "precision": self.precision, "code": self.code}
+        return {**common, "rows": rows}

@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     runs = "parts of that time, whose median counts (default: 1; 5 on a GPU)"
     add("--runs", type=int, help=runs)
     add("--threads", type=int, help="CPU cores (default: one)")
-    add("--json", metavar="FILE", help="also write the figures to this file")
+    add("--json", metavar="FILE", help="also write the figures to this file; - prints that alone")
 
 
 def checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> torch.device:

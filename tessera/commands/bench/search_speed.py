@@ -65,14 +65,18 @@ class SearchSpeed:
         return self.moves_per_s * (self.num_simulations + 1)
 
     @property
-    def shares(self) -> tuple[float, float, float]:
+    def shares(self) -> tuple[float, float, float | None]:
         """Of the time of a ply: the model's, the engine's, and what is left for trees and all else.
 
-        The two are timed alone; what they take less, or more, in company is in the third.
+        The two are timed alone; what they take less in company is in the third. Of few games and
+        small models they can take longer alone than the whole ply: then their shares are of both
+        together, and of the third nothing is known.
         """
-        rounds = (self.num_simulations + 1) / self.ply_s
-        net, engine = self.net_s * rounds, self.engine_s * rounds
-        return net, engine, 1 - net - engine
+        rounds = self.num_simulations + 1
+        net_s, engine_s = self.net_s * rounds, self.engine_s * rounds
+        rest_s = self.ply_s - net_s - engine_s
+        whole_s = max(self.ply_s, net_s + engine_s)
+        return net_s / whole_s, engine_s / whole_s, rest_s / whole_s if rest_s >= 0 else None
 
     def cells(self) -> tuple[str | float | None, ...]:
         """The row of the table."""
@@ -81,10 +85,7 @@ class SearchSpeed:
         board = f"{self.board_size}×{self.board_size}"
         sizes = (self.num_simulations, self.batch_size)
         speeds = (self.moves_per_s, spread, self.evaluations_per_s)
-        net, engine, rest = self.shares
-        # Below nothing, the two were slower alone.
-        shares = (net, engine, rest if rest >= 0 else None)
-        return (self.model, board, *sizes, *speeds, *shares, self.peak_mb)
+        return (self.model, board, *sizes, *speeds, *self.shares, self.peak_mb)
 
 
 @dataclass(frozen=True, slots=True)

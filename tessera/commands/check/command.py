@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from tessera.commands.arguments import OneLineParser, find_device
-from tessera.commands.json_file import write_json
+from tessera.commands.json_file import tell
 
 if TYPE_CHECKING:
     import torch
@@ -32,15 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--device", default="auto", help="cuda or cpu; auto takes the GPU if there is one")
     add("--seed", type=int, default=0, help="of games, weights and moves (default: 0)")
-    add("--json", metavar="FILE", help="also write everything to this file")
+    add("--json", metavar="FILE", help="also write everything to this file; - prints that alone")
     arguments = parser.parse_args(argv)
     problems = []
     if not 0 <= arguments.seed < 2**32:
         problems.append(f"--seed must be 0 to {2**32 - 1}, got {arguments.seed}.")
     device = find_device(arguments, parser, problems)
     report = measure(device, arguments.seed, scale_for(device))
-    print("\n".join(report.lines()))
-    write_json(arguments.json, report.as_json())
+    tell(report.lines(), arguments.json, report.as_json())
     return 0 if report.passed else 1
 
 

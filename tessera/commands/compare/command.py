@@ -12,7 +12,7 @@ from tessera.commands.compare.options import OF_FIT, Options, options_of
 from tessera.commands.compare.options import parser as new_parser
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say
-from tessera.commands.json_file import file_problems
+from tessera.commands.json_file import json_problems
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
 from tessera.setting_errors import SettingError
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.count is not None or is_nothing:
         return _count(arguments, fit, parser)
     options, problems = options_of(arguments, fit)
-    problems += [] if arguments.json in (None, "-") else file_problems(arguments.json)
+    problems += json_problems(arguments.json)
     if problems or options is None:
         parser.error(" ".join(problems))
     return _compare(options)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _count(arguments: argparse.Namespace, fit: list[str], parser: argparse.ArgumentParser) -> int:
     lengths = list(dict.fromkeys(arguments.count or [MAX_CONTEXT]))
-    problems = [] if arguments.json == "-" else file_problems(arguments.json)
+    problems = json_problems(arguments.json)
     problems += [
         f"--count must be 1 to {_LONGEST:,} positions, got {length}."
         for length in lengths

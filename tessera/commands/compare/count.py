@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -29,7 +29,8 @@ class Count:
         parameters: by part, each weight once; those that a model has.
         state_bytes: of one game, by the moves that have been played.
         flops_per_token: of the products of a forward pass, by the length of the game; each addition
-            and each multiplication counts, attention looks at the whole game from every position.
+            and each multiplication counts, attention looks at the whole game from every position,
+            with a window at two blocks of it, as in training.
     """
 
     parameters: dict[str, int]
@@ -110,11 +111,23 @@ def _counted(settings: ModelSettings, length: int) -> int:
             shape = (1, length, model.features.num_sets, model.features.board_size)
             tables = model.features.begun(torch.zeros(shape, dtype=torch.int32))
         with counter:
-            hidden_BLH, maps, _ = model.read_on(tokens_BL, None, tables)
+            hidden_BLH, maps = _read(model, tokens_BL, tables)
             model.head(hidden_BLH, *(maps if model.head.reads_map else ()))
             if model.outcome is not None:
                 model.outcome(hidden_BLH, *maps)
     return int(counter.get_total_flops())
+
+
+def _read(model: GameModel, tokens_BL: Tensor, tables: tuple[Any, ...]) -> tuple[Tensor, Any]:
+    """What the heads read, as in training; not by the model's call, which looks at the tokens."""
+    is_pad_BL = tokens_BL == model.pad_token
+    hidden_BLH, maps = model.token_vectors(tokens_BL), tuple[Tensor, ...]()
+    if model.features is not None:
+        (added_BLH, board_map), _ = model.features.encode(tables, tokens_BL, is_pad_BL, None)
+        hidden_BLH = hidden_BLH + added_BLH
+        maps = () if board_map is None else (board_map,)
+    hidden_BLH, _, _ = model.blocks.mix(hidden_BLH, is_pad_BL)
+    return hidden_BLH, maps
 
 
 def _of_attention(query: Any, key: Any, value: Any, *others: Any, **more: Any) -> int:

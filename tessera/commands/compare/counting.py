@@ -11,7 +11,7 @@ from tessera.commands.compare.options import ALIASES
 from tessera.commands.compare.published import MODELS, Published, published
 from tessera.commands.compare.rows import Row, read_rows
 from tessera.commands.console import waiting_for
-from tessera.commands.json_file import json_text, write_json
+from tessera.commands.json_file import tell
 from tessera.commands.named_configs import model_names
 from tessera.commands.table import Cell, table
 from tessera.setting_errors import under
@@ -48,11 +48,7 @@ def print_counts(
     content: dict[str, Any] = {"rows": [_as_json(row, found) for row, found in counts]}
     if claims:
         content["published"] = [claim._asdict() for claim in claims]
-    if json == "-":
-        print(json_text(content), end="")
-        return
-    print("\n".join([*_lines(counts, lengths), *claims_in_lines(claims)]))
-    write_json(json, content)
+    tell([*_lines(counts, lengths), *claims_in_lines(claims)], json, content)
 
 
 def _lines(counts: Sequence[tuple[Row, Count]], lengths: Sequence[int]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tessera.commands.compare.code_version import code_version
+from tessera.commands.code_version import code_version
 from tessera.commands.compare.count import count, parameters_of
 from tessera.commands.compare.matching import matched
 from tessera.commands.compare.options import Options

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tessera.commands.arguments import OneLineParser, add_own_option, find_device
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say, say_which
-from tessera.commands.json_file import file_problems, json_text
+from tessera.commands.json_file import tell
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
-from tessera.commands.output_file import write_file
+from tessera.commands.output_file import file_problems, write_file
 from tessera.commands.packages import version_of
 
 if TYPE_CHECKING:
@@ -63,12 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if report.effect is not None and not report.effect.is_finite():
         return say(f"{path}: what the model says of the games of the test is not finite.", 1)
     write_file(arguments.output, content)
-    if arguments.json == "-":
-        print(json_text(report.as_json()), end="")
-    else:
-        print("\n".join(report.lines()))
-    if arguments.json not in (None, "-"):
-        write_file(arguments.json, json_text(report.as_json()).encode())
+    tell(report.lines(), arguments.json, report.as_json())
     say_which(arguments.ckpt_path, path)
     return 0
 
@@ -142,7 +137,4 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         problems.append(f"--json must be another file than --output, got {json_file}.")
     if not problems:
         waiting_for("loading torch and Lightning")
-    arguments.json = None if json_file == "-" else json_file
-    device = find_device(arguments, parser, problems)
-    arguments.json = json_file
-    return device
+    return find_device(arguments, parser, problems)

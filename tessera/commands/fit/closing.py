@@ -61,7 +61,7 @@ def resume_command(argv: Sequence[str], checkpoint: Path, *option: str) -> str:
         checkpoint: where to go on from.
         option: a setting and its new value, or nothing.
     """
-    given = _without(argv, "--ckpt_path")
+    given = _without(_without(argv, "--ckpt_path"), "--init_from")
     if option:
         given = [*_without(given, option[0]), *option]
     return f"tessera {shlex.join([*given, '--ckpt_path', str(checkpoint)])}"

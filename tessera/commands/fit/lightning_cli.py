@@ -27,14 +27,17 @@ from tessera.commands.fit.options import add_command_options, add_run_options, o
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
 from tessera.commands.fit.run_settings import run_problems
+from tessera.commands.fit.start import begun_from, find_start, read_start
 from tessera.commands.fit.trainer_settings import (
     STRATEGIES,
     has_several_processes,
     has_timer,
     spent_limits,
 )
+from tessera.commands.fit.unchosen import say_unchosen
 from tessera.commands.named_configs import names_in_words
 from tessera.commands.one_line import one_line
+from tessera.commands.packages import version_of
 from tessera.data import GameDataModule
 from tessera.model import ModelSettings
 from tessera.monitor import Defragmentation, TesseraMonitor
@@ -68,6 +71,7 @@ from tessera.training.tensorboard import GroupedLogger, SaveSettings
 from tessera.training.throughput import Throughput
 from tessera.training.trainer import StreamTrainer
 from tessera.training.unprofiled import Unprofiled
+from tessera.training.version_export import VersionExport
 
 _TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 10_000,
@@ -98,6 +102,7 @@ class TesseraCLI(LightningCLI):
         self._options = upgraded_options(self.argv)
         self.run_folder: RunFolder | None = None
         self._step: int | None = None  # of the checkpoint, if it says so
+        self._start: Mapping[str, torch.Tensor] = {}  # the weights of a new run, if they are given
         self._lock = RunLock()
         try:
             super().__init__(
@@ -152,11 +157,12 @@ class TesseraCLI(LightningCLI):
         RunFolder(run_name, 0)  # refuses a name that is none
         if settings.ckpt_path == "" or (settings.ckpt_path is None and command != "fit"):
             raise SettingError("ckpt_path must name the model, or be last; got none.")
+        named = ModelSettings.of(settings.model.as_dict()).own_parts()
+        start = find_start(settings, self._options, run_name, _root(settings))
         if settings.ckpt_path is not None:
             if not str(settings.ckpt_path).isprintable():
                 raise SettingError(one_line(f"ckpt_path must be a file, got {settings.ckpt_path}."))
             path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
-            named = ModelSettings.of(settings.model.as_dict()).own_parts()
             checkpoint = read_checked(path, command == "fit", named)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
@@ -165,12 +171,17 @@ class TesseraCLI(LightningCLI):
             settings.ckpt_path = str(path)
             self._check_checkpoint(command, path, checkpoint, settings)
             self._step = checkpoint.get("global_step")
+            start = begun_from(path, checkpoint) if command == "fit" else None
+        settings.init_from = None if start is None else str(start)
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
         problems = run_problems(settings, defaults, command)
         files = file_problems_of(settings.get("json"), settings.get("reliability"))
         if problems := [*problems, *files]:
             raise SettingError(*problems)
+        if start is not None and settings.ckpt_path is None:
+            self._start = read_start(start, settings, named)
+        say_unchosen(self.argv, settings.model.as_dict())
         self.config = config
 
     def _check_checkpoint(
@@ -200,6 +211,10 @@ class TesseraCLI(LightningCLI):
             if is_out_of_memory(error):
                 raise
             raise SettingError(said_by_a_class(error)) from error
+        self.model.begun_from = self._setting("init_from")
+        if self._start:
+            self.model.model.load_state_dict(self._start)
+            self._start = {}
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with this program's callbacks, logger and checkpoint files."""
@@ -235,6 +250,9 @@ class TesseraCLI(LightningCLI):
         elif settings.enable_checkpointing is not False:
             every = self._setting("checkpoint_every_n_steps")
             callbacks.append(TrainingCheckpoint(self.run_folder.checkpoints, every))
+            if every := self._setting("export_every_n_steps"):
+                version = version_of("tessera") or "0"
+                callbacks.append(VersionExport(callbacks[-1], every, version))
         try:
             return self._instantiate_trainer(config, callbacks)
         except BaseException:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from tessera.commands.json_file import file_problems, json_text, write_json
+from tessera.commands.json_file import json_problems, json_text, write_json
 from tessera.commands.output_file import write_file
 from tessera.commands.picture_file import picture_file, picture_problems
 from tessera.commands.table import ABSENT, table
@@ -110,7 +110,7 @@ def file_problems_of(json: str | None, reliability: str | None) -> list[str]:
     asked = [name for name in (json, reliability) if name]
     if not all(name.isprintable() for name in asked):
         return []
-    problems = [] if json in (None, "-") else file_problems(json)
+    problems = json_problems(json)
     problems += picture_problems(reliability, "--reliability")
     if len({os.path.realpath(name) for name in asked}) < len(asked):
         problems.append(f"--reliability must be another file than --json, got {reliability}.")

@@ -21,10 +21,24 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "Without it the name of the first configuration.",
     )
     parser.add_argument(
+        "--init_from",
+        type=str | None,
+        default=None,
+        help="A new run begins with the weights of this model: a checkpoint, an exported file, a "
+        "run's name, or last. All of them must fit; board, data and objective may be others.",
+    )
+    parser.add_argument(
         "--checkpoint_every_n_steps",
         type=int,
         default=500,
         help="Steps between two checkpoints; one is also written at the end.",
+    )
+    parser.add_argument(
+        "--export_every_n_steps",
+        type=int,
+        default=0,
+        help="Steps between two exported models, step_N.safetensors beside last.ckpt, all of which "
+        "stay; 0 for none.",
     )
     parser.add_argument(
         "--picture_every_n_validations",

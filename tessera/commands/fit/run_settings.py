@@ -24,6 +24,7 @@ _MOST_SEED = 2**32 - 1  # of torch's and NumPy's generators
 _NOTHING = fits("null", lambda value: value is None)
 _ALLOWED = {
     "checkpoint_every_n_steps": or_none(whole(1)),
+    "export_every_n_steps": whole(0),
     "picture_every_n_validations": or_none(whole(0)),
     "cpu_threads": or_none(fits(f"1 to {_MOST_THREADS}", lambda n: 1 <= n <= _MOST_THREADS)),
     "seed_everything": or_none(fits(f"0 to {_MOST_SEED}", lambda seed: 0 <= seed <= _MOST_SEED)),

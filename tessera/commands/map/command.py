@@ -125,10 +125,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         problems.append("--ckpt_path must name the model, or be last; got none.")
     if not problems:
         waiting_for("loading torch and Lightning")
-    is_printed = arguments.json == "-"
-    arguments.json = None if is_printed else arguments.json
     arguments.device = find_device(arguments, parser, problems)
-    arguments.json = "-" if is_printed else arguments.json
     return request
 
 

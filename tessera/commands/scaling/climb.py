@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tessera.accelerator import is_out_of_memory
-from tessera.commands.compare.code_version import code_version
+from tessera.commands.code_version import code_version
 from tessera.commands.compare.plan import Plan
 from tessera.commands.compare.store import (
     DONE,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tessera.commands.arguments import OneLineParser
 from tessera.commands.ending import say
-from tessera.commands.json_file import file_problems, json_text, write_json
+from tessera.commands.json_file import json_problems, json_text, write_json
 from tessera.commands.output_file import same_file_problems, write_file
 from tessera.commands.picture_file import picture_file, picture_problems
 from tessera.commands.scaling.chart import scaling_chart
@@ -89,7 +89,7 @@ def fit_problems(arguments: argparse.Namespace) -> list[str]:
             problems.append(f"--{name} must be 0 to {most:,}, got {value}.")
     for picture in arguments.picture:
         problems += picture_problems(picture, "--picture")
-    problems += [] if arguments.json == "-" else file_problems(arguments.json)
+    problems += json_problems(arguments.json)
     pictures = [("--picture", name) for name in arguments.picture]
     read = ("RUNS.CSV", getattr(arguments, "runs", None))
     return problems + same_file_problems([read, *pictures, ("--json", arguments.json)])

@@ -10,7 +10,7 @@ from tessera.commands.arguments import OneLineParser, finite_number
 from tessera.commands.scaling.fit_command import add_fit_options
 from tessera.commands.scaling.runs_file import LEAST_RUNGS
 
-OF_FIT = ("--model.", "--data.", "--trainer.")
+OF_FIT = ("--model.", "--data.", "--trainer.", "--cpu_threads")
 # Settings that a ladder decides itself, and what it is told by.
 _OWN = {
     "model.stable_steps": "see --cooldown",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from tessera.commands.compare.store import RUNS
 from tessera.commands.console import waiting_for
@@ -53,7 +57,8 @@ def scale(options: Options, arguments: argparse.Namespace) -> int:
     climb = Climb(ladders, folder)
     waiting_for("")
     if options.is_dry:
-        print_plan(climb, arguments.json)
+        with _threads(plan.threads):
+            print_plan(climb, arguments.json)
         return 0
     lock = RunLock()
     try:
@@ -66,7 +71,8 @@ def scale(options: Options, arguments: argparse.Namespace) -> int:
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise SettingError(f"--folder: {in_words(error)}.") from error
     try:
-        climb.go()
+        with _threads(plan.threads):
+            climb.go()
     except Stopped as stopped:
         done = f"{climb.num_done} of {climb.num_rungs} rungs are done"
         print(f"tessera: {stopped}; {done}; the same command goes on.", file=sys.stderr)
@@ -76,6 +82,17 @@ def scale(options: Options, arguments: argparse.Namespace) -> int:
     finally:
         lock.release()
     return _fit(climb, arguments)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Let torch have so many threads; as many as it has if None."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fit(climb: Climb, arguments: argparse.Namespace) -> int:

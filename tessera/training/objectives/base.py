@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from tessera.data import GameBatch, GameStream, MixedStream, OwnStream
+from tessera.data import GameBatch, GameStream, MixedStream, OwnStream, StreamSettings
 from tessera.model import GameModel
 from tessera.training.calibration import Calibration
 from tessera.training.checkpoint_parts import ContentError, shown
@@ -31,6 +31,7 @@ class Objective(nn.Module, ABC):
         calibration: of the newest validation or test, if it was measured.
         leaves_out: whether some parameters may never have had a gradient, and so no moments.
         shown: names of ``figures`` that are shown beside the progress of a run.
+        counted: what a step is made of, as the speed of a run counts it.
         shown_held_out: names of what the newest validation measured that are shown after it.
     """
 
@@ -39,6 +40,7 @@ class Objective(nn.Module, ABC):
     calibration: Calibration | None = None
     leaves_out: ClassVar[bool] = False
     shown: tuple[str, ...] = ("loss", "excess_nats")
+    counted: str = "tokens"
     shown_held_out: tuple[str, ...] = ("loss", "excess_nats", "legal_mass", "legal_top1")
 
     @property
@@ -155,8 +157,12 @@ class Objective(nn.Module, ABC):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``saved`` returned; checked before."""
 
-    def check_saved(self, state: Any) -> None:
+    def check_saved(self, state: Any, games: StreamSettings) -> None:
         """Look at what a checkpoint holds for ``restore``; {} if it holds nothing.
+
+        Args:
+            state: of the checkpoint.
+            games: of the checkpoint's run.
 
         Raises:
             ContentError: unless ``restore`` can go on from it.
@@ -175,11 +181,13 @@ class ObjectiveSettings(metaclass=ABCMeta):
             gradients are accumulated, there is one device, and no share of selfplay.
         predicts_moves: whether it ends in a model that gives a player's moves their probabilities,
             which every validation measures as ``next_move`` does.
+        keeps_games: whether games are kept, so that a run goes on with the board it had.
     """
 
     free: ClassVar[tuple[str, ...]] = ()
     is_alone: ClassVar[bool] = False
     predicts_moves: ClassVar[bool] = False
+    keeps_games: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, model: GameModel) -> Objective:

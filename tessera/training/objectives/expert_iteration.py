@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tessera.accelerator import memory_problem
 from tessera.compiling import compile_together
-from tessera.data import GameBatch, GameStream, MixedStream, SelfPlayStream
+from tessera.data import GameBatch, GameStream, MixedStream, SelfPlayStream, StreamSettings
 from tessera.go.randomness import SAMPLE, random_words
 from tessera.model import GameModel
 from tessera.model.graphs import TrainingGraphs, is_hooked
 from tessera.model.twin import twin_of
 from tessera.play.evaluator import ModelEvaluator
-from tessera.play.expert_games import ExpertGames, GamesSettings
+from tessera.play.expert_games import ExpertGames
 from tessera.play.position_ring import PositionRing, Positions
-from tessera.play.search import GumbelSearch
 from tessera.setting_errors import SettingError
-from tessera.training.checkpoint_parts import ContentError, check_weights, shown
 from tessera.training.objectives.base import Objective
+from tessera.training.objectives.expert_content import check_expert
+from tessera.training.objectives.expert_losses import (
+    LOSSES,
+    PolicyLoss,
+    imitation_loss,
+    losses_of,
+)
 from tessera.training.objectives.expert_settings import ExpertIterationSettings
+from tessera.training.objectives.expert_setup import games_of
 from tessera.training.objectives.selfplay_watch import SelfPlayWatch
+from tessera.training.objectives.version_pool import VersionPool
 from tessera.training.outcome_metrics import OutcomeMetrics
 from tessera.training.strategy import allows_graphs
 from tessera.transfers import to_host
@@ -33,16 +39,7 @@ from tessera.transfers import to_host
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
-_KEPT = ("player", "learner", "games")
-LOSSES = ("policy_loss", "win_loss", "score_loss", "ownership_loss")
 _ENGINES = 5  # of all slots: the games, and of two searches the root and what is looked at
-
-PolicyLoss: TypeAlias = Callable[[Positions, Tensor, Tensor], Tensor]
-
-
-def imitation_loss(positions: Positions, logs: Tensor, won: Tensor) -> Tensor:
-    """The cross-entropy of what the search would play, (S,) in nats."""
-    return -(positions.weights * logs).sum(1)
 
 
 class ExpertBatch(NamedTuple):
@@ -111,13 +108,17 @@ class ExpertIteration(Objective):
         self.name = "expert_iteration" if policy_loss is None else "policy_gradient"
         self.settings = settings
         self.held_out_needs = model.features.needs
+        self.counted = "positions"
         self.shown_held_out = ("win_brier", "win_brier_base", "score_rmse", "score_rmse_base")
         self.outcome_metrics = OutcomeMetrics()
         self._features = model.features.table
         # In a list, so that it is no part of the module: no optimizer and no checkpoint has it.
         self._players: list[GameModel] = []
         self._model = [model]
+        self._opponents: list[GameModel] = []  # whom some of the games are against
         self.games: ExpertGames | None = None
+        self.pool = VersionPool(settings.pool)
+        self._num_drawn, self._pool_every = 0, 0
         self._state: Mapping[str, Any] = {}
         self._graphs: TrainingGraphs | None = None
         self._dtype = torch.float32
@@ -136,6 +137,10 @@ class ExpertIteration(Objective):
     def positions(self, index: int, games: GameStream) -> ExpertBatch:
         """The batch of this number, for which the games are played on as far as is due."""
         played = self.games or self._new_games(games)
+        self._num_drawn = index
+        if index and self._pool_every and index % self._pool_every == 0:
+            self._enter()
+        self._num_drawn += 1
         self._teach(played)
         cold = self.settings.playout_steps
         share = games.settings.batch_size / (self.settings.reuse * self.settings.slots)
@@ -171,39 +176,18 @@ class ExpertIteration(Objective):
         own, of_data = self.settings, games.settings
         per_game = of_data.rules.bytes_per_game(of_data.board_size)
         needed = own.slots * per_game * (own.simulations + own.fast_simulations + _ENGINES)
+        needed += own.num_against * per_game
         needed += self.bytes_to_come(self._model[0], games)
         if problem := memory_problem(needed, games.device):
             told = f"must leave room for the games: {own.slots} at once need {problem}"
             raise SettingError(f"model.{self.name}.slots {told}.")
-        (model,) = self._model
-        player = twin_of(model).to(games.device).eval().requires_grad_(False)
+        player = self._twin(games.device)
         self._players = [player]
-        evaluator = ModelEvaluator(player, self._dtype, own.score_share)
-        full, fast = (
-            GumbelSearch(
-                evaluator,
-                simulations,
-                min(own.considered, max(2, simulations // 2)),
-                own.value_scale,
-                passes="sensible",
-            )
-            for simulations in (own.simulations, own.fast_simulations)
-        )
-        settings = GamesSettings(
-            slots=own.slots,
-            full_share=own.full_share,
-            opening_plies=own.opening_plies,
-            temperature_plies=own.temperature_plies,
-            playouts=own.playouts,
-            rows=own.rows,
-            seed=of_data.seed,
-        )
-        self.games = ExpertGames(
-            full,
-            fast,
-            settings,
-            board_size=of_data.board_size,
-            rules=of_data.rules,
+        self._opponents = [self._twin(games.device)] if own.num_against else []
+        self.games = games_of(
+            own,
+            [self._evaluator(each) for each in (player, *self._opponents)],
+            of_data,
             device=games.device,
             backend=of_data.backend,
             rank=games.rank,
@@ -215,11 +199,42 @@ class ExpertIteration(Objective):
             if games.rank:
                 self.games.begin_others(games.rank)
             for watch in self._watches:
-                watch.resume(self._state.get("watch", {}), self.games, player)
+                watch.resume(self.games)
+            self.pool.restore(self._state.get("pool", {}), player)
+            self._choose_opponent()
             self._state = {}
         else:
             self.games.begin()
         return self.games
+
+    def _twin(self, device: torch.device) -> GameModel:
+        return twin_of(self._model[0]).to(device).eval().requires_grad_(False)
+
+    def _evaluator(self, model: GameModel) -> ModelEvaluator:
+        return ModelEvaluator(model, self._dtype, self.settings.score_share)
+
+    # Past versions. One enters the pool with the first batch behind a validation, and not in it: a
+    # checkpoint that is written between the two knows nothing of the validation.
+
+    def _enter(self) -> None:
+        """Let the player into the pool, and another version be whom games are against."""
+        assert self.games is not None
+        if self.settings.match_pairs and not self.pool.has_met(self._num_drawn):
+            self._compare()
+        self.pool.add(self._num_drawn, self._players[0])
+        self._choose_opponent()
+
+    def _choose_opponent(self) -> None:
+        if self.games is None or self.games.rival is None or not self.pool.numbers:
+            return
+        (opponent,) = self._opponents
+        self.pool.load(self.pool.drawn(self.games.settings.seed), opponent)
+        self.games.rival.is_there.fill_(True)
+
+    def _compare(self) -> None:
+        if self.games is not None:
+            for watch in self._watches:
+                watch.compare(self.games, self._players[0], self._num_drawn)
 
     @torch.no_grad()
     def _teach(self, played: ExpertGames) -> None:
@@ -236,6 +251,8 @@ class ExpertIteration(Objective):
     def begin(self, module: TesseraModule) -> None:
         """Take the precision, and let steps be CUDA graphs if the module's are."""
         trainer = module.trainer
+        every = trainer.val_check_batch  # infinite if there is no validation
+        self._pool_every = every if isinstance(every, int) else 0
         self._dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
         is_gpu = module.device.type == "cuda"
         if module.hparams["cuda_graph"] and is_gpu and allows_graphs(trainer.strategy):
@@ -243,7 +260,8 @@ class ExpertIteration(Objective):
         if trainer.is_global_zero:
             own = self.settings
             sides = (own.match_pairs, own.match_simulations, own.match_playouts)
-            self._watches = [SelfPlayWatch(module, *sides, own.score_share, self._dtype)]
+            watch = SelfPlayWatch(module, self.pool, *sides, own.score_share, self._dtype)
+            self._watches = [watch]
 
     def loss(self, model: GameModel, batch: ExpertBatch) -> Tensor:
         """See ``Objective.loss``."""
@@ -270,11 +288,12 @@ class ExpertIteration(Objective):
         self._newest = None
 
     def bytes_to_come(self, model: GameModel, games: GameStream) -> int:
-        """See ``Objective.bytes_to_come``: the positions and the player; not a search's tree."""
+        """See ``Objective.bytes_to_come``: all but a search's tree."""
         own, size = self.settings, games.settings.board_size
         ring = PositionRing(own.rows, own.slots, size, 1, torch.device("meta"))
-        held = (*ring.tensors.values(), *model.parameters())
-        return sum(tensor.nbytes for tensor in held)
+        models = 1 + own.pool + (own.num_against > 0)
+        weights = sum(weight.nbytes for weight in model.parameters())
+        return models * weights + sum(tensor.nbytes for tensor in ring.tensors.values())
 
     def launch(self, model: GameModel, batch: ExpertBatch) -> None:
         """Launch a forward and a backward pass, unless somebody listens to single modules."""
@@ -288,33 +307,9 @@ class ExpertIteration(Objective):
 
     def _score(self, names: tuple[str, ...], *tensors: Tensor) -> tuple[Tensor, tuple[()]]:
         """The four losses (4,), without a side effect."""
-        (model,) = self._model
+        own, (model,) = self.settings, self._model
         positions = Positions(*tensors)
-        head = model.outcome
-        assert head is not None
-        tables = (positions.rows.unsqueeze(1),)
-        hidden_S1H, maps, _ = model.read_on(positions.tokens.unsqueeze(1), None, tables)
-        hidden_SH = hidden_S1H[:, 0]
-        logits = model.head(hidden_SH, *(maps if model.head.reads_map else ())).float()
-        logs = logits.log_softmax(1)[:, : positions.weights.shape[1]]
-        is_known = positions.wins.isfinite()
-        count = is_known.sum().clamp(min=1)
-        won, scored = head.read(hidden_SH, *maps)
-        policy = self._policy_loss(positions, logs, won).mean()
-        share = self.settings.value_share
-        wins = (1 - share) * positions.wins.nan_to_num(0.5) + share * (positions.values + 1) / 2
-        win = F.binary_cross_entropy_with_logits(won, wins, reduction="none")
-        scores = positions.scores.nan_to_num(0) / head.board_size
-        score = F.huber_loss(scored, scores, reduction="none")
-        losses = [policy, *((each * is_known).sum() / count for each in (win, score))]
-        if head.ownership_weight:
-            owned = F.binary_cross_entropy_with_logits(
-                head.owner_logits(*maps), (positions.owners + 1) / 2, reduction="none"
-            ).mean((1, 2))
-            losses.append((owned * is_known).sum() / count)
-        else:
-            losses.append(torch.zeros_like(policy))
-        return torch.stack(losses), ()
+        return losses_of(model, positions, self._policy_loss, own.value_share, own.num_against), ()
 
     def figures(self, owner: str) -> dict[str, Tensor]:
         """The newest batch's loss and the four that it is made of, in nats but for the score's.
@@ -342,23 +337,21 @@ class ExpertIteration(Objective):
         return values
 
     def after_validation(self, module: TesseraModule) -> None:
-        """Compare the player with others, and with itself a validation ago."""
-        if self.games is not None:
-            for watch in self._watches:
-                watch.compare(self.games, self._players[0])
+        """Compare the player with others, and with itself of earlier validations."""
+        self._compare()
 
     # What is kept.
 
     def saved(self) -> dict[str, Any]:
-        """The weights that play and that are learned, all games and positions, and the rating."""
+        """The weights that play and are learned, all games and positions, and past versions."""
         if self.games is None:
             return dict(self._state)
         weights = {
             name: dict(model.state_dict())
             for name, model in (("player", self._players[0]), ("learner", self._model[0]))
         }
-        told = [("watch", kept) for watch in self._watches if (kept := watch.saved())]
-        return {**weights, "games": self.games.saved(), **dict(told)}
+        pool = {"pool": kept} if (kept := self.pool.saved()) else {}
+        return {**weights, "games": self.games.saved(), **pool}
 
     def published(self) -> Mapping[str, Tensor]:
         """The moving average, if there is one: it plays better than what is being learned."""
@@ -374,27 +367,15 @@ class ExpertIteration(Objective):
         """Keep it until there are games."""
         self._state = dict(state)
 
-    def check_saved(self, state: Any) -> None:
+    def check_saved(self, state: Any, games: StreamSettings) -> None:
         """See ``Objective.check_saved``."""
-        if state == {}:
-            return
-        if not isinstance(state, dict) or {*state, "watch"} != {*_KEPT, "watch"}:
-            told = f"objective must hold player, learner and games, got {shown(state)}"
-            raise ContentError(told)
-        expected = self._model[0].state_dict()
-        for name in ("player", "learner"):
-            check_weights(f"objective {name}", state[name], expected)
-        if "watch" in state:
-            watch = state["watch"]
-            if not isinstance(watch, dict) or set(watch) != {"elo", "weights"}:
-                raise ContentError(f"objective watch must hold elo and weights, got {shown(watch)}")
-            if type(elo := watch["elo"]) is not float or not math.isfinite(elo):
-                raise ContentError(f"objective watch elo must be a number, got {shown(elo)}")
-            check_weights("objective watch", watch["weights"], expected)
-        games = state["games"]
-        if not isinstance(games, dict):
-            raise ContentError(f"objective games must be kept by name, got {shown(games)}")
-        for name, value in games.items():
-            is_count = name in ("plies", "written")
-            if not (type(value) is int and value >= 0 if is_count else isinstance(value, Tensor)):
-                raise ContentError(f"objective games {name} cannot be used, got {shown(value)}")
+        if state != {}:
+            (model,) = self._model
+            like = games_of(
+                self.settings,
+                [self._evaluator(model)],
+                games,
+                device=torch.device("meta"),
+                backend="torch",
+            )
+            check_expert(state, model.state_dict(), like)

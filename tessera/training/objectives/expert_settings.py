@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 # More than any machine plays or holds: a number that is too long is said before anything is begun.
 MOST_SLOTS, MOST_ROWS, MOST_PLIES = 2**20, 2**20, 100_000
 MOST_SIMULATIONS, _MOST_PLAYOUTS = 32767, 10_000_000
+_MOST_VERSIONS = 1000
 REUSE = number("0.001 to 1000", lambda reuse: 0.001 <= reuse <= 1000)
 MATCHES = {
     "match_pairs": whole(0, 500_000),
     "match_simulations": whole(0, MOST_SIMULATIONS),
     "match_playouts": whole(0, _MOST_PLAYOUTS),
+    "pool": whole(0, _MOST_VERSIONS),
 }
 _SHARE = number("0 to 1", lambda share: 0 <= share <= 1)
 _ALLOWED = {
@@ -43,6 +45,7 @@ _ALLOWED = {
     "score_share": _SHARE,
     "value_scale": number("at least 0", lambda scale: 0 <= scale < math.inf),
     **MATCHES,
+    "pool_share": number("0 to 0.5", lambda share: 0 <= share <= 0.5),
     "ema_decay": number("0 to less than 1", lambda decay: 0 <= decay < 1),
 }
 
@@ -70,10 +73,14 @@ class ExpertIterationSettings(ObjectiveSettings):
         score_share: of the score in the search's values.
         value_scale: how much values weigh beside the model's policy in a search.
         ema_decay: of the moving average of the weights that play; 0 for the newest weights.
-        match_pairs: after each validation the player meets the rule-based player and itself of
-            a validation before, from so many openings with both colours; 0 for no matches.
+        match_pairs: with each validation the player meets the rule-based player and past versions
+            of itself, from so many openings with both colours; 0 for no matches.
         match_simulations: of its searches there.
         match_playouts: it also meets one who asks so many playouts for each move; 0 for nobody.
+        pool: past versions that are kept on the device, one of each validation and thinned so that
+            they are of the whole run; 0 for none.
+        pool_share: of the slots, whose games are against one of these, which plays without a
+            search; nothing is learned from what it chose.
     """
 
     slots: int = 256
@@ -96,17 +103,27 @@ class ExpertIterationSettings(ObjectiveSettings):
     match_pairs: int = 0
     match_simulations: int = 8
     match_playouts: int = 0
+    pool: int = 8
+    pool_share: float = 0.0
 
+    keeps_games: ClassVar[bool] = True
     free: ClassVar[tuple[str, ...]] = (
         *("simulations", "fast_simulations", "considered", "opening_plies", "temperature_plies"),
         *("value_share", "score_share", "value_scale", "ema_decay"),
-        *("match_pairs", "match_simulations", "match_playouts"),
+        *("match_pairs", "match_simulations", "match_playouts", "pool", "pool_share"),
     )
+
+    @property
+    def num_against(self) -> int:
+        """Slots whose games are against a past version."""
+        return max(1, round(self.pool_share * self.slots)) if self.pool_share else 0
 
     def build(self, model: GameModel) -> ExpertIteration:
         """See ``ObjectiveSettings.build``."""
         own = SimpleNamespace(**asdict(self))
         problems: list[Problem] = problems_of(own, _ALLOWED)
+        if not problems and self.pool_share and not self.pool:
+            problems.append(Problem("pool", self.pool, "be at least 1 with a pool_share"))
         if problems:
             with under("expert_iteration"):
                 raise SettingError(*problems)

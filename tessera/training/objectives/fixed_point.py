@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 import torch
 from torch import Tensor
 
-from tessera.data import GameBatch, GameStream, MixedStream
+from tessera.data import GameBatch, GameStream, MixedStream, StreamSettings
 from tessera.model import GameModel
 from tessera.model.mixers.context_token import ContextTokenMixer
 from tessera.model.scoring import position_losses
@@ -265,7 +265,7 @@ class FixedPoint(NextMove):
         if self._contexts is not None:
             self._contexts.previous = state.get("previous")
 
-    def check_saved(self, state: Any) -> None:
+    def check_saved(self, state: Any, games: StreamSettings) -> None:
         """See ``Objective.check_saved``."""
         check_counts("objective", state, {"taken": 0, "token_start": -1, "num_worse": 0})
         if type(state.get("best_rank")) not in (int, float):

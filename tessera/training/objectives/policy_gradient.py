@@ -79,7 +79,7 @@ class PolicyGradientSettings(ObjectiveSettings):
         first_rows: plies before the first step.
         opening_plies: half of the games begin with up to so many plies of the rule-based player.
         entropy_weight: of the entropy of the policy in the loss.
-        match_pairs, match_simulations, match_playouts: as of expert_iteration.
+        match_pairs, match_simulations, match_playouts, pool: as of expert_iteration.
     """
 
     slots: int = 256
@@ -91,10 +91,12 @@ class PolicyGradientSettings(ObjectiveSettings):
     match_pairs: int = 0
     match_simulations: int = 0
     match_playouts: int = 0
+    pool: int = 8
 
+    keeps_games: ClassVar[bool] = True
     free: ClassVar[tuple[str, ...]] = (
         *("opening_plies", "entropy_weight"),
-        *("match_pairs", "match_simulations", "match_playouts"),
+        *("match_pairs", "match_simulations", "match_playouts", "pool"),
     )
 
     def build(self, model: GameModel) -> ExpertIteration:

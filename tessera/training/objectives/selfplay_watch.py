@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,14 +12,17 @@ from torch import Tensor
 from tessera.go import Player, get_player
 from tessera.go.randomness import SAMPLE, random_words
 from tessera.model import GameModel
+from tessera.model.twin import twin_of
 from tessera.monitor import TesseraMonitor, Threshold
 from tessera.play.contestants import Contestant
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.expert_games import ExpertGames
 from tessera.play.expert_picture import longest_game
-from tessera.play.match import play_match
+from tessera.play.match import MatchResult, play_match
+from tessera.play.match_table import PlayedGame
 from tessera.play.playout_sides import FlatSide
 from tessera.play.search_player import SearchPlayer
+from tessera.training.objectives.version_pool import RULES, VersionPool
 from tessera.transfers import owned, to_host
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _FEW_GAMES = 100  # of which nothing is concluded
 _POSITIONS = 1024  # on which two policies are compared
-_MOST_POINTS = 0.999  # of a match: a rating is no infinity
 
 SELFPLAY_THRESHOLDS = (
     Threshold(
@@ -69,12 +69,13 @@ SELFPLAY_THRESHOLDS = (
 
 
 class SelfPlayWatch:
-    """Reads the tally of the games, plays matches, and keeps the versions that it compares with.
+    """Reads the tally of the games, and plays matches with others and with past versions.
 
     Nothing of it changes what is played or learned. Of several processes the first one watches.
 
     Args:
         module: in training.
+        pool: of the past versions; it is told of the matches.
         match_pairs: openings of a match, each with both colours; 0 for no matches.
         match_simulations: of both sides' searches.
         match_playouts: for each move, of the opponent that only asks playouts; 0 for none.
@@ -85,37 +86,22 @@ class SelfPlayWatch:
     def __init__(
         self,
         module: TesseraModule,
+        pool: VersionPool,
         match_pairs: int,
         match_simulations: int,
         match_playouts: int,
         score_share: float,
         dtype: torch.dtype,
     ) -> None:
-        self._module, self._pairs, self._simulations = module, match_pairs, match_simulations
+        self._module, self._pool = module, pool
+        self._pairs, self._simulations = match_pairs, match_simulations
         self._playouts, self._score_share, self._dtype = match_playouts, score_share, dtype
-        self._before: GameModel | None = None  # the player at the last validation
-        self._elo = 0.0
+        self._other: list[GameModel] = []  # has the weights of whom the player is compared with
         self._read_at, self._plies = time.monotonic(), 0
 
-    def saved(self) -> dict[str, Any]:
-        """The rating and the weights that the next match is against; nothing before the first."""
-        if self._before is None:
-            return {}
-        return {"elo": self._elo, "weights": dict(self._before.state_dict())}
-
-    def resume(self, state: Mapping[str, Any], games: ExpertGames, player: GameModel) -> None:
-        """Go on from what ``saved`` returned, if anything, with games that were played before.
-
-        Args:
-            state: of ``saved``.
-            games: as they stand.
-            player: a model like those that are compared.
-        """
+    def resume(self, games: ExpertGames) -> None:
+        """Go on with games that were played before."""
         self._read_at, self._plies = time.monotonic(), games.plies
-        if state:
-            before = copy.deepcopy(player)
-            before.load_state_dict(state["weights"])
-            self._elo, self._before = float(state["elo"]), before
 
     def tell(self, games: ExpertGames) -> None:
         """Note the figures since the last time for the log, and judge them."""
@@ -138,20 +124,32 @@ class SelfPlayWatch:
             if isinstance(callback, TesseraMonitor):
                 callback.judge(trainer.global_step, values, SELFPLAY_THRESHOLDS)
 
-    def compare(self, games: ExpertGames, player: GameModel) -> None:
-        """Play the matches and note how they ended; then remember this version."""
+    def compare(self, games: ExpertGames, player: GameModel, number: int) -> None:
+        """Play the matches and note how they ended.
+
+        Args:
+            games: which are played for learning.
+            player: as it is now.
+            number: what this version is called, see ``VersionPool``.
+        """
         values: dict[str, float] = {}
         with owned("validation"), torch.no_grad():
-            if self._before is not None:
-                values["kl_to_last"] = self._distance(games, player, self._before)
+            if before := self._pool.opponents(number)[:1]:
+                other = self._version(before[0], player)
+                values["kl_to_last"] = self._distance(games, player, other)
             if self._pairs:
-                values |= self._matches(games, player)
-            if self._before is None:
-                self._before = copy.deepcopy(player)
-            self._before.load_state_dict(player.state_dict())
+                values |= self._matches(games, player, number)
         for name, value in values.items():
             self._module.note(f"selfplay/{name}", torch.tensor(value))
         self._show(games, player)
+
+    def _version(self, number: int, player: GameModel) -> GameModel:
+        """A past version; the same model each time, with other weights."""
+        if not self._other:
+            self._other = [twin_of(player).to(player.device).eval().requires_grad_(False)]
+        (other,) = self._other
+        self._pool.load(number, other)
+        return other
 
     def _show(self, games: ExpertGames, player: GameModel) -> None:
         """Add a picture of a game in progress to the log, if that takes pictures."""
@@ -161,32 +159,42 @@ class SelfPlayWatch:
             if image is not None:
                 writer.add_image("selfplay/game", image, self._module.trainer.global_step)
 
-    def _matches(self, games: ExpertGames, player: GameModel) -> dict[str, float]:
-        """Win rates, 0 to 1, and the rating in Elo over the first version that was measured."""
-        engine, own = games.engine, self._side(player)
-        others: dict[str, Player | Contestant] = {"rules": get_player("rules")}
+    def _matches(self, games: ExpertGames, player: GameModel, number: int) -> dict[str, float]:
+        """Win rates, 0 to 1, and the rating in Elo over the rule-based player."""
+        own, values = self._side(player), {}
+        result = self._met(games, own, get_player("rules"), self._pairs, number)
+        self._pool.record(number, RULES, result.games)
+        values["win_rate_rules"] = _rate(result.games)
         if self._playouts:
-            others[f"playouts_{self._playouts}"] = FlatSide(self._playouts)
-        if self._before is not None:
-            others["last"] = self._side(self._before)
-        values = {}
-        for name, other in others.items():
-            result = play_match(
-                own,
-                other,
-                self._pairs,
-                board_size=engine.board_size,
-                rules=engine.rules,
-                seed=self._module.trainer.global_step,
-                device=engine.device,
-            )
-            assert result.win_rate is not None
-            values[f"win_rate_{name}"] = result.win_rate
-        if "last" in others:
-            points = min(max(values["win_rate_last"], 1 - _MOST_POINTS), _MOST_POINTS)
-            self._elo += 400 * math.log10(points / (1 - points))
-            values["elo"] = self._elo
+            result = self._met(games, own, FlatSide(self._playouts), self._pairs, number)
+            values[f"win_rate_playouts_{self._playouts}"] = _rate(result.games)
+        # Together the past versions take as many openings as another opponent.
+        others, met = self._pool.opponents(number)[: self._pairs], list[PlayedGame]()
+        for nth, other in enumerate(others):
+            pairs = (self._pairs + nth) // len(others)
+            side = self._side(self._version(other, player))
+            result = self._met(games, own, side, pairs, number)
+            self._pool.record(number, other, result.games)
+            met += result.games
+        if met:
+            values["win_rate_pool"] = _rate(met)
+        values["elo"] = self._pool.rating(number)
         return values
+
+    @staticmethod
+    def _met(
+        games: ExpertGames, own: SearchPlayer, other: Player | Contestant, pairs: int, seed: int
+    ) -> MatchResult:
+        engine = games.engine
+        return play_match(
+            own,
+            other,
+            pairs,
+            board_size=engine.board_size,
+            rules=engine.rules,
+            seed=seed,
+            device=engine.device,
+        )
 
     def _side(self, model: GameModel) -> SearchPlayer:
         evaluator = ModelEvaluator(model, self._dtype, self._score_share)
@@ -207,3 +215,8 @@ class SelfPlayWatch:
             return (
                 model(tokens.unsqueeze(1), None, (rows.unsqueeze(1),))[:, 0].float().log_softmax(1)
             )
+
+
+def _rate(games: Sequence[PlayedGame]) -> float:
+    """The first side's share of the points."""
+    return sum(game.points for game in games) / len(games)

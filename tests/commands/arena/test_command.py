@@ -60,6 +60,15 @@ def nasty(mode: str, when: int = 1) -> str:
     return f"gtp:{shlex.join([sys.executable, '-S', str(NASTY), mode, str(when)])}"
 
 
+def test_a_dash_for_a_file_is_standard_output_alone(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("rules", "uniform", "--games", 2, "--board_size", 3)
+    assert tessera("arena", *asked, "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out).keys() == arena(*asked).keys()
+    assert not Path("-").exists()
+
+
 def test_a_match_is_reported_with_its_conditions(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tessera.commands.arena.players import PlayerName, labels_of, player_named, run_or_file
+from tessera.commands.arena.players import PlayerName, labels_of, player_named
+from tessera.commands.arguments import run_or_file
 from tessera.play.evaluator import ModelEvaluator
 from tessera.play.search import PASSES
 from tessera.play.search_player import SearchPlayer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import weakref
 from dataclasses import replace
@@ -17,9 +18,10 @@ from torch import Tensor
 from tessera.commands.bench import command, memory_command, memory_process
 from tessera.commands.bench.memory_command import results_of
 from tessera.commands.bench.memory_count import count, counted
+from tessera.commands.bench.memory_file import MemoryFile
 from tessera.commands.bench.memory_process import Measured, RunProcess
 from tessera.commands.bench.memory_report import MemoryReport, MemoryResult
-from tessera.commands.bench.memory_rows import GROUPS, MODES, TRAINING, MemoryRow, rows_of
+from tessera.commands.bench.memory_rows import GROUPS, MODES, TRAINING, rows_of
 from tessera.commands.bench.memory_run import (
     losses_of_step,
     new_model,
@@ -27,24 +29,12 @@ from tessera.commands.bench.memory_run import (
     tokens_of,
     training_step,
 )
-from tessera.model import ModelSettings
+from tests.commands.bench.small_rows import small
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+NO_FILE = MemoryFile(None, MemoryReport("", "", "", ()))
 MIXERS = ("attention", "tangent_attention", "adaptive_rank")
 MIXED = "bf16-mixed"
-
-
-def small(mixer: str = "attention", mode: str = TRAINING) -> MemoryRow:
-    settings = ModelSettings(
-        vocab_size=50,
-        d_model=32,
-        n_layers=2,
-        mixer=mixer,
-        feed_forward="low_rank",
-        norm="layer",
-        checkpoint_activations=mode == "checkpointed",
-    )
-    return MemoryRow("sizes", mixer, settings, 2, 16, mode)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +152,8 @@ def test_the_table_and_the_json_say_the_same(
     options = ["--rows", "sizes", "--device", "cpu", "--json", str(file)]
     assert command.main(["memory", *options]) == 0
     printed, said = capsys.readouterr()
-    assert said.splitlines()[1] == "counting 2 of 3: attention, 16 positions, training ..."
+    second = r"2 of 3: attention, 16 positions, training: \d\.\d\d GiB counted"
+    assert re.fullmatch(second, said.splitlines()[1])
     report = json.loads(file.read_text())
     assert [row["mode"] for row in report["rows"]] == list(MODES)
     for row in report["rows"]:
@@ -179,15 +170,15 @@ def test_the_table_and_the_json_say_the_same(
 
 def test_a_row_that_cannot_be_measured_stays_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    (result,) = results_of([small()], MIXED, CUDA)
+    (result,) = results_of([small()], MIXED, CUDA, NO_FILE)
     assert (result.measured, result.missing) == (None, "ended: exit code 1")
     assert result.counted == count(small(), MIXED)
-    assert MemoryReport("x", MIXED, (result,)).lines()[-1].endswith("ended: exit code 1")
+    assert MemoryReport("x", MIXED, "", (result,)).lines()[-1].endswith("ended: exit code 1")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
 def test_a_process_answers_for_its_row() -> None:
-    (result,) = results_of([small()], MIXED, CUDA)
+    (result,) = results_of([small()], MIXED, CUDA, NO_FILE)
     assert result.missing == "torch finds no CUDA device"
 
 
@@ -234,6 +225,9 @@ def test_what_was_measured_is_what_the_table_says(ask: Any) -> None:
         (["--rows", "muse", "size"], "--rows must be some of sizes, lengths, muse, got size."),
         (["--precision", "16"], "--precision must be one of bf16-mixed, bf16-true, 32-true, got"),
         (["--device", "abacus"], "--device must be auto, cpu or cuda, got abacus."),
+        (["--report", "/no/such.json"], "--report: /no/such.json: No such file or directory."),
+        (["--report", __file__], "--report must name files of tessera bench memory --json, got"),
+        (["--report", "x", "--rows", "muse"], "--rows must be left out with --report."),
         (["--json", "/no/such/folder/x.json"], "there is no folder /no/such/folder."),
         (["--moves", "1"], "unrecognized arguments: --moves 1"),
     ],
@@ -256,7 +250,8 @@ def test_a_gpu_takes_about_what_is_counted(mode: str) -> None:
     row = small(mode=mode)._replace(model=model, length=512)
     found = count(row, MIXED)
     with RunProcess() as process:
-        measured = process.measure(row, MIXED, "cuda", found.weights)
+        process.begin(row, MIXED, "cuda", found.weights)
+        measured = process.measured()
     assert found.weights <= measured.weights < 1.05 * found.weights
     assert 0.6 * found.peak < measured.peak < 1.2 * found.peak + 64 * 2**20  # and workspaces
     assert measured.seconds > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,19 +36,23 @@ def test_the_table_and_the_json_say_what_was_counted(
         assert row["evaluations_per_s"] == pytest.approx(evaluations)
         assert min(row["ply_s"], row["net_s"], row["engine_s"]) > 0
         shares = [row[f"{name}_ratio"] for name in ("net", "engine", "rest")]
-        assert sum(shares) == pytest.approx(1)
-        rounds = row["num_simulations"] + 1
-        assert shares[0] == pytest.approx(rounds * row["net_s"] / row["ply_s"])
+        assert sum(share or 0 for share in shares) == pytest.approx(1)
+        net_s, engine_s = (
+            row[name] * (row["num_simulations"] + 1) for name in ("net_s", "engine_s")
+        )
+        assert shares[0] == pytest.approx(net_s / max(row["ply_s"], net_s + engine_s))
         assert f" {row['moves_per_s']:,.0f} " in line and line.startswith("4 channels, depth 1 ")
         assert row["peak_mb"] is None and line.endswith("–")
 
 
-def test_a_rest_below_nothing_is_absent() -> None:
+def test_shares_are_of_what_took_longer_the_ply_or_its_parts_alone() -> None:
     speed = SearchSpeed("x", 9, 1, 4, (Run(8, 2.0),), 1.0, 0.4, 0.2, None)
-    assert speed.shares == pytest.approx((0.8, 0.4, -0.2))
+    assert speed.shares == (pytest.approx(2 / 3), pytest.approx(1 / 3), None)
     row = SearchReport("a machine", (speed,)).lines()[-1].split()
-    assert row[-4:] == ["80%", "40%", "–", "–"]
+    assert row[-4:] == ["67%", "33%", "–", "–"]
     assert row[4] == "4" and speed.evaluations_per_s == 8
+    slower = replace(speed, ply_s=1.6)
+    assert slower.shares == pytest.approx((0.5, 0.25, 0.25))
 
 
 def test_a_checkpoint_is_searched_by_its_own_rules(

@@ -44,6 +44,17 @@ def test_the_flops_of_a_transformer_are_those_of_its_formula() -> None:
     assert count(settings, [length]).flops_per_token == {length: 2 * (products + attention)}
 
 
+@pytest.mark.parametrize("mixer", ["poincare_attention", "phase7_hybrid", "tangent_attention"])
+def test_attention_with_a_window_costs_a_position_no_more_in_a_longer_game(mixer: str) -> None:
+    own: dict[str, Any] = {"window": 4}
+    own |= {"mode": "exact"} if mixer == "tangent_attention" else {}
+    settings = ModelSettings(28, 16, mixer=mixer, **{mixer: own})
+    found = count(settings, [4, 8, 12, 48]).flops_per_token
+    assert found[4] < found[8] == found[12] == found[48]
+    wider = replace(settings, **{mixer: {**own, "window": 12}})
+    assert count(wider, [48]).flops_per_token[48] > found[48]
+
+
 @pytest.mark.parametrize("n_layers", [6, 7])
 def test_two_rounds_of_layers_tell_what_all_cost(n_layers: int) -> None:
     settings = ModelSettings(28, 16, n_layers, mixer=["attention", "mamba"], feed_forward="dense")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tessera.commands.compare import code_version
+from tessera.commands import code_version
 from tessera.commands.compare.matching import matched, non_embedding
 from tessera.model import ModelSettings
 from tessera.setting_errors import SettingError

@@ -314,3 +314,18 @@ def test_metric_names_are_those_that_are_logged() -> None:
     metrics.update(torch.zeros(*batch.targets.shape, 84), batch)
     assert set(metrics.compute()) <= set(metric_names())
     assert len(metric_names()) == len(set(metric_names())) == 7 + 3 * (5 + 4)
+
+
+def test_a_setting_of_a_part_that_is_not_chosen_is_said_to_do_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["--model.attention.num_heads", "2", "--model.mamba.d_conv=3", "--model.lr", "0.01"]
+    assert fit("--trainer.max_steps", 1, *typed) == 0
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "nothing" in line)
+    beginning = "tessera: --model.attention.num_heads does nothing: it is of no part of the model"
+    assert said == f"{beginning}, which has table, mamba, linear."
+    Path("heads.yaml").write_text("model: {attention: {num_heads: 2}}")
+    assert fit("--trainer.max_steps", 1, "--config", "heads.yaml", "--run_name", "b") == 0
+    assert "does nothing" not in capsys.readouterr().err
+    assert fit("--trainer.max_steps", 1, "--model.mixer", "attention", *typed[:2]) == 0
+    assert "does nothing" not in capsys.readouterr().err

@@ -18,7 +18,7 @@ from sgfmill import sgf
 
 from tessera.play.session import Session
 from tests.runs import SMALL, fit, tessera
-from tests.terminal import on_terminal
+from tests.terminal import on_terminal_here
 
 BOARD = ("--model.features", "board", "--model.head", "points", "--model.outcome", "win_and_score")
 DIAGRAM = "   A B C\n 3 . . . 3\n 2 O X . 2     WHITE (O) has captured 0 stones\n 1 . O X 1\n"
@@ -222,11 +222,16 @@ def test_which_file_last_is_is_said(trained: Path, capfd: pytest.CaptureFixture[
     assert "tessera: last is checkpoints/small/version_0/last.ckpt" in capfd.readouterr().err
 
 
-def test_a_terminal_has_colours_unless_they_are_not_wanted(trained: Path) -> None:
+def test_a_terminal_has_colours_unless_they_are_not_wanted(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = ("map", "--ckpt_path", "last", "--run_name", "small", "--moves", "A2")
-    code, written = on_terminal(*command, environment={"TERM": "xterm-256color"})
+    monkeypatch.setenv("TERM", "xterm-256color")
+    code, written = on_terminal_here(*command)
     assert code == 0 and "\x1b[38;5;" in written and "●" in written
-    code, written = on_terminal(*command, environment={"TERM": "xterm", "NO_COLOR": "1"})
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, written = on_terminal_here(*command)
     assert code == 0 and "\x1b[" not in written and "(X)" in written
 
 

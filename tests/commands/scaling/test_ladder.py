@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from tessera.commands.arguments import parted
 from tessera.commands.compare.training import run_one
 from tessera.commands.quiet import quieten
 from tessera.commands.scaling import climb as climbing
+from tessera.commands.scaling import dry_run
 from tessera.commands.scaling.ladder import STABLE, ladders_of
 from tessera.commands.scaling.options import OF_FIT, options_of, parser
 from tessera.commands.scaling.trunk import Trunk
@@ -214,10 +216,22 @@ def test_the_learning_rate_of_rungs_is_the_trunks_until_they_leave_it(folder: Pa
         assert rung.run.settings["data"] == ladder.trunk["data"]
 
 
-def test_a_dry_run_keeps_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_keeps_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints/theirs").touch()  # Lightning warns of it where it is to save anything
-    assert scale("--dry-run") == 0
+    threads = torch.get_num_threads()
+    used = list[int]()
+    measure = dry_run.measure
+
+    def noted(*asked: Any) -> Any:
+        used.append(torch.get_num_threads())
+        return measure(*asked)
+
+    monkeypatch.setattr(dry_run, "measure", noted)
+    assert scale("--dry-run", "--cpu_threads", threads + 1) == 0
+    assert used == [threads + 1] and torch.get_num_threads() == threads
     out = capsys.readouterr().out
     assert out.startswith("row ") and "expected time" in out
     assert files(folder) == ["checkpoints", "tiny.yaml"]

@@ -21,7 +21,8 @@ def code_version(class_paths: Iterable[str] = ()) -> str:
     """The program's version and a digest of its code, without comments and docstrings.
 
     Args:
-        class_paths: parts of a user's own, whose files count too.
+        class_paths: of classes and functions elsewhere, such as parts of a user's own, whose files
+            count too.
     """
     digest = hashlib.sha256(_of_the_house().encode())
     for path in class_paths:
