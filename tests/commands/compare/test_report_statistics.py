@@ -138,6 +138,9 @@ def test_what_is_not_reached_has_no_speed_up() -> None:
     early = speed_up([power(1000)], [power(1)])
     assert early is not None and early.is_at_least and early.interval is not None
     assert early.interval.value == pytest.approx(40)
+    # One seed that was there at the first look is enough for the factor to be larger.
+    some = speed_up([power(1000), power(1.2)], [power(1)])
+    assert some is not None and some.is_at_least
 
 
 def test_a_curve_reaches_a_target_where_it_first_crosses_it() -> None:
