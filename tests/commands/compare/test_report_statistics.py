@@ -148,6 +148,7 @@ def test_a_curve_reaches_a_target_where_it_first_crosses_it() -> None:
     assert reaches([(1, 0.4), (4, 0.1)], 0.1) == pytest.approx(4)
     # An excess below 0 is noise, and has no logarithm.
     assert reaches([(1, 0.1), (100, -0.1)], 0.0) == pytest.approx(10)
+    assert reaches([(1, 0.1), (100, -0.1)], 0.05) == pytest.approx(100**0.25)
     assert reaches([(1, 0.1)], 0.0) is None
 
 
