@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from tessera.play.model_player import ModelPlayer
 from tessera.play.openings import random_openings
 from tessera.play.referee import Verdict, judge
 from tessera.play.session import Session
+from tessera.vocabulary import Vocabulary
 from tests.play.conftest import KINDS, new_model
 
 
@@ -79,7 +82,10 @@ def test_every_opening_is_played_with_both_colours_and_ends_by_the_engines_count
             assert engine.is_game_over() and game.score == float(engine.score())
             assert game.ended == ("passes" if int(engine.passes) == 2 else "limit")
             assert game.black_points == (game.score > 0) + (game.score == 0) / 2
-            assert sum(game.num_chosen) == len(game.moves) - len(openings[number])
+            # The first side chose the even plies where it is black, the odd ones where it is white.
+            plies = range(len(openings[number]), len(game.moves))
+            of_first = sum(ply % 2 == (not game.fixture.first_is_black) for ply in plies)
+            assert game.num_chosen == (of_first, len(plies) - of_first)
     assert result.wins + result.draws + result.losses == 12 and sum(result.pairs) == 6
     again = play_match(get_player("uniform"), get_player("rules"), 6, board_size=4, seed=1)
     assert [game.moves for game in again.games] == [game.moves for game in result.games]
@@ -135,6 +141,25 @@ def test_a_model_plays_the_likeliest_legal_move_of_what_gtp_would_say(
                 chances = session.outlook().probabilities
                 assert float(chances[token]) == pytest.approx(float(chances.max()), abs=1e-5)
             session.play(token)
+
+
+def test_a_model_that_left_settled_points_alone_gives_them_no_move() -> None:
+    # Black lives with the eyes A1, C1 and E1, which may be filled by the rules.
+    vocabulary, game = Vocabulary(5), "A2 A5 B2 B5 C2 C5 D2 D5 E2 E5 B1 A4 D1 pass"
+    eyes = [vocabulary.token(vertex) for vertex in ("A1", "C1", "E1")]
+    model = new_model("moves", 5)
+    with torch.no_grad():
+        model.head.bias[eyes] = torch.tensor([90.0, 80.0, 70.0])
+    chosen = []
+    for skips, context in itertools.product((False, True), (None, 20)):
+        side = ModelContestant(model, context=context, skip_settled=skips)
+        engine = GPUGoEngine(1, "cpu", 5, match_rules())
+        side.begin(engine)
+        for token in (vocabulary.eos_token, *map(vocabulary.token, game.split())):
+            engine.play_batch(torch.tensor([token]))
+            side.see(engine, torch.tensor([token]))
+        chosen.append(int(side.moves(engine, torch.tensor([True]), torch.tensor([1]))[0]))
+    assert chosen[:2] == [eyes[0]] * 2 and not set(chosen[2:]) & set(eyes)
 
 
 class Late(Seated):
@@ -223,7 +248,11 @@ def test_a_slow_side_waits_for_those_who_answer_at_once() -> None:
         device="cpu",
     )
     # Half of the games begin with each side, and would never be in one batch by themselves.
-    list(table.play(fixtures_of(range(4), board_size=4, rules=match_rules(), seed=0)))
+    began = time.perf_counter()
+    games = list(table.play(fixtures_of(range(4), board_size=4, rules=match_rules(), seed=0)))
+    # Of a batch each game has its share.
+    of_slow = sum(game.seconds[0] for game in games)
+    assert 0.15 * len(slow.numbers) <= of_slow <= time.perf_counter() - began
     assert slow.numbers[0] < 8 and max(slow.numbers) == 8
 
 
@@ -254,11 +283,17 @@ def test_results_are_counted_by_pairs() -> None:
     )
     result = MatchResult(("a", "b"), games)
     assert result.pairs == (0, 1, 1, 0, 1) and result.num_duplicates == 1
+    assert digest_of(3, (1, 2)) != digest_of(3, (12,)) and digest_of(3, (1,)) != digest_of(4, (1,))
     assert (result.wins, result.draws, result.losses) == (4, 1, 2)
     assert result.win_rate == pytest.approx(4.5 / 7)
     assert result.win_interval == wilson(4.5 / 7, 7)
     assert result.black_rate == pytest.approx((1 + 0 + 0.5 + 1 + 1 + 1 + 1) / 7)
     assert result.seconds_per_move == (None, None)
+    assert result.mean_length == 1 and result.forfeits == (0, 0)
+    timed = replace(games[0], seconds=(2.0, 6.0), num_chosen=(4, 3))
+    lost = replace(games[5], forfeit="crashed", seconds=(1.0, 3.0), num_chosen=(2, 3))
+    known = MatchResult(("a", "b"), (timed, lost))
+    assert known.seconds_per_move == (0.5, 1.5) and known.forfeits == (1, 0)
     empty = MatchResult(("a", "b"), ())
     assert empty.win_rate is None and empty.win_interval is None and empty.mean_length is None
     # Wilson's own interval of 8 in 10, and of none in 5.

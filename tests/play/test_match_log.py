@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,6 @@ def test_sgf_of_a_match_replays_in_another_program_to_the_same_score() -> None:
     forfeited = some_games(2)[1]
     root = match_document(forfeited, ("a", "b"), 5, rules, seed=0).get_root()
     assert root.get("RE") == "B+F" and "no answer to genmove" in root.get("C")
+    resigned = replace(forfeited, ended="resignation", forfeit=None)
+    root = match_document(resigned, ("a", "b"), 5, rules, seed=0).get_root()
+    assert root.get("RE") == "B+R" and root.get("C").endswith("; ended by resignation")

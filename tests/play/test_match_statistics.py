@@ -30,6 +30,11 @@ def test_two_players_have_the_ratings_of_the_hand_counted_example() -> None:
     variance = (1 / (50 * 0.8 * 0.2) + 1 / (50 * 0.6 * 0.4)) / 4 * (400 / math.log(10)) ** 2
     assert error == pytest.approx(1.959964 * math.sqrt(variance))
     assert found.error(0) == pytest.approx(error / 2) and found.is_bounded
+    assert found.black_error == pytest.approx(error)
+    # Who met one of them with one colour alone tells nothing of the two.
+    more = rate(3, [*games, *[Game(2, 1, 1)] * 3, *[Game(2, 1, 0)] * 2])
+    assert more.difference(0, 1) == pytest.approx((difference, error))
+    assert more.difference(1, 2)[1] > error and more.black_error == pytest.approx(error)
 
 
 def test_the_first_players_term_is_told_from_strength() -> None:
@@ -124,6 +129,24 @@ def test_a_ratio_is_that_of_the_likeliest_distributions() -> None:
     # Twice as much of the same says twice as much.
     once, twice = test.ratio((10, 20, 40, 25, 15)), test.ratio((20, 40, 80, 50, 30))
     assert twice == pytest.approx(2 * once, rel=1e-3)
+    # The two distributions have the means of the hypotheses, to the last digits.
+    shares, exact = [0.1, 0.2, 0.4, 0.2, 0.1], 0.0
+    for sign, mean in ((-1, low), (1, high)):
+        steps = [each - mean for each in (0, 0.25, 0.5, 0.75, 1)]
+        tilt = 0.0
+        for _ in range(50):  # Newton's
+            parts = [
+                share * step / (1 + tilt * step) for share, step in zip(shares, steps, strict=True)
+            ]
+            slopes = [
+                part * step / (1 + tilt * step) for part, step in zip(parts, steps, strict=True)
+            ]
+            tilt += sum(parts) / sum(slopes)
+        logs = [
+            math.log(share / (1 + tilt * step)) for share, step in zip(shares, steps, strict=True)
+        ]
+        exact += sign * sum(100 * share * log for share, log in zip(shares, logs, strict=True))
+    assert test.ratio((10, 20, 40, 20, 10)) == pytest.approx(exact, abs=1e-9)
     mirrored = SequentialTest(-30, 10)
     assert mirrored.ratio((15, 25, 40, 20, 10)) == pytest.approx(-once, rel=1e-6)
     assert test.decision((0, 0, 5, 10, 40)) == "H1" and test.decision((40, 10, 5, 0, 0)) == "H0"

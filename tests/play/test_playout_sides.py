@@ -92,6 +92,21 @@ def test_what_one_player_wins_the_other_loses_on_the_way() -> None:
     assert tree._points[0].tolist() == [0, 2, 0, 2, 0]
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+def test_of_moves_that_win_as_often_the_one_with_the_better_score_is_played(
+    turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def results(leaves: GPUGoEngine, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # Every game is drawn; black has one point more for each point that the move is nearer B2.
+        last = leaves.history[:, 0].long()
+        return torch.ones_like(words), -10 * (last - 4).abs()
+
+    monkeypatch.setattr("tessera.play.playout_sides._results", results)
+    engine = position("... ... ...", match_rules(), turn)
+    best = chosen(FlatSide(18), engine)
+    assert best in (("B2",), ("A3", "C1"))[turn]
+
+
 @pytest.mark.parametrize("kind", [FlatSide, TreeSide])
 @pytest.mark.parametrize("number", [1, 3, 17])
 def test_any_number_of_playouts_gives_a_candidate(kind: type[PlayoutSide], number: int) -> None:

@@ -252,6 +252,16 @@ def test_intervals_are_those_of_wilson() -> None:
     assert none.interval == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
+def test_the_noise_of_few_hits_is_that_of_a_coin_and_of_many_a_normal_one() -> None:
+    # Of one forecast of p the gap is p or 1 - p, on average 2 p (1 - p).
+    rare, many = Bin(0.0, 0.1, 1, 0.05, 0, 0.0475), Bin(0.5, 0.7, 1000, 600.0, 620, 240.0)
+    found = Calibration((rare,), (many,)).metrics()
+    assert found["move_ece_noise"] == pytest.approx(0.5 * 2 * 0.0475 / 1000)
+    assert found["top_ece_noise"] == pytest.approx(math.sqrt(2 * 240 / math.pi) / 1000)
+    assert found["move_ece"] == pytest.approx(0.5 * 0.05 / 1000)
+    assert found["top_ece"] == pytest.approx(20 / 1000)
+
+
 @pytest.mark.slow
 def test_two_real_processes_measure_the_games_of_one(folder: Path) -> None:
     assert fit("--trainer.max_steps", 2) == 0

@@ -51,6 +51,8 @@ class Report:
             how = "every weight as it was"
             if self.precision_after != "as trained":
                 how = f"{how}, in {self.precision_after}"
+        elif self.precision == self.precision_before:
+            how = f"{how} as before"
         if self.precision_before not in ("as trained", self.precision_after):
             how = f"{how}, {self.precision_before} before"
         head = f"{self.output}: {self.output_bytes:,} bytes, {how} ({self.ckpt_path}: "

@@ -202,6 +202,20 @@ def test_one_seed_and_runs_to_come_are_said(tmp_path: Path) -> None:
     assert "Excess" not in write_report(folder)
 
 
+def test_a_mean_is_of_what_every_run_has(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    lines = write_comparison(folder, ROWS[:2], others=())
+    of_mamba = [line for line in lines if (line["row"], line["phase"]) == ("mamba", "report")]
+    for number, line in enumerate(of_mamba):
+        line |= {"legal_mass": 0.9 + number / 100, "legal_top1": "" if number == 1 else 0.5}
+    write_lines(folder, lines)
+    (group,) = groups_of(read_comparison(folder))
+    figures = group.rows[0].figures
+    # Of two runs of three it would be a mean of other seeds than the rest of the line.
+    assert figures["legal_mass"] == pytest.approx(0.91) and "legal_top1" not in figures
+    assert "legal_top1" in group.rows[1].figures
+
+
 def test_seconds_that_were_not_measured_make_nobody_sooner(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     lines = write_comparison(folder, ROWS[:2], others=())

@@ -138,6 +138,9 @@ def test_what_is_not_reached_has_no_speed_up() -> None:
     early = speed_up([power(1000)], [power(1)])
     assert early is not None and early.is_at_least and early.interval is not None
     assert early.interval.value == pytest.approx(40)
+    # One seed that was there at the first look is enough for the factor to be larger.
+    some = speed_up([power(1000), power(1.2)], [power(1)])
+    assert some is not None and some.is_at_least
 
 
 def test_a_curve_reaches_a_target_where_it_first_crosses_it() -> None:
@@ -145,6 +148,7 @@ def test_a_curve_reaches_a_target_where_it_first_crosses_it() -> None:
     assert reaches([(1, 0.4), (4, 0.1)], 0.1) == pytest.approx(4)
     # An excess below 0 is noise, and has no logarithm.
     assert reaches([(1, 0.1), (100, -0.1)], 0.0) == pytest.approx(10)
+    assert reaches([(1, 0.1), (100, -0.1)], 0.05) == pytest.approx(100**0.25)
     assert reaches([(1, 0.1)], 0.0) is None
 
 

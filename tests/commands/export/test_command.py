@@ -187,7 +187,7 @@ def test_an_exported_model_is_exported_again(capsys: pytest.CaptureFixture[str])
     ("source", "given", "held", "said"),
     [
         ("small8", "", "F32", "every weight as it was, in float32, int8 before"),
-        ("small8", "--int8", "I8", "weights in int8"),
+        ("small8", "--int8", "I8", "weights in int8 as before"),
         ("small8", "--dtype bfloat16", "BF16", "weights in bfloat16, int8 before"),
         ("small8", "--dtype float32", "F32", "weights in float32, int8 before"),
         ("small16", "", "F16", "every weight as it was, in float16"),

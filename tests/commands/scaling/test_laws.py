@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tessera.commands.scaling.laws import FREE, KNOWN, Law, fit_law
+from tessera.commands.scaling.laws import FREE, KNOWN, Law, _counts, fit_law
 from tessera.commands.scaling.powers import fit_powers, non_negative
 from tessera.commands.scaling.runs_file import Run
 from tests.commands.scaling.synthetic import FLOOR, SIZES, TOKENS, runs
@@ -78,6 +78,20 @@ def test_the_same_draws_give_the_same_bits() -> None:
     one, two = (fit_law(some, FLOOR, FREE, 50, 7) for _ in range(2))
     assert one == two
     assert one.intervals != fit_law(some, FLOOR, FREE, 50, 8).intervals
+
+
+def test_no_draw_is_of_too_few_budgets_or_sizes_to_tell_a_law_by() -> None:
+    one, other = runs()[:3], runs(sizes=SIZES[:2])[:8]
+    other = [x for x in other if x.tokens in (other[0].tokens, other[1].tokens)]
+    for some, kinds in ((one, ("tokens",)), (other, ("tokens", "parameters"))):
+        counts = _counts(some, 2, 300, 0)
+        assert counts.shape == (301, len(some)) and (counts.sum(1) == len(some)).all()
+        for kind in kinds:
+            drawn = [
+                {getattr(run, kind) for run, times in zip(some, row, strict=True) if times}
+                for row in counts
+            ]
+            assert min(map(len, drawn)) == 2
 
 
 def test_the_largest_rung_is_predicted_by_the_others_alone() -> None:

@@ -85,6 +85,8 @@ def test_the_trend_is_the_last_window_against_the_first(alphas: list[float], ver
     assert len(trend.windows) == len(alphas) + 1 - WINDOW + 1
     assert trend.windows[0][:2] == (100, 800)
     assert trend.verdict == verdict
+    tokens, values = zip(*((n[0], value[0]) for n, value in rungs(alphas)), strict=True)
+    assert trend.line == fit_line(tokens, values)
     assert trend.delta_alpha == pytest.approx(
         trend.windows[-1][2].alpha - trend.windows[0][2].alpha
     )
