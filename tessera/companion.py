@@ -18,6 +18,7 @@ from tessera.play.session import Session
 from tessera.setting_errors import Problem, SettingError
 from tessera.training.checkpoint_content import on_any_machine, read_checked
 from tessera.training.exported_file import MODEL
+from tessera.training.run_folder import given_model
 from tessera.vocabulary import Vocabulary, board_size_of, check_board_size, num_tokens
 
 
@@ -118,7 +119,7 @@ def load(
     """The model of a checkpoint, for games like those it was trained on.
 
     Args:
-        path: the file.
+        path: the file, or the name of a model that comes with the program.
         device: where the model will be.
         board_size: of the games, for a model whose weights are of any board; None for the size that
             it was trained on.
@@ -130,7 +131,9 @@ def load(
         SettingError: if the model is of one board, and ``board_size`` is another.
         MemoryError: if there is no memory for it.
     """
-    return of_checkpoint(read_checked(path, is_fit=False, named=own), device, board_size)
+    return of_checkpoint(
+        read_checked(given_model(path), is_fit=False, named=own), device, board_size
+    )
 
 
 def of_checkpoint(
