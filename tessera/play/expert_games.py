@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tessera.accelerator import current
 from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
 from tessera.go.features import board_rows
@@ -266,7 +267,7 @@ class ExpertGames:
             torch.cuda.synchronize(self.numbers.device)
             graph = torch.cuda.CUDAGraph()
             try:
-                with Capture(graph):
+                with current(self.numbers.device), Capture(graph):
                     run()
             except RuntimeError as error:
                 self._is_possible = False
