@@ -47,6 +47,8 @@ def new_model(kind: str = "moves", board_size: int = 5) -> GameModel:
         for name, weight in model.named_parameters():
             if name.startswith(("head", "outcome")):
                 weight.mul_(20)
+            if name.startswith("outcome.owners"):
+                weight.mul_(20)  # so that whose a point is shows in signs and words
     return model
 
 
