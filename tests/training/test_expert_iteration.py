@@ -136,6 +136,9 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
     for name, value, told in (
         ("games", with_games("plies", -1), "games plies cannot be used, got -1."),
         ("games", with_games("plies", "7"), "games plies cannot be used, got '7'."),
+        ("games", with_games("plies", 2**63), "games plies cannot be used, got 92233720368547758"),
+        ("games", with_games("written", 10**30), "games written cannot be used, got 1000000000"),
+        ("games", with_games("written", 10**9), f"must be {games['written']}, got 1000000000."),
         ("games", with_games("more", ring), "games more cannot be used, got tensor("),
         ("games", with_games("ring_rows", ring[:5]), "have the shape (20, 6, 5, 3), got (5, 6, 5"),
         ("games", with_games("ring_rows", ring.long()), "the dtype torch.int16, got torch.int64."),
@@ -143,6 +146,8 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
         ("games", {"plies": 1, "written": 1}, "objective games lack numbers."),
         ("pool", {**pool, "numbers": [3, 3]}, "objective pool numbers must rise, got [3, 3]."),
         ("pool", {**pool, "numbers": [0]}, "numbers must be a whole number of at least 1, got 0."),
+        ("pool", {**pool, "numbers": [10**30]}, "objective pool numbers must be less than 2^63, "),
+        ("pool", {**pool, "results": [[3, 0, 10**400, 1.0]]}, "and black's points, got [3, 0, 10"),
         ("pool", {**pool, "weights": []}, "weights must be those of 1 versions, got 0."),
         ("pool", {**pool, "weights": [{}]}, "objective pool weights 3 lacks "),
         ("pool", {**pool, "results": [[3, 0, 2, 3.0]]}, "black's points, got [3, 0, 2, 3.0]."),
