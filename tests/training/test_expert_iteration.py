@@ -18,7 +18,7 @@ from tessera.data import GameDataModule
 from tessera.model import GameModel, ModelSettings
 from tessera.play.position_ring import Positions
 from tessera.training.checkpoint_content import read_checked
-from tessera.training.checkpoint_file import CheckpointError
+from tessera.training.checkpoint_file import CheckpointError, read_checkpoint
 from tessera.training.objectives.expert_iteration import (
     ExpertBatch,
     ExpertIteration,
@@ -111,10 +111,12 @@ def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(
 
 
 def test_a_checkpoint_gives_the_average_and_keeps_what_is_learned(folder: Path) -> None:
-    assert fit("--trainer.max_steps", 5) == 0
+    assert fit("--trainer.max_steps", 5, "--export_every_n_steps", 5) == 0
     checkpoint = state()
     own = checkpoint["objective"]
+    version = read_checkpoint("checkpoints/small/version_0/step_0000005.safetensors")
     for name, weight in own["player"].items():
+        assert torch.equal(version["state_dict"][f"model.{name}"], weight), name
         assert torch.equal(checkpoint["state_dict"][f"model.{name}"], weight), name
     assert any((own["learner"][name] != weight).any() for name, weight in own["player"].items())
     assert fit("--run_name", "newest", "--model.expert_iteration.ema_decay", 0) == 0
