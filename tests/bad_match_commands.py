@@ -53,6 +53,12 @@ MATCHES: tuple[tuple[str, str], ...] = (
             ("--log x --json ./x", "--json must be another file than --log, got ./x."),
             ("--log x --sgf x", "--sgf must be another file than --log, got x."),
             ("--sgf x --json x", "--json must be another file than --sgf, got x."),
+            ("--picture x.gif", "--picture must end in .png or .svg, got x.gif."),
+            ("--picture no/x.svg", "--picture: there is no folder no."),
+            (
+                "--json x.svg --picture x.svg",
+                "--picture must be another file than --json, got x.svg.",
+            ),
             ("--sgf=", "--sgf must name a folder, got none."),
             ("--sgf small.yaml/x/y", "--sgf must name a folder; … small.yaml is a file."),
             (f"--sgf {'n' * 300}", "--sgf: … File name too long."),

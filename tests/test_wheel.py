@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tessera.commands.named_configs import config_names, model_names
+from tessera.training.run_folder import given_names
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,8 @@ def test_the_wheel_holds_the_program_its_page_and_the_configurations_only(
     folder = repository / "tessera" / "commands" / "board" / "page"
     page = {path.relative_to(repository) for path in folder.iterdir()}
     assert {path.suffix for path in page} == {".html", ".css", ".js", ".svg"}
-    assert held - description == program | configurations | page
+    weights = {Path("tessera/weights") / f"{name}.safetensors" for name in given_names()}
+    assert held - description == program | configurations | page | weights
     assert len(configurations) == len(config_names()) + len(model_names())
 
 

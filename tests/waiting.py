@@ -15,8 +15,8 @@ def no_waiting() -> Iterator[None]:
     with warnings.catch_warnings():
         # Torch warns that it does not see every wait.
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
-        torch.cuda.set_sync_debug_mode("error")
         try:
+            torch.cuda.set_sync_debug_mode("error")
             yield
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -17,6 +17,10 @@ from tessera.commands.one_line import one_line
 if TYPE_CHECKING:
     import torch
 
+WHICH_MODEL = (
+    "the model: a file; last, the newest run's; or player_9x9, which is there from the start"
+)
+
 
 class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, and ends with exit code 2."""

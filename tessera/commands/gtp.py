@@ -11,7 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tessera.commands.arguments import OneLineParser, add_model_options, find_device
+from tessera.commands.arguments import (
+    WHICH_MODEL,
+    OneLineParser,
+    add_model_options,
+    find_device,
+)
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say, say_which
 from tessera.commands.light_metrics import load_metrics_lightly
@@ -187,7 +192,7 @@ def _written_to_standard_output() -> Callable[[str], None]:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera gtp", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
+    add("--ckpt_path", metavar="FILE", required=True, help=WHICH_MODEL)
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
     add_model_options(parser)
     temperature = "genmove draws its move with the probabilities to the power of 1 over this; "

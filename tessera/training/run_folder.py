@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import tessera
 from tessera.setting_errors import Problem, SettingError
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpointing import LAST
 
+_GIVEN = Path(tessera.__file__).parent / "weights"
 _CHECKPOINTS, _LOGS = "checkpoints", "lightning_logs"
 _VERSION = re.compile(r"version_(\d+)")
 _NAME = re.compile(r"\w[\w.-]*")
@@ -146,6 +148,18 @@ def run_of(checkpoint: Path, root: Path = Path()) -> RunFolder | None:
     return run if (run.checkpoints / checkpoint.name).resolve() == checkpoint.resolve() else None
 
 
+def given_names() -> list[str]:
+    """The models that come with the program."""
+    return sorted(file.stem for file in _GIVEN.glob("*.safetensors"))
+
+
+def given_model(name: str | Path) -> Path:
+    """The file of a model that comes with the program; the path itself unless it is only a name."""
+    path = Path(name)
+    is_name = str(name) in given_names() and not path.exists()
+    return _GIVEN / f"{name}.safetensors" if is_name else path
+
+
 def find_checkpoint(
     ckpt_path: str, run_name: str, root: Path = Path(), option: str = "ckpt_path"
 ) -> Path:
@@ -163,7 +177,7 @@ def find_checkpoint(
     """
     folder = RunFolder(run_name, 0, root).checkpoints.parent
     if ckpt_path != "last":
-        return Path(ckpt_path)
+        return given_model(ckpt_path)
     found = sorted(folder.glob(f"version_*/{LAST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(

@@ -13,6 +13,7 @@ import torch
 
 from tests.play.expert_cases import kept, played
 from tests.runs import python_path
+from tests.waiting import no_waiting
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,9 +58,6 @@ def test_on_a_gpu_graphs_play_what_single_kernels_play(
 def test_on_a_gpu_a_ply_waits_for_nothing() -> None:
     games = played("triton", "cuda", 12, size=5, slots=64, rows=40, against=16)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         for _ in range(8):
             games.play()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -287,17 +288,32 @@ def test_several_processes_agree_on_the_smallest(folder: Path) -> None:
     assert done.stderr.count(told) == 1
 
 
+@pytest.fixture
+def small_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of the GPU, which other tests use too, torch gives 8 GiB, and says that no more are free."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    limit = torch.cuda.memory_reserved() + 8 * 2**30
+    _, total = torch.cuda.mem_get_info()
+
+    def left(device: torch.device) -> tuple[int, int]:
+        return limit - torch.cuda.memory_reserved(device), total
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", left)
+    torch.cuda.set_per_process_memory_fraction(limit / total)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("graph", ["true", "false"])
 def test_a_gpu_is_filled_and_the_run_goes_through(
-    folder: Path, capsys: pytest.CaptureFixture[str], graph: str
+    folder: Path, small_card: None, capsys: pytest.CaptureFixture[str], graph: str
 ) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(9 * 2**30, dtype=torch.uint8, device="cuda")
     config = ["--data.context", "64", "--data.board_size", "9", "--data.max_moves", "64"]
     config += ["--data.games_per_chunk", "null", "--model.cuda_graph", graph]
-    blocker = torch.empty(
-        int(0.9 * CudaRoom(torch.device("cuda")).free()), dtype=torch.uint8, device="cuda"
-    )  # another's
     options = [*config, "--model.d_model", "256", "--trainer.accelerator", "gpu"]
     assert fit(*AUTO, *options) == 0
-    del blocker
     assert kept()["batch_size"] >= 64 and "GiB that are free" in said(capsys)

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera.data import GameStream, StreamSettings
+from tessera.monitor import TesseraMonitor
 from tessera.training.metrics import NextMoveMetrics
 from tests.monitor.runs import run
 
@@ -102,15 +103,29 @@ RECORD_ALL = ["--monitor.copies_every", 5, "--monitor.copies_steps", 5]
 RECORD_ALL += ["--monitor.copies_time_ratio", 1, "--trainer.max_steps", 60]
 
 
+def recorded(context: str) -> TesseraMonitor:
+    """The monitor of a run whose copies were recorded, nearly all of them."""
+    precision = ["--trainer.precision", "bf16-mixed", "--monitor.summary_every", 20]
+    return run(*LOG, *RECORD_ALL, *precision, "--data.context", context)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("context", ["12", "null"])
 def test_the_gpu_sees_no_copy_that_nobody_owns(folder: Path, context: str) -> None:
-    precision = ["--trainer.precision", "bf16-mixed", "--monitor.summary_every", 20]
-    monitor = run(*LOG, *RECORD_ALL, *precision, "--data.context", context)
+    monitor = recorded(context)
     assert monitor.num_profiled_steps >= 50
     assert monitor.unowned_copies == [], [str(copy) for copy in monitor.unowned_copies]
     assert monitor.latest["unowned_copies"] == 0
-    assert monitor.transfers.num > 0 and monitor.transfers.max_ms < 1.0
+    assert monitor.transfers.num > 0
+    assert not any(alert.metric == "unowned_copies" for alert in monitor.alerts)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow  # by itself: others at the same moment make copies longer
+@pytest.mark.parametrize("context", ["12", "null"])
+def test_no_copy_takes_a_millisecond(folder: Path, context: str) -> None:
+    monitor = recorded(context)
+    assert monitor.transfers.num > 0 and monitor.transfers.max_ms < 1.0, monitor.transfers
     assert not any(alert.severity == "design violation" for alert in monitor.alerts)
 
 

@@ -20,8 +20,14 @@ from tessera.commands.ending import say
 from tessera.commands.json_file import tell
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.one_line import one_line
-from tessera.commands.output_file import file_problems, folder_problems, same_file_problems
+from tessera.commands.output_file import (
+    file_problems,
+    folder_problems,
+    same_file_problems,
+    write_file,
+)
 from tessera.commands.packages import version_of
+from tessera.commands.picture_file import picture_file, picture_problems
 from tessera.commands.quiet import quieten
 from tessera.setting_errors import SettingError, number, one_of, or_none, problems_of, whole
 
@@ -78,8 +84,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         torch.set_num_threads(threads)
     waiting_for("")
+    if arguments.picture is not None:
+        _draw(arguments.picture, report)
     tell(report.lines(), arguments.json, report.as_json())
     return 0
+
+
+def _draw(name: str, report: Report) -> None:
+    from tessera.commands.arena.picture import ratings_drawing
+
+    found = report.ratings()
+    assert found is not None  # everybody has played everybody
+    games = sum(result.num_games for result in report.results.values())
+    size = report.conditions["board"].replace("×", "x")  # which the pictures' font has not
+    on = f"{size}, {games:,} games, seed {report.conditions['seed']}."
+    drawing = ratings_drawing(report.labels, found, on)
+    write_file(name, picture_file(drawing, name))
 
 
 def _play(
@@ -212,7 +232,9 @@ def _read(
             problems.append("--sprt is of two players.")
     problems += file_problems(arguments.log, "--log")
     problems += folder_problems(arguments.sgf, "--sgf")
-    options = [(f"--{name}", getattr(arguments, name)) for name in ("log", "sgf", "json")]
+    problems += picture_problems(arguments.picture, "--picture")
+    files = ("log", "sgf", "json", "picture")
+    options = [(f"--{name}", getattr(arguments, name)) for name in files]
     problems += same_file_problems(options)
     return names, (least, most), problems
 
@@ -246,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "append every game to this file, and do not play again what it holds"
     add("--log", metavar="FILE", help=what)
     add("--sgf", metavar="FOLDER", help="where the games are written, one a file")
+    add("--picture", metavar="FILE", help="draw the ratings: a name that ends in .png or .svg")
     add("--json", metavar="FILE", help="write the result to this file as well; - prints that alone")
     threads = "CPU threads of our own players (default: 1)"
     add("--threads", type=int, default=1, help=threads)

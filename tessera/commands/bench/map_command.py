@@ -6,7 +6,11 @@ import argparse
 
 import torch
 
-from tessera.commands.arguments import add_model_options, find_device
+from tessera.commands.arguments import (
+    WHICH_MODEL,
+    add_model_options,
+    find_device,
+)
 from tessera.commands.bench import map_speed
 from tessera.commands.named_configs import config_names
 from tessera.setting_errors import Problem, noted, or_none, problems_of, whole
@@ -20,7 +24,7 @@ _ALLOWED = {"moves": whole(1, 100_000), "threads": or_none(whole(1, 1_024))}
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Let everything be said that can be chosen."""
     add = parser.add_argument
-    add("--ckpt_path", metavar="FILE", help="a model; last for the newest run's")
+    add("--ckpt_path", metavar="FILE", help=WHICH_MODEL)
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
     what = "instead, models of these configurations with new weights, which take as long"
     what += f" (default: {' '.join(_CONFIGS)})"

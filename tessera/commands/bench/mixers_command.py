@@ -15,7 +15,7 @@ import torch
 
 from tessera.commands.arguments import find_device
 from tessera.commands.bench.fresh_process import TookTooLongError
-from tessera.commands.bench.mixers_process import OUT_OF_MEMORY, Asked, MixerProcess, Ready
+from tessera.commands.bench.mixers_process import Asked, MixerProcess, Ready
 from tessera.commands.bench.mixers_report import BASELINE, MixerSpeed, MixersReport
 from tessera.commands.bench.rivals import NotMeasuredError
 from tessera.commands.console import waiting_for
@@ -142,7 +142,7 @@ def speeds_of(
     while waves:
         wave = waves.popleft()
         for speed in _wave(wave, asked, timeout_s):
-            if len(wave) > 1 and speed.missing == OUT_OF_MEMORY:
+            if len(wave) > 1 and speed.lacks_memory:
                 waves.append([speed.mixer])
             else:
                 yield speed

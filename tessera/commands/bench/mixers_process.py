@@ -136,7 +136,7 @@ def prepared(mixer: str, asked: Asked) -> tuple[Ready, Callable[[], list[float]]
     is_gpu = device.type == "cuda"
     torch.manual_seed(0)
     if is_gpu:
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)  # which "cuda" alone does not name
     with _Warnings() as warnings:
         model = GameModel(asked.model(mixer)).to(device).train()
         shape = asked.batch_size, asked.length + 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tessera.commands.bench.mixers_process import Asked, Ready
+from tessera.commands.bench.mixers_process import OUT_OF_MEMORY, Asked, Ready
 from tessera.commands.table import Cell, Form, table
 
 BASELINE = "mamba"
@@ -38,6 +38,12 @@ class MixerSpeed:
     def step_s(self) -> float | None:
         """Seconds of a step, the median; None if it was not timed."""
         return statistics.median(self.seconds) if self.seconds else None
+
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether the memory was too little for it, or for its step to be a CUDA graph."""
+        how = "" if self.ready is None else self.ready.step
+        return self.missing == OUT_OF_MEMORY or OUT_OF_MEMORY in how
 
     def in_words(self) -> str:
         """Its figures in a few words."""

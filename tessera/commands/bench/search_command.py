@@ -9,7 +9,10 @@ from functools import partial
 import torch
 
 from tessera.accelerator import memory_problem
-from tessera.commands.arguments import find_device
+from tessera.commands.arguments import (
+    WHICH_MODEL,
+    find_device,
+)
 from tessera.commands.bench import search_speed
 from tessera.commands.bench.engine_speed import Timing
 from tessera.commands.bench.report import say
@@ -37,7 +40,7 @@ _MOST_SIMULATIONS = 2**15 - 1
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Let everything be said that can be chosen."""
     add = parser.add_argument
-    add("--ckpt_path", metavar="FILE", help="a model; last for the newest run's (default: none)")
+    add("--ckpt_path", metavar="FILE", help=f"{WHICH_MODEL} (default: none)")
     add("--run_name", default="selfplay", help="whose newest run that is (default: selfplay)")
     what = "of a model with new weights, which take as long as others"
     add("--channels", type=int, default=64, help=f"{what} (default: 64)")

@@ -9,7 +9,12 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 
-from tessera.commands.arguments import OneLineParser, add_model_options, find_device
+from tessera.commands.arguments import (
+    WHICH_MODEL,
+    OneLineParser,
+    add_model_options,
+    find_device,
+)
 from tessera.commands.board.port import bound_socket
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say, say_which
@@ -84,7 +89,7 @@ def _has_screen() -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera board", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
+    add("--ckpt_path", metavar="FILE", required=True, help=WHICH_MODEL)
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
     add_model_options(parser)
     port = "of 127.0.0.1, where nobody but this machine's users gets to (default: a free one)"

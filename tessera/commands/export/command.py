@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera.commands.arguments import OneLineParser, add_own_option, find_device
+from tessera.commands.arguments import (
+    WHICH_MODEL,
+    OneLineParser,
+    add_own_option,
+    find_device,
+)
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say, say_which
 from tessera.commands.json_file import tell
@@ -105,7 +110,7 @@ def _measured(
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera export", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
+    add("--ckpt_path", metavar="FILE", required=True, help=WHICH_MODEL)
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
     add("--output", metavar="FILE", required=True, help=f"a name that ends in {_ENDING}")
     how = parser.add_mutually_exclusive_group()

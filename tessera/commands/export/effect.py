@@ -105,7 +105,8 @@ def _test_games(
     settings = replace(
         settings, games_per_chunk=num_games, batch_size=at_once * settings.num_windows
     )
-    needs = {_table_of(model), "settled" if settings.skip_settled else "none"} - {"none"}
+    needs = {"settled"} if settings.skip_settled else set()
+    needs |= set() if model.features is None else {*model.features.needs}
     return GameStream(
         settings,
         device=device,

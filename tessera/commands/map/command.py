@@ -8,7 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tessera.commands.arguments import OneLineParser, add_model_options, find_device
+from tessera.commands.arguments import (
+    WHICH_MODEL,
+    OneLineParser,
+    add_model_options,
+    find_device,
+)
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say, say_which
 from tessera.commands.json_file import json_text
@@ -97,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--move", type=int, metavar="N", help="after so many moves of the SGF (default: all)")
     add("--game", type=int, metavar="N", help="which game of the SGF, if it has several")
     add("--to_play", choices=("black", "white"), help="who moves on the board that is drawn")
-    add("--ckpt_path", metavar="FILE", required=True, help="the model; last for the newest run's")
+    add("--ckpt_path", metavar="FILE", required=True, help=WHICH_MODEL)
     add("--run_name", default="quickstart", help="whose newest run that is (default: quickstart)")
     what = "also play so many games on to their ends, and tell who won (default: none)"
     add("--playouts", type=int, default=0, metavar="N", help=what)

@@ -212,6 +212,21 @@ def test_forfeits_and_games_that_are_the_same_are_counted_apart(
     assert arena(*asked)["matches"] == found["matches"]
 
 
+def test_ratings_are_drawn_as_they_are_told(place: Path) -> None:
+    given = ("uniform", "rules", "--board_size", 5, "--games", 6)
+    assert tessera("arena", *given, "--picture", "elo.svg", "--json", "elo.json") == 0
+    picture = Path("elo.svg").read_text()
+    assert "5x5, 6 games, seed 0." in picture
+    rows = json.loads(Path("elo.json").read_text())["ratings"]["players"]
+    # Names stand as high as their marks, y being counted from above.
+    heights = {
+        row["player"]: float(re.findall(rf' y="([\d.]+)"[^>]*>{row["player"]}<', picture)[0])
+        for row in rows
+    }
+    by_rating = sorted(rows, key=lambda row: -row["elo"])
+    assert [row["player"] for row in by_rating] == sorted(heights, key=lambda name: heights[name])
+
+
 @pytest.mark.skipif(GNUGO is None, reason="GNU Go is not installed (Debian's package gnugo)")
 def test_two_models_and_gnu_go_play_in_seconds(place: Path) -> None:
     flags = "--mode gtp --chinese-rules --positional-superko --forbid-suicide --capture-all-dead"

@@ -9,11 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.cuda._utils import _get_device_index
 
 from tessera import cli
 from tessera.commands.bench import command, mixers_command, mixers_process
@@ -56,6 +58,7 @@ class Processes:
         self.told: list[str] = []
         self.timeouts: list[float] = []  # of those that were waited for
         self.faults: dict[tuple[str, str], Callable[[], Any]] = {}
+        self.steps: dict[str, str] = {}  # how the first one of a mixer runs
         monkeypatch.setattr(mixers_command, "MixerProcess", lambda: Process(self))
 
 
@@ -78,7 +81,7 @@ class Process:
     def ready(self, timeout_s: float) -> Ready:
         self.all_of_them.timeouts.append(timeout_s)
         self._noted("ready")
-        return Ready(10, 1.0, 5.0, "CUDA graph")
+        return Ready(10, 1.0, 5.0, self.all_of_them.steps.pop(self.mixer, "CUDA graph"))
 
     def times(self, timeout_s: float) -> list[float]:
         self._noted("time")
@@ -131,6 +134,19 @@ def test_what_is_too_much_memory_at_once_is_tried_alone(processes: Processes) ->
     processes.faults = {("time", "b"): raising(NotMeasuredError(OUT_OF_MEMORY))}
     found = list(speeds_of(["a", "b"], ASKED, 2, 60.0))
     assert [speed.missing for speed in found] == ["", OUT_OF_MEMORY]
+
+
+def test_a_step_that_was_no_graph_for_want_of_memory_is_tried_alone(processes: Processes) -> None:
+    why = "training steps are launched one kernel at a time: CUDA out of memory. Tried to allocate"
+    processes.steps = {"b": why}
+    found = list(speeds_of(["a", "b"], ASKED, 2, 60.0))
+    assert [(s.mixer, s.ready and s.ready.step) for s in found] == [
+        ("a", "CUDA graph"),
+        ("b", "CUDA graph"),
+    ]
+    processes.steps = {"b": why}
+    (alone,) = speeds_of(["b"], ASKED, 2, 60.0)
+    assert alone.ready is not None and alone.ready.step == why and alone.step_s == 0.002
 
 
 def test_a_mixer_that_takes_too_long_or_fails_has_a_row_that_says_why(
@@ -252,10 +268,31 @@ def test_what_a_step_runs_as_is_what_the_program_says() -> None:
         assert warnings.how_steps_run() == "scan=auto runs torch; launched one at a time: why"
 
 
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_is_chosen_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, device: str, index: int
+) -> None:
+    class Chosen(Exception): ...
+
+    def set_device(device: Any) -> None:
+        # As torch looks at it: "cuda" alone is refused.
+        raise Chosen(_get_device_index(device))
+
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    with pytest.raises(Chosen) as chosen:
+        prepared("identity", replace(ASKED, device=device))
+    assert chosen.value.args == (index,)
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_step_on_a_gpu_is_a_cuda_graph() -> None:
-    asked = Asked(9, 64, 2, 8, 32, "cuda", 0.1, 3)
-    ready, times = prepared("mamba", asked)
-    assert ready.step == "CUDA graph" and ready.peak_mb is not None and ready.peak_mb > 0
-    assert len(times()) == 3
+@pytest.mark.timeout(600)
+def test_steps_on_a_gpu_are_cuda_graphs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mixers.json"
+    options = ["--mixers", "attention,context_token", "--seconds", "0.1", "--d_model", "64"]
+    options += ["--batch_size", "8", "--length", "32", "--n_layers", "2", "--beside", "3"]
+    assert command.main(["mixers", *options, "--device", "cuda", "--json", str(file)]) == 0
+    speeds = json.loads(file.read_text())["speeds"]
+    assert [speed["mixer"] for speed in speeds] == ["mamba", "attention", "context_token"]
+    for speed in speeds:
+        assert speed["missing"] == "" and speed["ready"]["step"] == "CUDA graph", speed
+        assert speed["ready"]["peak_mb"] > 0 and len(speed["seconds"]) == 5

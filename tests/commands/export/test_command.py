@@ -29,6 +29,7 @@ BOARD = ("--model.features", "board", "--model.head", "points", "--model.outcome
 BOARD = (*BOARD, "--data.context", "null", "--data.windows_per_game", "null")
 BOARD = (*BOARD, "--data.skip_settled", "true", "--data.komi", "0.5")
 BOARD = (*BOARD, "--model.board.channels", 4, "--model.board.depth", 1)
+BOARD = (*BOARD, "--model.board.colour", "true")  # a table that is made of another one
 KINDS = ("small", "board")
 OWN = """
 from torch import nn
@@ -144,7 +145,7 @@ def test_the_divergence_is_that_of_the_two_models(kind: str) -> None:
     board = ("board", "settled") if kind == "board" else ()
     batch = GameStream(games.settings, first_number=TEST_NUMBERS, needs=board).batch(0)
     assert told.targets == (batch.targets != 10).sum()
-    given = (batch.inputs, None, batch.features("board") if board else ())
+    given = (batch.inputs, None, batch.features("position") if board else ())
     p, q = (model(*given, excluded=batch.settled).double().log_softmax(-1) for model in models)
     kl = F.kl_div(q, p, reduction="none", log_target=True).nan_to_num().sum(-1)
     kl = kl[batch.targets != 10]
