@@ -142,7 +142,7 @@ def test_what_is_resumed_knows_its_start_and_does_not_read_it(
     ("given", "says"),
     [
         ("--init_from=", "init_from must name a model, or be last; got none."),
-        ("--init_from=a\x07b", "init_from must be a file, got a"),
+        ("--init_from=a\x07b", "init_from must be letters that can be printed, got"),
         ("--init_from none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
         ("--init_from large.yaml", "large.yaml is torn or no checkpoint."),
         ("--init_from lightning_logs", "lightning_logs is no checkpoint: it is a folder."),
