@@ -201,5 +201,5 @@ def _is_result(value: Any) -> bool:
     if not isinstance(value, list) or [type(part) for part in value] != [int, int, int, float]:
         return False
     black, white, played, points = value
-    is_known = min(black, white) >= RULES and black != white and math.isfinite(points)
+    is_known = min(black, white) >= RULES and black != white
     return is_known and 0 < played < TOO_MANY and 0 <= points <= played
