@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from tessera.data import GameDataModule
+from tessera.play.match_table import Fixture, PlayedGame
 from tessera.training.checkpoint_content import read_checked
 from tessera.training.checkpoint_file import CheckpointError, read_checkpoint
 from tessera.training.objectives.expert_iteration import ExpertIteration
+from tessera.training.objectives.version_pool import RULES
 from tests.runs import fit
 from tests.training.test_expert_losses import objective
 from tests.training.test_resume import STOPPER, stop_at
@@ -276,6 +278,53 @@ def test_of_several_processes_only_the_first_goes_on_with_the_games_that_were_ke
         numbers.append(set(games.numbers.tolist()))
     assert min(numbers[1]) > 2**30 and min(numbers[2]) > max(numbers[1])
     assert max(numbers[0]) < 2**30
+
+
+def test_a_version_enters_the_pool_once_and_one_of_them_is_whom_games_are_against() -> None:
+    few = {"slots": 4, "rows": 8, "first_rows": 2, "full_share": 1.0, "simulations": 2}
+    few |= {"fast_simulations": 0, "considered": 2, "match_pairs": 1, "pool_share": 0.5}
+    stream = GameDataModule(board_size=3, batch_size=4, games_per_chunk=4, windows_per_game=1)
+    asked: Any = SimpleNamespace(settings=stream.settings, rank=0, device=torch.device("cpu"))
+    asked.backend = stream.settings.backend
+    compared = []
+
+    def compare(games: object, player: object, number: int) -> None:
+        compared.append(number)
+        own.pool.record(number, RULES, [PlayedGame(Fixture(0, True, ()), (), 1.0, 1.0, "")])
+
+    def found(objective: ExpertIteration) -> tuple[bool, float, float]:
+        """Whether somebody is there, its weights, and those of the player, which are all alike."""
+        assert objective.games is not None and objective.games.rival is not None
+        models = (*objective._opponents, *objective._players)
+        weights = (float(next(model.parameters()).flatten()[0]) for model in models)
+        return bool(objective.games.rival.is_there), *weights
+
+    own, model = objective(**few)
+    own._pool_every, own._watches = 2, [SimpleNamespace(compare=compare)]  # type: ignore[list-item]
+    for index in range(5):
+        with torch.no_grad():
+            next(model.parameters()).fill_(index)
+        own.positions(index, asked)
+        assert found(own)[0] == (index >= 2)
+        if index == 1:
+            own.after_validation(None)  # type: ignore[arg-type]
+    # Of the run that stopped between the third batch and its validation the latter comes later.
+    assert compared == [2, 4] and own.pool.numbers == [2, 4]
+    assert found(own) == (True, own.pool.drawn(stream.settings.seed) - 1, 4)
+    other, _ = objective(**few)
+    other.restore(copy.deepcopy(own.saved()))
+    other.positions(4, asked)
+    assert found(other)[:2] == found(own)[:2]
+
+
+def test_memory_is_set_aside_for_every_model_that_is_kept() -> None:
+    asked: Any = SimpleNamespace(settings=SimpleNamespace(board_size=3))
+    needs = []
+    for more in ({"pool": 1}, {"pool": 3}, {"pool": 3, "pool_share": 0.5}):
+        own, model = objective(**more)
+        needs.append(own.bytes_to_come(model, asked))
+    one = sum(weight.nbytes for weight in model.parameters())
+    assert [need - needs[0] for need in needs] == [0, 2 * one, 3 * one]
 
 
 def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
