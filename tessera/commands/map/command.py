@@ -134,5 +134,6 @@ def _file_problems(arguments: argparse.Namespace) -> list[str]:
     problems = picture_problems(arguments.output, "--output")
     problems += file_problems(arguments.sgf, "--sgf")
     options = [(f"--{name}", getattr(arguments, name)) for name in ("json", "output", "sgf")]
-    problems += same_file_problems([("FILE", arguments.file), *options])
+    read = [("FILE", arguments.file), ("--ckpt_path", arguments.ckpt_path)]
+    problems += same_file_problems([*read, *options])
     return problems
