@@ -18,6 +18,7 @@ from tessera.play.match_table import Fixture, PlayedGame
 from tessera.training.checkpoint_content import read_checked
 from tessera.training.checkpoint_file import CheckpointError, read_checkpoint
 from tessera.training.objectives.expert_iteration import ExpertIteration
+from tessera.training.objectives.expert_settings import ExpertIterationSettings
 from tessera.training.objectives.version_pool import RULES
 from tests.runs import fit
 from tests.training.test_expert_losses import objective
@@ -315,6 +316,12 @@ def test_a_version_enters_the_pool_once_and_one_of_them_is_whom_games_are_agains
     other.restore(copy.deepcopy(own.saved()))
     other.positions(4, asked)
     assert found(other)[:2] == found(own)[:2]
+
+
+def test_a_share_of_the_slots_is_at_least_one_of_them() -> None:
+    shares = {0.0: 0, 0.01: 1, 0.3: 2, 0.5: 4}
+    for share, slots in shares.items():
+        assert ExpertIterationSettings(slots=8, pool_share=share).num_against == slots
 
 
 def test_memory_is_set_aside_for_every_model_that_is_kept() -> None:
