@@ -41,6 +41,16 @@ def current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+@functools.cache
+def capture_stream(index: int) -> torch.cuda.Stream:
+    """The stream on which the graphs of a CUDA device are captured.
+
+    What torch would take is of the device that was the current one at the first capture, and what
+    another device is launched meanwhile would run at once, and be in no graph.
+    """
+    return torch.cuda.Stream(index)
+
+
 def memory_problem(num_bytes: int, device: torch.device) -> str:
     """What so many bytes need that the device has not, as a noun; empty if it has that much.
 

@@ -32,8 +32,8 @@ class PossibilityMap:
         pass_: the probability of a pass.
         win: the probability that the player to move wins; None if nobody says it.
         score: by how many points the player to move wins; None if nobody says it.
-        ownership: (n, n) float64, whose each point will be, 1 black's, -1 white's; None without
-            playouts, because no part of a model says it.
+        ownership: (n, n) float64, whose each point will be, 1 black's, -1 white's; None if nobody
+            says it.
         legal_mass: what the model gave to legal moves, of 1, before the others were left out.
         said_by: ``model`` or ``playouts`` for each of ``win``, ``score`` and ``ownership`` that is
             said.
@@ -83,7 +83,7 @@ class Companion:
         Args:
             moves: vertices such as ``Q16`` and ``pass``, in one text or a list, or tokens.
             playouts: games that the rule-based player plays on to their ends, 2 or more, for
-                ownership, and for win and score if the model has no outcome; 0 for none.
+                what the model does not say of win, score and ownership; 0 for none.
 
         Raises:
             ValueError: if one of them is no point of the board, or ``playouts`` no such number.
@@ -98,14 +98,17 @@ class Companion:
         legal.sort(key=lambda point: -chances[point])
         points = {vocabulary.vertex(point): chances[point] for point in legal}
         pass_ = chances[vocabulary.pass_token]
-        win, score = outlook.win, outlook.score
-        said_by = {} if win is None else {"win": "model", "score": "model"}
+        win, score, ownership = outlook.win, outlook.score, outlook.ownership
+        of_model = {"win": win, "score": score, "ownership": ownership}
+        said_by = {name: "model" for name, said in of_model.items() if said is not None}
         played = played_out(session, playouts) if playouts else None
         if played is not None:
             said_by = {**dict.fromkeys(("win", "score", "ownership"), "playouts"), **said_by}
             if win is None:
                 win, score = played.win, played.score
-        ownership = None if played is None else played.ownership
+            if ownership is None:
+                ownership = played.ownership
+        ownership = None if ownership is None else ownership.double()
         mass = outlook.legal_mass
         return PossibilityMap(points, pass_, win, score, ownership, mass, said_by, played)
 

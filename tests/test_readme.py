@@ -192,14 +192,15 @@ def until_it_serves(*arguments: str) -> int:
 def commands_of(page: Path) -> list[str]:
     """The lines of a page but those of an earlier page that nothing here goes on from.
 
-    A model that is trained here is gone on from where a later line names the last one.
+    A model that is trained here is gone on from where a later line names the last one, or begins
+    with the weights of a run.
     """
     pages = [*READMES, *INNER_PAGES]
     earlier = {line for other in pages[: pages.index(page)] for line in lines(other, "sh")}
     own, kept = lines(page, "sh"), []
     for nth, line in enumerate(own, 1):
-        is_needed = line.startswith("tessera fit ") and any("last" in later for later in own[nth:])
-        if is_needed or line not in earlier:
+        is_gone_on_from = any("last" in later or "--init_from" in later for later in own[nth:])
+        if (line.startswith("tessera fit ") and is_gone_on_from) or line not in earlier:
             kept.append(line)
     return kept
 

@@ -72,6 +72,8 @@ def find_device(
             parser.error("--device: torch finds no CUDA device here; use cpu.")
         if device.index is not None and device.index >= count:
             parser.error(f"--device: torch finds {count} CUDA devices here, got {name}.")
+        if device.index:  # what names no device is for the current one
+            torch.cuda.set_device(device)
     return device
 
 

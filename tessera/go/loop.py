@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessera.accelerator import memory_problem
+from tessera.accelerator import capture_stream, current, memory_problem
 from tessera.go.backend import check_device
 from tessera.go.contract import whole_numbers
 from tessera.go.engine import GPUGoEngine
@@ -179,8 +179,10 @@ class GameLoop:
                 # The ply that was just played has compiled all that the graph will hold.
                 torch.cuda.synchronize(self._rows.device)
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    self._ply()
+                with current(self._rows.device):
+                    stream = capture_stream(torch.cuda.current_device())
+                    with torch.cuda.graph(graph, stream=stream):
+                        self._ply()
                 self._graph = graph
 
     def _ply(self) -> None:

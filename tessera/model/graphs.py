@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
+from tessera.accelerator import capture_stream, current
 from tessera.model.block import Seen
 from tessera.model.state import Watched
 
@@ -158,7 +159,8 @@ class TrainingGraphs:
                 torch._foreach_add_([view for _, view in step.views], [found[k] for k in reached])
 
         inner: dict[str, Tensor] = {f"model.{name}": other for name, other in others.items()}
-        functional_call(_Holder(self._model), inner, (capture,))
+        with current(step.anchor.device):
+            functional_call(_Holder(self._model), inner, (capture,))
         step.losses = step.losses.detach()
         step.seen = tuple(tuple(state.detach() for state in layer) for layer in step.seen)
         return step
@@ -256,7 +258,7 @@ class _Holder(nn.Module):
 
 
 class Capture(torch.cuda.graph):
-    """Captures what runs in it; other threads may go on using the device.
+    """Captures what runs in it on the current device; other threads may go on using the device.
 
     Args:
         graph: what it becomes.
@@ -265,7 +267,10 @@ class Capture(torch.cuda.graph):
 
     def __init__(self, graph: torch.cuda.CUDAGraph, pool: Any = None) -> None:
         self._own_pool = torch.cuda.graph_pool_handle() if pool is None else pool
-        super().__init__(graph, pool=self._own_pool, capture_error_mode="thread_local")
+        stream = capture_stream(torch.cuda.current_device())
+        super().__init__(
+            graph, pool=self._own_pool, stream=stream, capture_error_mode="thread_local"
+        )
         self._before = torch.cuda.current_stream()
 
     def __enter__(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tessera.accelerator import current
 from tessera.go import GPUGoEngine, Rules, play_out
 from tessera.go.branching import tensors_of
 from tessera.go.features import board_rows
@@ -123,7 +124,7 @@ class ExpertGames:
         self.next_number = self.numbers.new_full((), slots + rank * _RANKS_APART)
         self._player = get_player(_OPENING_PLAYER)
         self.rival: Rival | None = None
-        if opponent is not None and settings.against:
+        if opponent is not None:
             self.rival = Rival(opponent, self.engine, settings.against)
         self._answer: _Answer | None = None
         self._graphs: dict[str, torch.cuda.CUDAGraph] = {}
@@ -266,7 +267,7 @@ class ExpertGames:
             torch.cuda.synchronize(self.numbers.device)
             graph = torch.cuda.CUDAGraph()
             try:
-                with Capture(graph):
+                with current(self.numbers.device), Capture(graph):
                     run()
             except RuntimeError as error:
                 self._is_possible = False

@@ -41,8 +41,8 @@ class Told:
 
     Attributes:
         outlook: the model's; win and score are those of playouts if the model has no outcome.
-        ownership: (n, n), 1 where a point is the player's to move in all playouts, -1 the other's;
-            None if no games are played out.
+        ownership: (n, n), whose each point will be, by the model or, if it does not say it, by
+            playouts: 1 the player's to move, -1 the other's; None if neither says it.
     """
 
     outlook: Outlook
@@ -148,21 +148,27 @@ class GtpGame:
         self.session.go_back(before)
         return outlook
 
+    @property
+    def tells_ownership(self) -> bool:
+        """Whether ``told`` has an ownership, of the model or of playouts."""
+        return bool(self._num_told) or self.session.says_ownership
+
     def told(self, colour: int | None = None) -> Told:
         """What is told of a colour, whoever's turn it is, None for his who is to move."""
         before = self.session.mark()
         if colour is not None:
             self._let_move(colour)
-        found = Told(self.session.outlook())
-        if self._num_told:
+        outlook = self.session.outlook()
+        ownership = outlook.ownership
+        if self._num_told and ownership is None:
             played = self._played_out()
-            if found.outlook.win is None:
-                outlook = replace(found.outlook, win=played.win, score=played.score)
-                found = replace(found, outlook=outlook)
-            sign = -1 if self.session.turn == WHITE else 1
-            found = replace(found, ownership=sign * played.ownership)
+            if outlook.win is None:
+                outlook = replace(outlook, win=played.win, score=played.score)
+            ownership = played.ownership
+        if ownership is not None and self.session.turn == WHITE:
+            ownership = -ownership
         self.session.go_back(before)
-        return found
+        return Told(outlook, ownership)
 
     def _played_out(self) -> PlayedOut:
         """Games from the session's position to their ends; the last ones are remembered."""

@@ -21,6 +21,23 @@ from tessera.vocabulary import Vocabulary
 
 COLOURS = ("black", "white")
 LETTERS = "abcdefghij"  # of the likeliest moves
+CLEAR = 0.5  # of an ownership: three chances of four that a point is a player's
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Whose the points are or will be, as a board that is shown.
+
+    Attributes:
+        title: of the board.
+        ownership: (n, n), +1 black's, -1 white's.
+        words: for a point that is a player's with three chances of four or more, for one that is
+            likelier his, and for a larger sign; None where it is certain.
+    """
+
+    title: str
+    ownership: Tensor
+    words: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +65,13 @@ class PlayedOut:
     ownership: Tensor
     is_over: bool = False
 
-    def title(self) -> str:
-        """What ``ownership`` is, in a few words."""
+    def owners(self) -> Owners:
+        """Whose each point was, to be shown."""
         if self.is_over:
-            return "Whose each point is, dead stones taken off"
-        return f"Whose each point is at the end of {self.num_games:,} playouts"
+            return Owners("Whose each point is, dead stones taken off", self.ownership)
+        title = f"Whose each point is at the end of {self.num_games:,} playouts"
+        words = ("in three of four playouts or more", "more often", "the more often")
+        return Owners(title, self.ownership, words)
 
     def as_json(self) -> dict[str, Any]:
         """Everything by name."""
@@ -62,7 +81,7 @@ class PlayedOut:
             "win_interval": [_decimal(end) for end in self.win_interval],
             "score": _decimal(self.score),
             "score_error": _decimal(self.score_error),
-            "ownership": [[_decimal(owner) for owner in row] for row in self.ownership.tolist()],
+            "ownership": _decimals(self.ownership),
         }
 
 
@@ -85,6 +104,8 @@ class PositionMap:
         moves_since: tokens played since the position was set up; None if it was not.
         handicap: stones of black's handicap, which begin ``moves`` with white's passes between; no
             line counts them as moves.
+        ownership: (n, n), whose each point will be: +1 black's, -1 white's; None if the model does
+            not say.
     """
 
     stones: Tensor
@@ -99,6 +120,7 @@ class PositionMap:
     played_out: PlayedOut | None = None
     moves_since: list[int] | None = None
     handicap: int = 0
+    ownership: Tensor | None = None
 
     @property
     def num_moves(self) -> int:
@@ -143,6 +165,15 @@ class PositionMap:
         """What a picture shows of the position."""
         maps = {"": self.probabilities}
         return Scene(self.stones, self.last_move, self.num_moves, maps, self.legal, self.settled)
+
+    def owners(self) -> list[Owners]:
+        """Whose the points will be: by the model, if it says it, then by playouts."""
+        shown = []
+        if self.ownership is not None:
+            words = ("with three chances of four or more", "likelier", "the surer")
+            title = "Whose each point will be, says the model"
+            shown.append(Owners(title, self.ownership, words))
+        return shown if self.played_out is None else [*shown, self.played_out.owners()]
 
     def title(self) -> str:
         """The position in a few words."""
@@ -197,6 +228,11 @@ class PositionMap:
                 colour: [vertex(point) for point, owner in enumerate(owners) if owner == sign]
                 for colour, sign in zip(COLOURS, (1, -1), strict=True)
             }
+        of_model = {
+            "win": None if self.win is None else _decimal(self.win),
+            "score": None if self.score is None else _decimal(self.score),
+            "ownership": None if self.ownership is None else _decimals(self.ownership),
+        }
         legal = self.legal.tolist()
         stones = self.stones.flatten().tolist()
         return {
@@ -213,14 +249,18 @@ class PositionMap:
             "illegal": [vertex(p) for p, stone in enumerate(stones) if not (stone or legal[p])],
             "legal_mass": _decimal(self.legal_mass),
             "settled": settled,
-            "win": None if self.win is None else _decimal(self.win),
-            "score": None if self.score is None else _decimal(self.score),
+            **of_model,
+            "said_by": {name: "model" for name, said in of_model.items() if said is not None},
             "playouts": None if self.played_out is None else self.played_out.as_json(),
         }
 
 
 def _decimal(value: float) -> float:
     return float(f"{value:.9g}")
+
+
+def _decimals(rows: Tensor) -> list[list[float]]:
+    return [[_decimal(value) for value in row] for row in rows.tolist()]
 
 
 def played_out(
@@ -295,4 +335,5 @@ def position_map(session: Session, num_playouts: int = 0, komi: float | None = N
         played_out(session, num_playouts, komi=komi) if num_playouts else None,
         None if session.has_history else session.moves,
         session.handicap,
+        outlook.ownership,
     )

@@ -14,7 +14,7 @@ from tessera.play.drawing import (
     settled_box,
     stone_disc,
 )
-from tessera.play.map import PlayedOut, PositionMap
+from tessera.play.map import Owners, PositionMap
 from tessera.play.shapes import INK, Disc, Drawing, Shape, Words
 
 _HEADER = 44.0  # pixels above the board
@@ -43,31 +43,29 @@ def map_drawing(position: PositionMap, width: int = 600) -> Drawing:
     for row, line in enumerate(lines, 1):
         shapes.append(Words(20, below + row * _ROW, line, _TEXT, anchor="start"))
     end = below + (len(lines) + 0.8) * _ROW
-    if position.played_out is not None:
-        shapes += _ownership(position, position.played_out, width, end)
+    for owners in position.owners():
+        shapes += _ownership(position, owners, width, end)
         end += _HEADER + width + 1.2 * _ROW
     title = f"Map of possibilities: {position.title()}"
     return Drawing(width, end, title, shapes)
 
 
-def _ownership(
-    position: PositionMap, played: PlayedOut, width: float, top: float
-) -> Iterator[Shape]:
-    """A second board: whose each point is at the end of the playouts."""
-    yield Words(20, top + _HEADER / 2 + 4, played.title(), _TEXT + 3, anchor="start")
+def _ownership(position: PositionMap, owners: Owners, width: float, top: float) -> Iterator[Shape]:
+    """A further board: whose each point is or will be."""
+    yield Words(20, top + _HEADER / 2 + 4, owners.title, _TEXT + 3, anchor="start")
     # The last move and what may be played are on the first board.
     scene = replace(position.scene(), legal=None, settled=None, last_move=None)
     cell = width / (position.board_size + 1)
-    yield from BoardDrawing(scene, cell, top + _HEADER, ownership=played.ownership).shapes()
+    yield from BoardDrawing(scene, cell, top + _HEADER, ownership=owners.ownership).shapes()
     y, x = top + _HEADER + width + 0.4 * _ROW, 30.0
     for colour, sign in (("black", 1.0), ("white", -1.0)):
-        for owner in (1.0,) if played.is_over else (0.2, 0.6, 1.0):
+        for owner in (0.2, 0.6, 1.0) if owners.words else (1.0,):
             yield from owner_square(x, y, _SIGN, sign * owner)
             x += 0.9 * _SIGN
         yield Words(x, y, f"{colour}'s", _TEXT, anchor="start")
         x += 0.17 * width
-    if not played.is_over:
-        yield Words(width - 20, y, "the larger, the more often", _TEXT, anchor="end")
+    if owners.words:
+        yield Words(width - 20, y, f"the larger, {owners.words[2]}", _TEXT, anchor="end")
 
 
 def _header(position: PositionMap, width: float, highest: float) -> Iterator[Shape]:

@@ -1,6 +1,6 @@
 """Sides that choose by playouts of the engine alone: flat Monte Carlo, and a plain tree search.
 
-Shapes: K games, A = n² + 1 moves (pass is the last), W leaves at once, D moves of a path.
+Shapes: K games, A = n² + 1 moves (pass is the last).
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from tessera.go.bitboard import unpack
 from tessera.go.branching import copies
 from tessera.go.play import one_thread
 from tessera.go.randomness import PLAYOUT, below, mix, random_words
+from tessera.play.uct_tree import UctTree
 from tessera.setting_errors import whole_number
 
 _MOST_PLAYOUTS = 10_000_000
 _PLAYER = "rules"  # who plays them out
 _AT_ONCE = {"cpu": 2**12, "cuda": 2**16}  # playouts of one call
 _TREE_BYTES = 2**31
-_EXPLORATION = 0.7  # of UCB1's term; wins count 1
 _MOST_LEAVES, _LEAST_WAVES = 64, 8
-_MOST_DEPTH = 96
 
 
 class PlayoutSide(ABC):
@@ -133,138 +132,25 @@ class TreeSide(PlayoutSide):
         return max(1, min(engine.batch_size, _TREE_BYTES // num_bytes))
 
     def _best(self, engine: GPUGoEngine, allowed: Tensor, words: Tensor) -> Tensor:
-        tree = _Tree(allowed, self.num_playouts)
+        tree = UctTree(allowed, self.num_playouts, engine.backend == "triton")
         at_once = max(1, min(_MOST_LEAVES, self.num_playouts // _LEAST_WAVES))
         for start in range(0, self.num_playouts, at_once):
             count = min(at_once, self.num_playouts - start)
-            ties = _ties(words, start, allowed.shape[1])
-            paths = [tree.walk(ties) for _ in range(count)]
-            # (K, W, D), and each walk's leaf in a place of its own, game by game.
-            depth = max(len(path.moves) for path in paths)
-            pad = engine.vocabulary.pad_token
-            moves = torch.stack([path.padded_moves(depth, pad) for path in paths], 1).flatten(0, 1)
+            walks = tree.walk(count, _ties(words, start, allowed.shape[1]))
             games = torch.arange(len(words), device=words.device).repeat_interleave(count)
-            leaves = copies(engine, games)
-            for ply in range(depth):
-                leaves.play_batch(moves[:, ply])
+            leaves = copies(engine, games)  # each walk's in a place of its own, game by game
+            lengths = walks.lengths.flatten()
+            for ply in range(int(lengths.max())):
+                moves = walks.moves[:, :, ply].flatten()
+                leaves.play_batch(moves.where(ply < lengths, engine.vocabulary.pad_token))
             playouts = start + torch.arange(count, device=words.device).repeat(len(words))
             won, _ = _results(leaves, random_words(0, words[games], playouts, PLAYOUT))
             won = torch.where(engine.turn[games] == 0, won, 2 - won).view(-1, count)
             opened = candidates(leaves).view(-1, count, allowed.shape[1])
             is_over = leaves.is_game_over().view(-1, count)
-            for nth, path in enumerate(paths):
-                tree.open(path.nodes[-1], opened[:, nth], ~is_over[:, nth])
-                tree.count(path, won[:, nth])
+            tree.open(walks.leaves(), opened, ~is_over)
+            tree.count(walks, won)
         return tree.most_visited()
-
-
-class _Path:
-    """A walk from the root of every game's tree to a leaf.
-
-    Attributes:
-        moves: D tensors (K,); PAD where the walk had ended.
-        nodes: D + 1 tensors (K,), which stay where the walk had ended; the last are the leaves.
-        steps: D tensors (K,) bool, True where the walk went on.
-    """
-
-    def __init__(self, root: Tensor) -> None:
-        self.moves: list[Tensor] = []
-        self.nodes = [root]
-        self.steps: list[Tensor] = []
-
-    def padded_moves(self, depth: int, pad: int) -> Tensor:
-        """(K, depth): the moves, PAD after them."""
-        rows = [
-            move.masked_fill(~step, pad) for move, step in zip(self.moves, self.steps, strict=True)
-        ]
-        rows += [torch.full_like(self.nodes[0], pad)] * (depth - len(rows))
-        return torch.stack(rows, 1) if rows else self.nodes[0].new_zeros(len(self.nodes[0]), 0)
-
-
-class _Tree:
-    """K trees of the same size, side by side.
-
-    Args:
-        allowed: (K, A), the moves at the roots.
-        num_playouts: N, nodes beside the root.
-    """
-
-    def __init__(self, allowed: Tensor, num_playouts: int) -> None:
-        games, moves = allowed.shape
-        device = allowed.device
-        self._games = torch.arange(games, device=device)
-        size = num_playouts + 1
-        # The node that a move leads to; -1 for none yet, -2 where the move is not allowed.
-        self._child = torch.full((games, size, moves), -2, dtype=torch.int32, device=device)
-        self._visits = torch.zeros(games, size, dtype=torch.int64, device=device)
-        # Twice the wins of the player whose move led there.
-        self._points = torch.zeros_like(self._visits)
-        self._is_open = torch.zeros(games, size, dtype=torch.bool, device=device)
-        self._size = torch.ones(games, dtype=torch.int64, device=device)
-        self.open(torch.zeros_like(self._games), allowed, torch.ones_like(self._games).bool())
-
-    def open(self, nodes: Tensor, allowed: Tensor, is_going: Tensor) -> None:
-        """Let walks go on from these nodes (K,), by the allowed moves (K, A).
-
-        Args:
-            nodes: (K,) int64.
-            allowed: (K, A) bool.
-            is_going: (K,) bool, False where the game is over; there walks end.
-        """
-        is_first = (is_going & ~self._is_open[self._games, nodes]).unsqueeze(1)
-        before = self._child[self._games, nodes]
-        after = torch.where(is_first & allowed, -1, before).to(torch.int32)
-        self._child[self._games, nodes] = after
-        self._is_open[self._games, nodes] |= is_going
-
-    def walk(self, ties: Tensor) -> _Path:
-        """Go to a leaf in every tree, counting the visits; new leaves are made.
-
-        Args:
-            ties: (K, A) float32, 0 to 1, which of several moves that nobody tried is first.
-        """
-        games, node = self._games, torch.zeros_like(self._games)
-        self._visits[:, 0] += 1
-        path, goes = _Path(node), self._is_open[:, 0]
-        for _ in range(_MOST_DEPTH):
-            children = self._child[games, node].long()
-            at = children.clamp(min=0)
-            visits = self._visits.gather(1, at).masked_fill(children < 0, 0)
-            counts = visits.clamp(min=1).float()
-            log = self._visits[games, node].clamp(min=1).float().log().unsqueeze(1)
-            worth = self._points.gather(1, at) / (2 * counts) + _EXPLORATION * (log / counts).sqrt()
-            worth = torch.where(visits == 0, 1e9 * (1 + ties), worth)
-            move = worth.masked_fill(children == -2, -torch.inf).argmax(1)
-            child = children.gather(1, move.unsqueeze(1)).squeeze(1)
-            is_new = goes & (child == -1)
-            child = torch.where(is_new, self._size, child)
-            self._size += is_new
-            self._child[games, node, move] = torch.where(
-                is_new, child, self._child[games, node, move].long()
-            ).to(torch.int32)
-            node = torch.where(goes, child, node)
-            self._visits[games, node] += goes
-            path.moves.append(move)
-            path.steps.append(goes)
-            path.nodes.append(node)
-            goes = goes & self._is_open[games, node]
-            if not bool(goes.any()):
-                break
-        return path
-
-    def count(self, path: _Path, won: Tensor) -> None:
-        """Add the end of the game behind a walk's leaf: (K,) twice the wins of who is to move."""
-        for depth, (node, step) in enumerate(zip(path.nodes[1:], path.steps, strict=True)):
-            points = won if depth % 2 == 0 else 2 - won
-            self._points[self._games, node] += points * step
-
-    def most_visited(self) -> Tensor:
-        """The move (K,) at each root that was walked most; of several the one that won most."""
-        children = self._child[:, 0].long()
-        at = children.clamp(min=0)
-        visits = self._visits.gather(1, at) * (2 * self._visits.shape[1] + 1)
-        worth = visits + self._points.gather(1, at)
-        return worth.masked_fill(children < 0, -1).masked_fill(children == -2, -2).argmax(1)
 
 
 def candidates(engine: GPUGoEngine) -> Tensor:

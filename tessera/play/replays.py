@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
+from tessera.accelerator import current
 from tessera.model import GameModel, ModelState
 from tessera.model.graphs import Capture, cause, is_hooked
 
@@ -94,7 +95,7 @@ class _Graph:
     def __init__(self, run: Run, inputs: Sequence[Tensor]) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
         self._graph = torch.cuda.CUDAGraph()
-        with Capture(self._graph):
+        with current(inputs[0].device), Capture(self._graph):
             self._said, self._state = run(self._inputs)
 
     def replay(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ModelState | None]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tessera.accelerator import current
 from tessera.go import GPUGoEngine
 from tessera.go.branching import copies, copy_games, kind_of
 from tessera.go.contract import chosen_games, whole_numbers
@@ -211,7 +212,7 @@ class GumbelSearch:
         """Make the search a CUDA graph; if that fails, say so once and never try again."""
         graph, room.words = torch.cuda.CUDAGraph(), words.clone()
         try:
-            with Capture(graph):
+            with current(words.device), Capture(graph):
                 room.found = self._find(room, room.words)
             room.graph = graph
         except RuntimeError as error:

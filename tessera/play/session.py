@@ -40,6 +40,8 @@ class Outlook:
         legal_mass: what the model gave to the legal moves, of 1, before the others were left out.
         win: the probability that the player to move wins; None if the model has no outcome.
         score: by how many points the player to move wins; None if the model has no outcome.
+        ownership: (n, n) float32, whose each point will be: 1 black's, -1 white's; None if the
+            model does not say it.
     """
 
     probabilities: Tensor
@@ -47,6 +49,7 @@ class Outlook:
     legal_mass: float
     win: float | None
     score: float | None
+    ownership: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -151,6 +154,12 @@ class Session:
         """Whether the model is told where stones stand, so that it can say something of set-ups."""
         features = self.model.features
         return features is not None and features.table in ("board", "position")
+
+    @property
+    def says_ownership(self) -> bool:
+        """Whether the model says whose the points will be."""
+        outcome = self.model.outcome
+        return outcome is not None and outcome.ownership_weight > 0
 
     @property
     def is_over(self) -> bool:
@@ -262,15 +271,18 @@ class Session:
         # One copy for all of it.
         found = to_host(torch.cat([legal_mask.float(), said]), "session")
         legal, logits = found[: len(legal_mask)] > 0, found[len(legal_mask) :]
-        logits, rest = logits[: self.vocabulary.size], logits[self.vocabulary.size :].tolist()
+        logits, rest = logits[: self.vocabulary.size], logits[self.vocabulary.size :]
         logits[self.vocabulary.pad_token] = -torch.inf
         scores = logits[: len(legal)].masked_fill(~legal, -torch.inf)
         chances = scores.softmax(0)
         if not bool(chances.isfinite().all()):
             raise ValueError("the model's probabilities are not finite.")
         mass = float((scores.logsumexp(0) - logits.logsumexp(0)).exp())
-        win, score = rest or (None, None)
-        return Outlook(chances, legal, mass, win, score)
+        win, score = rest[:2].tolist() or (None, None)
+        owned = None
+        if len(rest) > 2:  # said of the player to move
+            owned = rest[2:].view_as(self.engine.boards[0, 0]) * (1 - 2 * self.turn)
+        return Outlook(chances, legal, mass, win, score, owned)
 
     def _read(self) -> Tensor:
         """What the model says, going on from the newest state that is kept."""
@@ -330,6 +342,12 @@ class Session:
 
 
 def _said(logits: Tensor, outcome: Outcome | None) -> Tensor:
-    """Logits (V,), and of an outcome (1, L) its last win and score: (V,) or (V + 2,) float32."""
-    said = [logits] if outcome is None else [logits, outcome.win[0, -1:], outcome.score[0, -1:]]
+    """Logits (V,), and of an outcome (1, L) what it says last: win, score, and owners (n²) if so.
+
+    They are in one tensor, because a replay hands out one, and only one is copied to the host.
+    """
+    said = [logits]
+    if outcome is not None:
+        said += [outcome.win[0, -1:], outcome.score[0, -1:]]
+        said += [] if outcome.ownership is None else [outcome.ownership[0, -1].flatten()]
     return torch.cat([each.float() for each in said])

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sgfmill import sgf
 
 from tessera.go import Rules
-from tessera.play.map import PositionMap
+from tessera.play.map import CLEAR, PositionMap
 from tessera.play.sgf import sgf_document, sgf_point
 
 
@@ -50,12 +50,28 @@ def write_sgf_maps(document: sgf.Sgf_game, maps: Iterable[PositionMap]) -> bytes
 
 
 def tell_map(node: sgf.Tree_node, position: PositionMap) -> None:
-    """Write a map into the node of its position: letters on the board, percentages beside it."""
+    """Write a map into the node of its position: letters on the board, percentages beside it.
+
+    Points that the model gives to a player, empty ones and the other's stones, are his territory
+    (TB and TW), which editors mark.
+    """
     likeliest, size = position.likeliest(), position.board_size
     if likeliest:
         labels = [(sgf_point(point, size), letter) for letter, (point, _) in likeliest.items()]
         node.set("LB", labels)
+    for name, colour in (("TB", 1), ("TW", -1)):
+        if points := _given_to(colour, position):
+            node.set(name, [sgf_point(point, size) for point in points])
     node.set("C", _comment(position))
+
+
+def _given_to(colour: int, position: PositionMap) -> list[int]:
+    """Points where this colour has no stone, and three chances of four or more to own them."""
+    if position.ownership is None:
+        return []
+    is_given = (colour * position.ownership >= CLEAR) & (position.stones != colour)
+    points: list[int] = is_given.flatten().nonzero().flatten().tolist()
+    return points
 
 
 def _comment(position: PositionMap) -> str:
@@ -65,4 +81,6 @@ def _comment(position: PositionMap) -> str:
         for letter, (point, chance) in position.likeliest().items()
     ]
     rows.append(f"pass  {100 * position.pass_chance:.2f} %")
-    return "\n".join([position.title(), "", *rows, "", *position.facts()])
+    marked = ["territory is what the model gives to a player with three chances of four or more"]
+    known = [*position.facts(), *(marked if position.ownership is not None else [])]
+    return "\n".join([position.title(), "", *rows, "", *known])

@@ -30,20 +30,13 @@ def check_tensor(name: str, value: Any, shape: torch.Size) -> None:
 
 def check_dense(name: str, value: Any) -> None:
     """Raise ContentError unless a value is a floating-point tensor with all its numbers here."""
-    if (
-        not isinstance(value, Tensor)
-        or value.layout is not torch.strided
-        or value.is_nested
-        or value.device.type != "cpu"
-        or value.dtype not in _FLOATS
-    ):
+    if not _is_dense(value) or value.dtype not in _FLOATS:
         raise ContentError(f"{name} must be a floating-point tensor, got {shown(value)}")
 
 
 def check_like(name: str, value: Any, expected: Tensor) -> None:
     """Raise ContentError unless a value is a dense tensor of the expected shape and dtype."""
-    is_here = isinstance(value, Tensor) and value.device.type == "cpu"
-    if not is_here or value.layout is not torch.strided or value.is_nested:
+    if not _is_dense(value):
         raise ContentError(f"{name} must be a tensor, got {shown(value)}")
     for what, own, wanted in (
         ("shape", tuple(value.shape), tuple(expected.shape)),
@@ -99,6 +92,12 @@ def shown(value: Any) -> str:
 def named(key: Any) -> str:
     """A key, which may be anything, as the beginning of a line."""
     return " ".join(str(key)[:100].split())
+
+
+def _is_dense(value: Any) -> bool:
+    """Whether a value is a tensor with all its numbers here."""
+    is_whole = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_nested
+    return is_whole and value.device.type == "cpu"
 
 
 def _first(names: list[Any]) -> str:

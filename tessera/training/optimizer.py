@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from tessera.accelerator import current
 from tessera.model.graphs import Capture, cause
 
 _logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class GraphedAdamW(torch.optim.AdamW):
         try:
             for group in self.param_groups:
                 group["capturable"] = True
-            with Capture(graph):
+            with current(self._weights[0].device), Capture(graph):
                 self._update()
         except RuntimeError as error:
             self._captures_left = 0

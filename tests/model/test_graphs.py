@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tessera.accelerator import current
 from tessera.model import GameModel, MambaStateCapture, ModelSettings, graphs
 from tessera.model.norm import ResidualNorm
 from tessera.model.scans import dual as dual_module
@@ -294,3 +295,17 @@ def test_a_moved_model_is_captured_anew() -> None:
         for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
             assert ours.grad is not None and theirs.grad is not None
             assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_what_another_gpu_runs_is_in_the_graph_whichever_is_current() -> None:
+    for there in (torch.device("cuda:0"), torch.device("cuda:1")):
+        source, graph = torch.ones(3, device=there), torch.cuda.CUDAGraph()
+        assert (source * 2).tolist() == [2.0] * 3  # what is launched first is loaded first
+        with current(there), graphs.Capture(graph):
+            twice = source * 2
+        for value in (5.0, 7.0):
+            source.fill_(value)
+            graph.replay()
+            assert twice.tolist() == [2 * value] * 3
+    assert torch.cuda.current_device() == 0

@@ -33,17 +33,22 @@ KINDS: dict[str, dict[str, Any]] = {
         "points": {"decoded": 2},
     },
 }
+OWNERS = "owners"  # a model that says whose the points will be, beside these
+_OF_OWNERS = {**KINDS["board"], "win_and_score": {"ownership_weight": 1.0}}
 
 
 def new_model(kind: str = "moves", board_size: int = 5) -> GameModel:
     """A model that knows nothing yet, but says something different of every position."""
     torch.manual_seed(1)
-    settings = ModelSettings(vocab_size=num_tokens(board_size), d_model=16, **KINDS[kind])
+    parts = _OF_OWNERS if kind == OWNERS else KINDS[kind]
+    settings = ModelSettings(vocab_size=num_tokens(board_size), d_model=16, **parts)
     model = GameModel(settings).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.startswith(("head", "outcome")):
                 weight.mul_(20)
+            if name.startswith("outcome.owners"):
+                weight.mul_(20)  # so that whose a point is shows in signs and words
     return model
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import tessera as program
 from tessera.training.run_folder import given_model, given_names
@@ -21,6 +22,21 @@ def test_its_name_is_enough(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     told = json.loads(capsys.readouterr().out)
     assert told["probabilities"]["F4"] + told["probabilities"]["F3"] > 0.3
     assert told["probabilities"]["A1"] < 1e-4
+    assert told["said_by"]["ownership"] == "model" and len(told["ownership"]) == 9
+
+
+LIVE_CORNER = "E5 C3 G3 G4 H4 H3 G2 F3 H2 F2 C5 C7 D6 F7 E7 F6 E6 G5 J3 C4 D4 D3"
+
+
+def test_it_says_whose_the_points_will_be() -> None:
+    model = program.load(NAME)
+    for more in ("", " F8"):  # black is to move, and white
+        found = model.map(LIVE_CORNER + more, playouts=2)
+        assert found.said_by == dict.fromkeys(("win", "score", "ownership"), "model")
+        assert found.ownership is not None and found.played_out is not None
+        assert found.ownership.dtype == torch.float64 and found.ownership.shape == (9, 9)
+        assert found.ownership[8, 8] > 0.7, "J1 is black's, who lives there"
+        assert found.ownership[8, 0] < -0.3, "A1 is white's"
 
 
 def test_it_reads_every_size_of_board() -> None:

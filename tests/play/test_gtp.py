@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tessera.go import play_out
-from tests.play.conftest import Table
+from tests.play.conftest import OWNERS, Table
 
 NewGtp = Callable[..., Table]
 
@@ -183,6 +183,40 @@ def ownership_of(line: str) -> list[float]:
     return [float(owner) for owner in line.partition(" ownership ")[2].split()]
 
 
+def white_ownership_of(text: str) -> list[float]:
+    words = text.split()
+    return [float(owner) for owner in words[words.index("whiteOwnership") + 1 :]]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_playouts": 20}])
+def test_the_models_ownership_is_told_with_the_sign_that_each_command_has(
+    new_gtp: NewGtp, options: dict[str, int]
+) -> None:
+    table = new_gtp(OWNERS, board_size=5, **options)
+    table.play("C3 B2 D4")
+    for sign in (-1, 1):  # white is to move, then black
+        owned = table.session.outlook().ownership
+        assert owned is not None and owned.abs().max() > 0.01
+        blacks = pytest.approx(owned.flatten().tolist(), abs=1e-3)
+        assert [
+            sign * owner for owner in ownership_of(table.ask("kata-analyze ownership true"))
+        ] == blacks
+        assert [-owner for owner in white_ownership_of(table.ask("kata-raw-nn 0"))] == blacks
+        rows = table.ask("tessera-ownership").split("\n")  # GoGui's: of black
+        assert [len(row.split()) for row in rows] == [5] * 5
+        assert [float(owner) for row in rows for owner in row.split()] == blacks
+        colour = "bw"[table.session.turn]
+        told = table.ask(f"kata-genmove_analyze {colour} 50 ownership true").split("\n")[0]
+        assert [sign * owner for owner in ownership_of(told)] == blacks
+    assert "ownership" not in table.ask("kata-analyze 10")
+    # Of a colour out of turn it is what is expected once the other has passed.
+    told = ownership_of(table.ask("kata-analyze b 10 ownership true"))
+    assert table.session.turn == 1
+    table.ask("play w pass")
+    owned = table.session.outlook().ownership
+    assert owned is not None and told == pytest.approx(owned.flatten().tolist(), abs=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["moves", "board"])
 def test_playouts_tell_of_ownership_from_the_player_to_move(new_gtp: NewGtp, kind: str) -> None:
     table = new_gtp(kind, board_size=5, num_playouts=20)
@@ -197,12 +231,10 @@ def test_playouts_tell_of_ownership_from_the_player_to_move(new_gtp: NewGtp, kin
     white = ownership_of(table.ask("kata-analyze ownership true"))
     theirs = play_out(table.session.engine, 20).ownership[0].flatten().tolist()
     assert white == pytest.approx([-owner for owner in theirs], abs=1e-3)
-    raw = table.ask("kata-raw-nn 0").split()
-    told = [float(x) for x in raw[raw.index("whiteOwnership") + 1 :]]
+    told = white_ownership_of(table.ask("kata-raw-nn 0"))
     assert told == white and max(told) > 0.5 and min(told) < -0.5
     table.ask("undo")
-    raw = table.ask("kata-raw-nn 0").split()
-    told = [float(x) for x in raw[raw.index("whiteOwnership") + 1 :]]
+    told = white_ownership_of(table.ask("kata-raw-nn 0"))
     assert told == pytest.approx([-owner for owner in owners], abs=1e-3)
 
 
@@ -227,6 +259,11 @@ def test_without_playouts_nothing_is_told_of_ownership(new_gtp: NewGtp) -> None:
         table = new_gtp(board_size=5, **options)
         assert "ownership" not in table.ask("kata-analyze b 10 ownership true")
         assert "whiteOwnership" not in table.ask("kata-raw-nn 0")
+        assert "--playouts" in table.refuse("tessera-ownership")
+        assert "ownership" not in table.ask("gogui-analyze_commands")
+    for kind, options in ((OWNERS, {}), ("moves", {"num_playouts": 4})):
+        table = new_gtp(kind, board_size=5, **options)
+        assert "dboard/Whose each point will be/tessera-" in table.ask("gogui-analyze_commands")
 
 
 # Lines.

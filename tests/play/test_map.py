@@ -11,6 +11,7 @@ import torch
 from tessera.go import play_out
 from tessera.play.map import PositionMap, position_map
 from tessera.play.session import Session
+from tests.play.conftest import OWNERS
 from tests.play.test_session import play
 
 NewSession = Callable[..., Session]
@@ -78,6 +79,29 @@ def test_playouts_are_in_the_facts_and_in_json(new_session: NewSession) -> None:
     assert 0 <= low < written["win"] < high <= 1 and written["num_games"] == 20
     assert len(written["ownership"]) == 5 and position_map(session).as_json()["playouts"] is None
     assert position_map(session, 20).as_json() == position.as_json()
+
+
+def test_whose_the_points_will_be_is_told_as_the_models_beside_the_playouts(
+    new_session: NewSession,
+) -> None:
+    session = play(new_session(OWNERS), "C3 B2 D4")
+    position = position_map(session, 20)
+    assert position.ownership is session.outlook().ownership is not None
+    written = position.as_json()
+    assert torch.equal(torch.tensor(written["ownership"]), position.ownership)
+    assert written["said_by"] == dict.fromkeys(("win", "score", "ownership"), "model")
+    assert position.played_out is not None
+    model, counted = position.owners()
+    assert (model.title, model.ownership) == (
+        "Whose each point will be, says the model",
+        position.ownership,
+    )
+    assert counted.ownership is position.played_out.ownership
+    assert [owners.title for owners in position_map(session).owners()] == [model.title]
+    for kind, said_by in (("board", {"win": "model", "score": "model"}), ("moves", {})):
+        without = some_map(new_session, kind=kind)
+        told = without.as_json()
+        assert told["ownership"] is None and told["said_by"] == said_by and not without.owners()
 
 
 def test_json_says_whose_settled_points_are(new_session: NewSession) -> None:

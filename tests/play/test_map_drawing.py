@@ -118,6 +118,27 @@ def test_ownership_has_a_board_of_its_own_with_squares() -> None:
     assert "black wins 25.0 % (22.0 to 28.0)" in said and "W+3.2 (± 0.8)" in said
 
 
+def test_the_models_ownership_stands_between_the_map_and_the_playouts() -> None:
+    ownership = torch.zeros(9, 9)
+    ownership[8, 0], ownership[6, 2] = -0.9, 0.5  # A1 and C3
+    position = replace(some_map(), ownership=ownership)
+    drawing = map_drawing(position)
+    points = [shape for shape in drawing.shapes if isinstance(shape, Point)]
+    own = {point.vertex: point for point in points[81:]}
+    assert len(points) == 162 and own["C3"].told == "C3, black's 75.0 %"
+    assert sum(own["C3"].shapes[-1].fill) < 120 and sum(own["A1"].shapes[-1].fill) > 700
+    both = map_drawing(replace(position, played_out=played_out()))
+    titles = [shape.text for shape in both.shapes if isinstance(shape, Words)]
+    at = [
+        titles.index(f"Whose each point {more}")
+        for more in ("will be, says the model", "is at the end of 1,000 playouts")
+    ]
+    assert at == sorted(at) and titles.count("the larger, the surer") == 1
+    points = [shape for shape in both.shapes if isinstance(shape, Point)]
+    told = [point.told for point in points[81:162]]
+    assert told == [point.told for point in own.values()] and len(points) == 243
+
+
 def test_the_squares_are_seen_on_wood_and_on_stones_of_both_colours() -> None:
     ownership = torch.ones(9, 9, dtype=torch.float64)
     whites = replace(played_out(), ownership=-ownership)

@@ -9,7 +9,7 @@ import torch
 
 from tessera.go import GPUGoEngine, Rules
 from tessera.play.match import match_rules
-from tessera.play.playout_sides import FlatSide, PlayoutSide, TreeSide, _Path, _Tree, candidates
+from tessera.play.playout_sides import FlatSide, PlayoutSide, TreeSide, candidates
 from tessera.setting_errors import SettingError
 from tessera.vocabulary import Vocabulary
 
@@ -82,14 +82,6 @@ def test_a_game_is_played_the_same_in_every_batch(side: PlayoutSide) -> None:
     assert bool(legal.all()) and torch.equal(side.moves(engine, everyone, words), together)
     assert not torch.equal(side.moves(engine, everyone, words + 1), together)
     assert engine.move_number.tolist() == [1] * 6
-
-
-def test_what_one_player_wins_the_other_loses_on_the_way() -> None:
-    tree, path = _Tree(torch.ones(1, 3, dtype=torch.bool), 4), _Path(torch.tensor([0]))
-    path.nodes += [torch.tensor([node]) for node in (1, 2, 3)]
-    path.steps += [torch.tensor([True])] * 3
-    tree.count(path, torch.tensor([2]))
-    assert tree._points[0].tolist() == [0, 2, 0, 2, 0]
 
 
 @pytest.mark.parametrize("turn", [0, 1])

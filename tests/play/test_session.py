@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tessera.go import GPUGoEngine, IllegalMoveError
+from tessera.model.outcome import Outcome
 from tessera.play.reading import tables_of
 from tessera.play.replays import Replays
 from tessera.play.session import Outlook, Session
-from tests.play.conftest import KINDS, new_model
+from tests.play.conftest import KINDS, OWNERS, new_model
 
 NewSession = Callable[..., Session]
 
@@ -30,8 +31,8 @@ def looks(session: Session) -> tuple[object, ...]:
     return session.moves, session.turn, session.is_over, session.stones.tolist(), mask
 
 
-def whole(session: Session, kind: str) -> tuple[Tensor, Tensor | None]:
-    """Probabilities of the legal moves and the win of the same game, read at once from its start.
+def whole(session: Session, kind: str) -> tuple[Tensor, Outcome | None]:
+    """Probabilities of the legal moves and the outcome of the same game, read at once.
 
     As ``tessera predict`` does, by other entry points of the model.
     """
@@ -43,11 +44,12 @@ def whole(session: Session, kind: str) -> tuple[Tensor, Tensor | None]:
         tables = model.features.last(tables, length)
     with torch.no_grad():
         logits = model(tokens[:, -length:], None, tables)[0, -1]
-        win = None
+        outcome = None
         if model.outcome is not None:
-            win = model.outlook(tokens[:, -length:], tables)[1].win[0, -1]
+            said = model.outlook(tokens[:, -length:], tables)[1]
+            outcome = Outcome(*(None if each is None else each[0, -1] for each in said))
     legal = session.engine.get_legal_mask()[0]
-    return logits[: len(legal)].masked_fill(~legal, -torch.inf).softmax(0), win
+    return logits[: len(legal)].masked_fill(~legal, -torch.inf).softmax(0), outcome
 
 
 GAME = "B3 C3 A2 D2 B1 C1 C2 B2 E5 pass C2 A5 D4 pass"
@@ -63,7 +65,7 @@ def test_a_game_that_is_copied_has_a_model_of_its_own_and_the_same_outlook(
     assert torch.equal(other.outlook().probabilities, session.outlook().probabilities)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, OWNERS])
 @pytest.mark.parametrize("context", [None, 4])
 def test_outlooks_are_those_of_the_whole_game(
     new_session: NewSession, kind: str, context: int | None
@@ -72,11 +74,33 @@ def test_outlooks_are_those_of_the_whole_game(
     for vertex in ["", *GAME.split()]:
         play(session, vertex)
         outlook = session.outlook()
-        chances, win = whole(session, kind)
+        chances, outcome = whole(session, kind)
         torch.testing.assert_close(outlook.probabilities, chances, atol=1e-5, rtol=1e-4)
-        assert (outlook.win is None) is (win is None) is (outlook.score is None)
-        if win is not None:
-            assert outlook.win == pytest.approx(float(win), abs=1e-5)
+        assert (outlook.win is None) is (outcome is None) is (outlook.score is None)
+        assert (outlook.ownership is not None) is (kind == OWNERS)
+        if outcome is not None:
+            assert outlook.win == pytest.approx(float(outcome.win), abs=1e-5)
+            assert outlook.score == pytest.approx(float(outcome.score), abs=1e-4)
+            if outcome.ownership is not None:
+                # The model speaks of the player to move, a session of black.
+                of_black = outcome.ownership if session.turn == 0 else -outcome.ownership
+                torch.testing.assert_close(outlook.ownership, of_black, atol=1e-5, rtol=1e-4)
+                assert outlook.ownership.abs().max() > 0.01, "or a sign would not be seen"
+
+
+def test_a_position_that_was_set_up_is_owned_as_its_player_to_move_has_it(
+    new_session: NewSession,
+) -> None:
+    boards = torch.zeros(2, 5, 5, dtype=torch.bool)
+    boards[0, 2, 2] = boards[1, 3, 3] = True
+    session = new_session(OWNERS)
+    found = []
+    for turn, planes in ((0, boards), (1, boards.flip(0))):  # the same, with the colours exchanged
+        session.set_position(planes, turn)
+        found.append(session.outlook().ownership)
+    black, white = found
+    assert black is not None and white is not None and black.abs().max() > 0.01
+    torch.testing.assert_close(white, -black)
 
 
 @pytest.mark.parametrize("kind", KINDS)

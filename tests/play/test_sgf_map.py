@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from sgfmill import sgf, sgf_moves
@@ -65,6 +66,19 @@ def test_a_position_that_was_set_up_is_set_up_there(new_session: NewSession) -> 
     black, white, empty = root.get_setup_stones()
     assert (black, white, empty) == ({(4, 1)}, {(0, 2), (1, 3)}, set())
     assert root.get("PL") == "w"
+
+
+def test_what_the_model_gives_to_a_player_is_his_territory(new_session: NewSession) -> None:
+    session = play(new_session("board"), "C3 B2")
+    ownership = torch.zeros(5, 5)
+    ownership[0, 0], ownership[3, 1] = 0.5, 0.9  # A5, and the white stone B2, which is dead
+    ownership[2, 2], ownership[4, 4], ownership[4, 3] = 1.0, -0.5, -0.49  # C3 is black's own
+    position = replace(position_map(session), ownership=ownership)
+    last = sgf.Sgf_game.from_bytes(write_sgf_map(position, session.rules)).get_last_node()
+    assert last.get("TB") == {(4, 0), (1, 1)} and last.get("TW") == {(0, 4)}
+    assert "three chances of four" in last.get("C").splitlines()[-1]
+    plain = write_sgf_map(position_map(session), session.rules)
+    assert b"TB" not in plain and b"TW" not in plain
 
 
 def test_where_nothing_is_legal_but_a_pass_there_are_no_labels(new_session: NewSession) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tessera.model import GameModel
+from tessera.training.checkpoint_parts import ContentError
 from tessera.training.objectives.version_pool import RULES, VersionPool, check_pool
 from tests.play.test_expert_games import MODEL
 from tests.training.test_selfplay_watch import won
@@ -56,6 +57,11 @@ def test_opponents_are_the_newest_version_and_every_other_one_in_turn() -> None:
     drawn = {pool.drawn(seed) for seed in range(60)}
     assert drawn == {1, 2, 3, 4, 5}
     assert pool.drawn(7) == copy.deepcopy(pool).drawn(7)
+    # With every version that comes another one may be drawn.
+    places = set()
+    for pool.numbers[-1] in range(5, 40):
+        places.add(pool.numbers.index(pool.drawn(7)))
+    assert places == set(range(5))
 
 
 def test_a_rating_is_over_the_rules_and_follows_from_all_games() -> None:
@@ -84,7 +90,7 @@ def test_results_of_those_who_left_are_forgotten_and_all_else_is_kept() -> None:
     assert pool.has_met(2)
     pool.add(3, model)
     assert pool.numbers == [1, 3] and not pool.has_met(2)
-    kept = copy.deepcopy(pool.saved())
+    kept = pool.saved()
     assert kept["results"] == [
         *([1, 0, 3, 3.0], [0, 1, 3, 1.5]),
         *([3, 0, 3, 3.0], [0, 3, 3, 1.5], [3, 1, 3, 3.0], [1, 3, 3, 1.5]),
@@ -101,3 +107,30 @@ def test_results_of_those_who_left_are_forgotten_and_all_else_is_kept() -> None:
     fewer.restore(kept, model)
     assert fewer.numbers == [3]
     assert VersionPool(2).saved() == {}
+    # What is kept stays as it was, and what goes on is on the player's own device.
+    other.restore(kept, model_of(0).to("meta"))
+    assert all(weight.is_meta for own in other.saved()["weights"] for weight in own.values())
+    pool.add(4, model)
+    assert kept["numbers"] == [1, 3]
+
+
+def test_a_version_that_was_met_before_it_came_is_met_no_more_after_a_restart() -> None:
+    for numbers in (range(1, 1), range(1, 3)):
+        pool, other = filled(2, numbers), VersionPool(2)
+        pool.record(3, RULES, won((1.0, 0.5), 3).games)
+        other.restore(pool.saved(), model_of(0))
+        assert other.has_met(3) and other.rating(3) == pool.rating(3)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        *([3, 0, 0, 0.0], [3, 3, 2, 1.0], [-1, 0, 2, 1.0], [3, 0, 2, 1], [3, 0, 2, math.nan]),
+        *([3, 0, 2, math.inf], [3, 0, 2, -0.5], [3, 0, 2, 2.5], [3, 0, 2], (3, 0, 2, 1.0)),
+    ],
+)
+def test_no_result_is_kept_of_games_that_cannot_have_been_played(result: object) -> None:
+    state = {"numbers": [], "weights": [], "results": [[3, 0, 2, 1.0]]}
+    check_pool(state, {})
+    with pytest.raises(ContentError, match="objective pool results must be black, white"):
+        check_pool({**state, "results": [[3, 0, 2, 1.0], result]}, {})

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import tessera
@@ -23,6 +22,12 @@ from tessera.commands.bench.rivals import NotMeasuredError
 from tessera.commands.one_line import one_line
 
 Own = TypeVar("Own", bound="FreshProcess")
+
+
+def own_environment() -> dict[str, str]:
+    """The variables of a process that runs the package that runs here, wherever that is."""
+    places = [str(Path(tessera.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 class TookTooLongError(NotMeasuredError):
@@ -37,14 +42,13 @@ class FreshProcess:
     """
 
     def __init__(self, module: str) -> None:
-        places = [str(Path(tessera.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed when the process has ended
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
+            env=own_environment(),
             text=True,
             # Ctrl-C is for the command, which ends its processes.
             start_new_session=True,
@@ -98,12 +102,7 @@ class FreshProcess:
     def __enter__(self: Own) -> Own:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.end()
 
     def end(self) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
 
-import tessera
+from tessera.commands.bench.fresh_process import own_environment
 from tessera.commands.bench.rivals import NotMeasuredError
 
 _NEVER = 100_000  # hundredths of a second between two tellings of an analysis
@@ -31,16 +28,13 @@ class GtpProcess:
     """
 
     def __init__(self, options: Sequence[str]) -> None:
-        # By the package that runs here, wherever that is.
-        places = [str(Path(tessera.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
         began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tessera", "gtp", *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,  # a few lines at most
-            env=environment,
+            env=own_environment(),
         )
         try:
             self.ask("protocol_version")
@@ -103,10 +97,5 @@ class GtpProcess:
     def __enter__(self) -> GtpProcess:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._end()

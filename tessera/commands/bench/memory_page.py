@@ -61,7 +61,7 @@ def _sheet(group: str, results: Sequence[MemoryResult]) -> _Sheet:
     rows: dict[str, dict[str, MemoryResult]] = {}
     for result in results:
         row = result.row
-        line, column = (row.name, row.mode)
+        line, column = row.name, row.mode
         if group == "lengths":
             line, column = f"{row.length:,}", row.name.split(", ")[1]
         rows.setdefault(line, {})[column] = result
@@ -120,7 +120,7 @@ def _sizes(sheet: _Sheet) -> Iterator[str]:
             *(sheet.size(asked, figure) for figure in (_published, _peak, _measured)),
             *(sheet.size(trained, figure) for figure in (_standing, _kept)),
             sheet.size(kept, _kept),
-            *(sheet.size(each, of) for each in (trained, kept) for of in (_peak, _measured)),
+            *(sheet.size(x, figure) for x in (trained, kept) for figure in (_peak, _measured)),
             *map(_ms, (trained, kept)),
         )
 

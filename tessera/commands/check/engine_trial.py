@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -15,6 +17,7 @@ from tessera.go.randomness import ZOBRIST, random_words
 from tessera.vocabulary import Vocabulary
 
 _PLAYERS = ("uniform", "rules")  # take turns from batch to batch
+_PLAYING, _REPLAYING = 0.25, 0.75  # of the time
 
 
 def play_whole_games(
@@ -24,7 +27,8 @@ def play_whole_games(
 
     They are played on the device by the code that a run on it would use.
     """
-    batches, backend = [], resolve_backend("auto", device)
+    backend, names, plies = resolve_backend("auto", device), list[str](), list[int]()
+    records, faults = dict[int, GameRecord](), dict[int, tuple[str, ...]]()
     size, num_games = scale.board_size, scale.whole_games
     play = partial(play_games, seed=seed, board_size=size, device=device)
     if backend == "triton":
@@ -32,21 +36,42 @@ def play_whole_games(
         compile_together(device, *(partial(play, player, first, trim=False) for player in _PLAYERS))
     for batch in range(scale.num_batches):
         player = _PLAYERS[batch % len(_PLAYERS)]
-        name = f"batch {batch + 1} ({player}, {backend})"
+        names.append(f"batch {batch + 1} ({player}, {backend})")
         numbers = range(batch * num_games, (batch + 1) * num_games)
-        plies, faults = 0, []
         try:
             record = play(player, numbers)
-            plies = int(record.lengths.sum())
-            faults = record_faults(record)
+            plies.append(int(record.lengths.sum()))
+            records[batch] = record
         except Exception as error:  # whatever it is, it is this batch's fault and no other's
-            faults = [described(error)]
-        batches.append(PlayedBatch(name, num_games, plies, tuple(faults), {}))
-        tell((batch + 1) / scale.num_batches)
-    return batches
+            plies.append(0)
+            faults[batch] = (described(error),)
+        tell(_PLAYING * (batch + 1) / scale.num_batches)
+    found = _faults_of(list(records.values()), lambda share: tell(_PLAYING + share * _REPLAYING))
+    faults |= zip(records, found, strict=True)
+    return [
+        PlayedBatch(name, num_games, plies[batch], faults[batch], {})
+        for batch, name in enumerate(names)
+    ]
 
 
-def record_faults(record: GameRecord) -> list[str]:
+def _faults_of(records: Sequence[GameRecord], tell: Tell) -> list[tuple[str, ...]]:
+    """What is wrong with each record.
+
+    They are replayed at once, which takes half the time, and again one by one if anything is wrong.
+    """
+    with suppress(Exception):  # which comes again below
+        if not record_faults(GameRecord.joined(records), tell):
+            return [()] * len(records)
+    found: list[tuple[str, ...]] = []
+    for record in records:
+        try:
+            found.append(tuple(record_faults(record)))
+        except Exception as error:
+            found.append((described(error),))
+    return found
+
+
+def record_faults(record: GameRecord, tell: Tell = lambda share: None) -> list[str]:
     """What is wrong with a record of finished games; each fault in a line with its first game.
 
     The referee is a new engine of the torch backend on the CPU, whatever played the games, so
@@ -71,6 +96,7 @@ def record_faults(record: GameRecord) -> list[str]:
         referee.play_batch(played, check=True)
         captures_agree &= ~going | (referee.last_captures == captures[:, ply])
         boards.look(played)
+        tell((ply + 1) / moves.shape[1])
     checks = {
         "does not end with two passes or at the move limit": _ends_properly(record),
         "is not over in the referee's replay at its recorded end": (

@@ -26,10 +26,11 @@ from tessera.commands.fit.measurement import Measurement, file_problems_of, tell
 from tessera.commands.fit.options import add_command_options, add_run_options, order_help
 from tessera.commands.fit.parser import TesseraParser, said_by_a_class
 from tessera.commands.fit.predict import print_predictions
-from tessera.commands.fit.run_settings import run_problems
+from tessera.commands.fit.run_settings import root_of, run_name_of, run_problems
 from tessera.commands.fit.start import begun_from, find_start, read_start
 from tessera.commands.fit.trainer_settings import (
     STRATEGIES,
+    TRAINER_DEFAULTS,
     has_several_processes,
     has_timer,
     spent_limits,
@@ -73,17 +74,6 @@ from tessera.training.trainer import StreamTrainer
 from tessera.training.unprofiled import Unprofiled
 from tessera.training.version_export import VersionExport
 
-_TRAINER_DEFAULTS: dict[str, Any] = {
-    "max_steps": 10_000,
-    "max_epochs": -1,  # the stream is one endless epoch, so steps are what is counted
-    "gradient_clip_val": 1.0,  # against a diverging state
-    "val_check_interval": 500,  # batches
-    "check_val_every_n_epoch": None,  # count batches over the whole run
-    "log_every_n_steps": 10,
-    "num_sanity_val_steps": 0,
-    "enable_model_summary": False,
-}
-
 
 class TesseraCLI(LightningCLI):
     """Parses the command line, builds everything and runs the command.
@@ -111,7 +101,7 @@ class TesseraCLI(LightningCLI):
                 save_config_callback=SaveSettings,
                 save_config_kwargs={"save_to_log_dir": False},
                 trainer_class=StreamTrainer,
-                trainer_defaults=_TRAINER_DEFAULTS,
+                trainer_defaults=TRAINER_DEFAULTS,
                 seed_everything_default=0,
                 parser_class=TesseraParser,
                 args=self._options,
@@ -153,16 +143,16 @@ class TesseraCLI(LightningCLI):
         """Parse, take what is not said from the checkpoint, and compare what is."""
         config = parser.parse_args(self._options)
         command, settings = config.subcommand, config[config.subcommand]
-        run_name = _run_name(settings)
+        run_name = run_name_of(settings)
         RunFolder(run_name, 0)  # refuses a name that is none
         if settings.ckpt_path == "" or (settings.ckpt_path is None and command != "fit"):
             raise SettingError("ckpt_path must name the model, or be last; got none.")
         named = ModelSettings.of(settings.model.as_dict()).own_parts()
-        start = find_start(settings, self._options, run_name, _root(settings))
+        start = find_start(settings, self._options, run_name, root_of(settings))
         if settings.ckpt_path is not None:
             if not str(settings.ckpt_path).isprintable():
                 raise SettingError(one_line(f"ckpt_path must be a file, got {settings.ckpt_path}."))
-            path = find_checkpoint(str(settings.ckpt_path), run_name, _root(settings))
+            path = find_checkpoint(str(settings.ckpt_path), run_name, root_of(settings))
             checkpoint = read_checked(path, command == "fit", named)
             command_parser = self._subcommand_parsers[command]
             command_parser.set_defaults(settings_of(checkpoint))
@@ -290,7 +280,7 @@ class TesseraCLI(LightningCLI):
 
     def _open_run(self) -> RunFolder:
         ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")
-        root = _root(self.config[self.subcommand])
+        root = root_of(self.config[self.subcommand])
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
         # The first process's folder is the one that is written to.
         # Known before there is a trainer; of a node's first process its node's.
@@ -384,16 +374,3 @@ class TesseraCLI(LightningCLI):
         for warning in warnings:
             print(f"tessera: warning: {warning}", file=sys.stderr)
         print_predictions(self.trainer, model, games, settings, ckpt_path)
-
-
-def _root(settings: Namespace) -> Path:
-    """The folder that holds checkpoints/ and lightning_logs/."""
-    return Path(settings.trainer.default_root_dir or "")
-
-
-def _run_name(settings: Namespace) -> str:
-    """The run's name: given, or that of the first configuration file."""
-    if settings.run_name is not None:
-        return settings.run_name
-    files = settings.config or []
-    return Path(str(files[0])).stem if files else "tessera"

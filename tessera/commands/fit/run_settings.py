@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jsonargparse import Namespace
@@ -35,6 +36,19 @@ _ALLOWED = {
 _TOO_LARGE = 2**63
 
 Lines = Sequence[Problem | str]
+
+
+def root_of(settings: Namespace) -> Path:
+    """The folder that holds checkpoints/ and lightning_logs/."""
+    return Path(settings.trainer.default_root_dir or "")
+
+
+def run_name_of(settings: Namespace) -> str:
+    """The run's name: given, or that of the first configuration file."""
+    if settings.run_name is not None:
+        return settings.run_name
+    files = settings.config or []
+    return Path(str(files[0])).stem if files else "tessera"
 
 
 def run_problems(settings: Namespace, defaults: Namespace, command: str) -> Lines:

@@ -40,6 +40,17 @@ _LEAST = {
     "reload_dataloaders_every_n_epochs": 0,
 }
 
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_steps": 10_000,
+    "max_epochs": -1,  # the stream is one endless epoch, so steps are what is counted
+    "gradient_clip_val": 1.0,  # against a diverging state
+    "val_check_interval": 500,  # batches
+    "check_val_every_n_epoch": None,  # count batches over the whole run
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
+
 # What other strategies save is no single file, or they start processes that save nothing.
 STRATEGIES = (
     "auto",

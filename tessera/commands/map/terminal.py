@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
-from tessera.play.map import PlayedOut, PositionMap
+from tessera.play.map import CLEAR, Owners, PositionMap
 
 _MOST_BAR = 12  # characters of the longest bar
 _GAP = 2
-_CLEAR, _LEANING = 0.5, 0.1  # of an ownership: three of four playouts, and 55 of 100
+_LEANING = 0.1  # of an ownership: 55 chances of 100
 # Of the 256 colours that terminals share. The map is one hue, from light to dark.
 _WOOD, _GREY, _BLACK, _WHITE = 180, 246, 16, 231
 _GREYS = (232, 255)  # from black to white
@@ -83,30 +83,31 @@ def lines_of(position: PositionMap, ink: Ink, width: int) -> list[str]:
         title += f", the last of them {last}"
     facts = [*position.facts(), *_history(position)]
     lines = [_capital(title), "", *body, "", *_legend(position, ink), *map(_capital, facts)]
-    if position.played_out is not None:
-        lines += ["", *_ownership(position, position.played_out, ink)]
+    for owners in position.owners():
+        lines += ["", *_ownership(position, owners, ink)]
     return [line.rstrip() for line in lines]
 
 
-def _ownership(position: PositionMap, played: PlayedOut, ink: Ink) -> Iterator[str]:
-    """A second board: whose each point is at the end of the playouts."""
-    yield f"{played.title()}:"
+def _ownership(position: PositionMap, owners: Owners, ink: Ink) -> Iterator[str]:
+    """A further board: whose each point is or will be."""
+    yield f"{owners.title}:"
     yield ""
     yield from _board(
-        position, ink, [_owner(owner) for owner in played.ownership.flatten().tolist()]
+        position, ink, [_owner(owner) for owner in owners.ownership.flatten().tolist()]
     )
     yield ""
-    if played.is_over:
+    if owners.words is None:
         yield "X black's   O white's   . neither's"
         return
-    yield "X black's in three of four playouts or more   x more often black's   . neither's"
+    clearly, more = owners.words[:2]
+    yield f"X black's {clearly}   x {more} black's   . neither's"
     yield "O o the same of white"
 
 
 def _owner(owner: float) -> _Cell:
     """A letter for whose a point is, on grey from black to white."""
     sign = "X" if owner > 0 else "O"
-    sign = "." if abs(owner) < _LEANING else sign if abs(owner) >= _CLEAR else sign.lower()
+    sign = "." if abs(owner) < _LEANING else sign if abs(owner) >= CLEAR else sign.lower()
     ground = _GREYS[0] + round((1 - owner) / 2 * (_GREYS[1] - _GREYS[0]))
     return _Cell(sign, _WHITE if owner > 0 else _BLACK, ground)
 

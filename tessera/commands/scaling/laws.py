@@ -33,7 +33,7 @@ class HeldOut:
         tokens: of the run.
         measured: its excess, the mean over its seeds.
         predicted: the fit's.
-        interval: of the prediction, 95 %; None without a bootstrap.
+        interval: of the prediction, 95 %; None without a bootstrap that has draws to tell apart.
     """
 
     parameters: int
@@ -58,7 +58,8 @@ class Law:
         truth: the loss of the player itself.
         a, alpha: of parameters; 0 where all models have as many.
         b, beta: of tokens.
-        intervals: of these by their names, 95 % of the bootstrap; none without one.
+        intervals: of these by their names, 95 % of the bootstrap; none without one that has draws
+            to tell apart.
         rms: root of the mean square of ln(predicted excess / measured excess), from the known floor
             on; None if a prediction lies below that.
         is_at_edge: whether an exponent is as small or as large as any that was tried.
@@ -146,7 +147,7 @@ def fit_law(
         float(powers.alpha[0]),
         float(powers.b[0]),
         float(powers.beta[0]),
-        {name: _interval(each) for name, each in found.items()} if replicates else {},
+        {name: _interval(each) for name, each in found.items()} if fitted.has_draws else {},
         rms,
         powers.is_at_edge(),
         tuple(_held_out(runs, truth, floor, replicates, seed)),
@@ -166,11 +167,14 @@ class _Fitted:
         self.base = 0.0 if is_free else truth if floor == KNOWN else float(floor)
         above = [x.excess_nats if floor == KNOWN else x.loss - self.base for x in runs]
         parameters, tokens = _places(runs)
+        counts = _counts(runs, 2 + is_free, replicates, seed)
+        # Three runs at three budgets, all needed for a free floor, are one draw again and again.
+        self.has_draws = len(np.unique(counts[1:], axis=0)) > 1
         self.powers: Powers = fit_powers(
             parameters if self.has_sizes else None,
             tokens,
             np.array(above),
-            _counts(runs, 2 + is_free, replicates, seed),
+            counts,
             is_free,
             _DELTA_OF_LOSS if is_free else _DELTA,
         )
@@ -221,7 +225,7 @@ def _held_out(
             round(float(np.mean([run.tokens for run in same]))),
             float(np.mean([run.excess_nats for run in same])),
             float(predicted[0]),
-            _interval(predicted) if replicates else None,
+            _interval(predicted) if fitted.has_draws else None,
         )
 
 

@@ -98,9 +98,9 @@ def _law(group: Group, law: Law, has_sizes: bool) -> list[str]:
     several = f"{len(sizes)} sizes"
     cells = [several if len(sizes) > 1 else f"{sizes[0]:,}", law.floor]
     cells.append(_with(f"{law.l_infinity:.4f}", found.get("l_infinity"), ".4f"))
-    cells += [_with(f"{law.beta:.3f}", found.get("beta"), ".3f"), _log(law.b)]
+    cells += [_with(f"{law.beta:.3f}", found.get("beta"), ".3f"), _log(law.b, "B")]
     if has_sizes:
-        cells += [_with(f"{law.alpha:.3f}", found.get("alpha"), ".3f"), _log(law.a)]
+        cells += [_with(f"{law.alpha:.3f}", found.get("alpha"), ".3f"), _log(law.a, "A")]
     return [*cells, ABSENT if law.rms is None else f"{100 * law.rms:.1f} %"]
 
 
@@ -115,8 +115,8 @@ def _grade(law: Law) -> str:
     return f"{law.grade}; exponent at the edge" if law.is_at_edge else law.grade
 
 
-def _log(value: float) -> str:
-    return f"{math.log(value):.2f}" if value > 0 else "A = 0"
+def _log(value: float, name: str) -> str:
+    return f"{math.log(value):.2f}" if value > 0 else f"{name} = 0"
 
 
 def _mean(rung: Sequence[Run], name: str) -> float:

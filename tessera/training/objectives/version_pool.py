@@ -5,7 +5,6 @@ A version is called by the number of batches that it had learned from.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -141,8 +140,7 @@ class VersionPool:
         if not self.numbers and not self._results:
             return {}
         results = [[*pair, *own] for pair, own in self._results.items()]
-        weights = [dict(own) for own in self._weights]
-        return {"numbers": list(self.numbers), "weights": weights, "results": results}
+        return {"numbers": list(self.numbers), "weights": list(self._weights), "results": results}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any], player: GameModel) -> None:
@@ -203,5 +201,5 @@ def _is_result(value: Any) -> bool:
     if not isinstance(value, list) or [type(part) for part in value] != [int, int, int, float]:
         return False
     black, white, played, points = value
-    is_known = min(black, white) >= RULES and black != white and math.isfinite(points)
+    is_known = min(black, white) >= RULES and black != white
     return is_known and 0 < played < TOO_MANY and 0 <= points <= played

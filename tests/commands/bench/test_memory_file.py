@@ -13,9 +13,14 @@ import torch
 
 from tessera import cli
 from tessera.commands.bench import command, memory_command
+from tessera.commands.bench.memory_count import Counted
+from tessera.commands.bench.memory_file import whole_report
+from tessera.commands.bench.memory_page import MemoryPage
 from tessera.commands.bench.memory_process import Measured
+from tessera.commands.bench.memory_report import MemoryReport, MemoryResult
 from tessera.commands.bench.memory_rows import MODES, MemoryRow
 from tessera.commands.bench.rivals import NotMeasuredError
+from tessera.commands.json_file import write_json
 from tests.commands.bench.small_rows import small
 
 CUDA = torch.device("cuda")
@@ -101,11 +106,27 @@ def test_a_dash_for_a_file_is_standard_output_alone(
 
 
 def test_a_row_that_could_not_be_measured_is_tried_again(rows: Rows) -> None:
-    rows.missing = {"training": "needs more"}
+    rows.missing = {"inference": "needs more", "training": "needs more"}
     rows.run()
     rows.missing = {}
-    assert rows.run() == ["training"]
+    rows.held.clear()
+    assert rows.run() == ["inference", "training"]
+    # In the place of what there was of it.
+    assert rows.held == [3, 3] and sorted(rows.modes()) == sorted(MODES)
     assert rows.run() == []
+
+
+def test_rows_that_nobody_asks_for_now_stay_in_the_file(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.run()
+    # Alike but for what the model is made of.
+    others = [small(mode=mode)._replace(model=small("identity").model) for mode in MODES]
+    monkeypatch.setattr(memory_command, "rows_of", lambda group: others)
+    rows.stops_at = "checkpointed"
+    assert rows.run() == list(MODES) and len(rows.modes()) == 5
+    rows.stops_at = ""
+    assert rows.run() == ["checkpointed"] and len(rows.modes()) == 6
 
 
 @pytest.mark.parametrize(
@@ -152,3 +173,46 @@ def test_a_report_shows_what_files_hold_as_markdown_and_measures_nothing(
     with pytest.raises(SystemExit):
         command.main(["memory", "--report", str(rows.file), str(other)])
     assert f"{other} was measured on another machine than" in capsys.readouterr().err
+
+
+GIB = 2**30
+COUNTED = Counted(7, 1 * GIB, 2 * GIB, 4 * GIB, 9 * GIB, 11 * GIB)
+
+
+def report_of(*results: MemoryResult) -> MemoryReport:
+    return MemoryReport("a GPU", "bf16-mixed", "1", results)
+
+
+def test_of_a_row_in_several_files_the_last_one_that_was_measured_is_shown(tmp_path: Path) -> None:
+    names = []
+    # A file that only counts a row takes away nothing that another one measured.
+    for number, seconds in enumerate((1.0, 2.0, None)):
+        measured = None if seconds is None else Measured(1, 2, seconds)
+        names.append(str(tmp_path / f"{number}.json"))
+        write_json(names[-1], report_of(MemoryResult(small(), COUNTED, measured)).as_json())
+    (result,) = whole_report(names).results
+    assert result.measured is not None and result.measured.seconds == 2.0
+    (result,) = whole_report(names[::-1]).results
+    assert result.measured is not None and result.measured.seconds == 1.0
+
+
+def test_every_figure_of_a_page_stands_in_its_own_column() -> None:
+    def result(group: str, name: str, mode: str, of_published: float | None) -> MemoryResult:
+        row = small(mode=mode)._replace(group=group, name=name, published=of_published, length=512)
+        return MemoryResult(row, COUNTED, Measured(1, 13 * GIB, 0.5))
+
+    rows = [result("sizes", "a", mode, 3 * GIB) for mode in MODES]
+    rows += [result("lengths", f"a, {kind}", "training", None) for kind in ("full", "linear")]
+    rows += [result("muse", "a", mode, None) for mode in ("inference", "checkpointed")]
+    rows.append(result("muse", "a", "training", 5 * 2**20))
+    lines = MemoryPage(report_of(*rows)).lines()
+    found = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    peaks = ["11.00", "13.00"]
+    sizes = ["a", "7", "3.00", *peaks, "7.00", "9.00", "9.00", *peaks, *peaks, "500.0", "500.0"]
+    assert found[1] == sizes
+    assert found[2][1:] == [
+        *("full: kept", "full: peak, counted", "full: measured", "full: ms a step"),
+        *("linear: kept", "linear: peak, counted", "linear: measured", "linear: ms a step"),
+    ]
+    assert found[3] == ["512", *(["9.00", *peaks, "500.0"] * 2)]
+    assert found[5] == ["a", "7", "5.0, training", *(["11,264.0", "13,312.0"] * 3)]

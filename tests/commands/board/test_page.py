@@ -10,6 +10,7 @@ from typing import Any
 from tessera.play import drawing, shapes
 from tests.commands.board.browser import Tab
 from tests.commands.board.conftest import NewSite, Site
+from tests.play.conftest import OWNERS
 
 
 def percent(chance: float) -> str:
@@ -225,6 +226,41 @@ def test_playouts_are_shown_with_their_interval_and_hold_nobody_up(tab: Tab, sit
     assert tab.text("#play-out") == "Play them out"
     assert not tab.one("#by-playouts").is_displayed()
     assert tab.one("[value=map]").is_selected()
+
+
+def test_a_model_that_says_it_shows_whose_the_points_will_be_at_once(
+    driver: Any, new_site: NewSite
+) -> None:
+    own = new_site(OWNERS)
+    tab = Tab(driver, own.address)
+    tab.play("C3")  # white is to move
+    ownership = own.ask("map", moves=["C3"])["ownership"]
+    assert not re.search("’s", tab.label("A1")) and not tab.all("#picture .mark")
+    assert not tab.one("[value=played]").is_displayed()
+    tab.click("[value=owners]")
+    legend = "whose the point will be, says the model, larger where it is surer"
+    assert tab.text("#legend") == legend
+    said = {}
+    for place, owner in enumerate(owner for row in ownership for owner in row):
+        vertex = f"{'ABCDE'[place % 5]}{5 - place // 5}"
+        words = f", {'black' if owner > 0 else 'white'}’s with {percent((1 + abs(owner)) / 2)}"
+        is_said = abs(owner) >= 0.05
+        assert (f"{words}, says the model" in tab.label(vertex)) is is_said
+        said[vertex] = is_said and not (vertex == "C3" and owner > 0)  # not on its own stone
+    assert len(tab.all("#picture .mark")) == sum(said.values()) > 10
+    for colour, sign in (("black", 1), ("white", -1)):
+        marks = [sign * owner >= 0.05 for row in ownership for owner in row]
+        marks[12] &= colour != "black"
+        assert len(tab.all(f"#picture .mark.{colour}")) == sum(marks)
+    tab.script("document.querySelector('#num-games [value=\"100\"]').selected = true")
+    tab.click("#play-out")
+    tab.wait(lambda: tab.text("#playouts-say"))
+    assert tab.text("#legend") == legend  # the playouts' are beside it
+    tab.click("[value=played]")
+    assert tab.text("#legend").startswith("whose the point is after the playouts")
+    assert " of the playouts" in tab.label("C2")
+    tab.play("D4")
+    assert tab.one("[value=owners]").is_selected() and tab.text("#legend") == legend
 
 
 def test_nothing_is_wider_than_the_screen(driver: Any, new_site: NewSite) -> None:

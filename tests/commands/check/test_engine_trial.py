@@ -36,7 +36,8 @@ def whole_games(
 def test_sound_games_have_no_fault_and_every_ply_is_counted() -> None:
     told: list[float] = []
     batches = whole_games(2, 5, tell=told.append)
-    assert [batch.faults for batch in batches] == [(), ()] and told == [0.5, 1]
+    assert [batch.faults for batch in batches] == [(), ()]
+    assert told == sorted(told) and len(told) > 10 and told[-1] == 1
     assert judge_engine(batches).verdict == "passed"
     assert ["uniform" in batches[0].name, "rules" in batches[1].name] == [True, True]
     record = play_games("rules", range(6, 12), seed=0, board_size=5)
@@ -122,6 +123,23 @@ def test_a_fault_is_its_batchs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     faults = [batch.faults for batch in whole_games()]
     assert [bool(lines) for lines in faults] == [False, True, False]
+
+
+def test_sound_games_are_replayed_once_and_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed: list[int] = []
+
+    def faults_of(record: GameRecord, *tell: Tell) -> list[str]:
+        replayed.append(len(record.moves))
+        return record_faults(record, *tell)
+
+    monkeypatch.setattr(engine_trial, "record_faults", faults_of)
+    assert [batch.faults for batch in whole_games()] == [(), (), ()] and replayed == [18]
+    # A fault is looked for in each batch, and an illegal move of one hides none of another.
+    twice = planted(lambda r: replaced(r, "moves", (3, 2), int(r.moves[3, 0])), which=2)
+    monkeypatch.setattr(engine_trial, "play_games", twice)
+    faults = [batch.faults for batch in whole_games(size=5)]
+    assert replayed[1:] == [18, 6, 6, 6] and faults[:2] == [(), ()]
+    assert faults[2][0].startswith("IllegalMoveError: ")
 
 
 def test_an_error_is_a_fault_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tessera.commands.map.terminal import Ink, lines_of
 from tests.play.test_map_drawing import played_out, some_map
@@ -138,6 +139,19 @@ def test_signs_are_for_streams_that_have_them() -> None:
     assert not Ink.of(stream("ascii"), {}).has_signs
     assert not Ink.of(stream("latin-1"), {}).has_signs
     assert Ink.of(stream("utf-8"), {}).has_signs
+
+
+def test_the_models_ownership_is_a_board_of_letters_before_that_of_playouts() -> None:
+    position = replace(
+        some_map(3), ownership=torch.tensor([[0.5, 0.1, 0], [-0.1, -0.5, 1.0], [-1, 0, 0]])
+    )
+    lines = lines_of(position, PLAIN, 80)
+    at = lines.index("Whose each point will be, says the model:")
+    assert lines[at + 3 : at + 6] == [" 3  X x . 3", " 2  o O X 2", " 1 (O). . 1"]
+    assert lines[-2].startswith("X black's with three chances of four or more   x likelier black's")
+    both = lines_of(replace(position, played_out=played_out(3)), PLAIN, 80)
+    assert both[at + 1 : at + 11] == lines[at:], "the same, below a line of the playouts"
+    assert both.index("Whose each point is at the end of 1,000 playouts:") > at + 1
 
 
 def test_ownership_is_a_second_board_of_letters() -> None:

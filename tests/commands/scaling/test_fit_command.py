@@ -56,6 +56,19 @@ def test_all_fits_are_printed_and_written(folder: Path, capsys: pytest.CaptureFi
         assert picture.width == 600
 
 
+def test_what_does_not_fall_with_tokens_has_no_b(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = [
+        run._replace(loss=FLOOR + 0.05 * rung, excess_nats=0.05 * rung)
+        for rung, run in enumerate(runs(), 1)
+    ]
+    write(folder / "runs.csv", mamba=some)
+    assert tessera("scaling", "fit", "runs.csv", "--replicates", 0, "--floor", "free") == 0
+    (law,) = (line for line in capsys.readouterr().out.splitlines() if "| free " in line)
+    assert "| B = 0 |" in law
+
+
 def test_a_png_has_only_letters_that_its_font_has(folder: Path) -> None:
     write(folder / "runs.csv", mamba=runs(a=20.0, sizes=SIZES))
     assert tessera("scaling", "fit", "runs.csv", "--replicates", 0, "--picture", "a.svg") == 0

@@ -94,6 +94,16 @@ def test_no_draw_is_of_too_few_budgets_or_sizes_to_tell_a_law_by() -> None:
             assert min(map(len, drawn)) == 2
 
 
+def test_what_can_be_drawn_in_one_way_only_has_no_interval() -> None:
+    four = runs(noise=0.05)[:4]
+    free, known = law(four, FREE, 50), law(four, KNOWN, 50)
+    assert free.held_out[0].interval is None and free.intervals["beta"][0] < free.beta
+    low, high = known.held_out[0].interval or (0, 0)
+    assert low < known.held_out[0].predicted < high
+    assert law(four[:3], FREE, 50).intervals == {}
+    assert law(four, FREE, 1).intervals == {}
+
+
 def test_the_largest_rung_is_predicted_by_the_others_alone() -> None:
     some = runs(seeds=2, noise=0.02)
     before = law(some, KNOWN, 50).held_out

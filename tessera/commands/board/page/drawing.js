@@ -10,8 +10,8 @@ const LEAST_LABEL = 0.0005;
 const SMALL = 26; // pixels between two lines, below which labels have no decimals
 const LEAST_FONT = 9;
 
-/** All points of a position, row by row, with what is known of each. */
-export function pointsOf(answer, playedOut, vertex) {
+/** All points of a position, row by row, with what is known of each; `owners` is whose they are, and who says it. */
+export function pointsOf(answer, owners, vertex) {
   const size = answer.board_size;
   const settled = {};
   for (const [colour, names] of Object.entries(answer.settled ?? {})) {
@@ -30,8 +30,8 @@ export function pointsOf(answer, playedOut, vertex) {
         isLegal: chance !== undefined,
         chance: chance ?? 0,
         settled: settled[name] ?? null,
-        owner: playedOut ? playedOut.ownership[row][column] : null,
-        isOver: answer.is_over,
+        owner: owners ? owners.ownership[row][column] : null,
+        saidBy: owners?.saidBy ?? null,
       });
     }
   }
@@ -49,7 +49,7 @@ export class Picture {
     this.svg = svg;
   }
 
-  /** Draw the points; `view` is map, owners or stones. */
+  /** Draw the points; `view` is map, owners, played or stones. */
   draw(points, { size, width, view, lastMove, highest, vertex }) {
     this.cell = width / (size + 0.55); // as the style sheet has it
     this.size = size;
@@ -61,7 +61,7 @@ export class Picture {
       const [x, y] = this.place(point);
       if (point.stone) this.stone(point, x, y, lastMove, view);
       else this.empty(point, x, y, labelled.has(point.name), highest, view);
-      if (view === "owners") this.owner(point, x, y);
+      if (isOfOwners(view)) this.owner(point, x, y);
     }
   }
 
@@ -109,11 +109,11 @@ export class Picture {
 
   stone(point, x, y, lastMove, view) {
     const { cell } = this;
-    const grey = point.settled && view !== "owners" ? " of-settled" : "";
+    const grey = point.settled && !isOfOwners(view) ? " of-settled" : "";
     this.add("circle", {
       class: `stone ${point.stone}${grey}`, cx: x, cy: y, r: 0.435 * cell, "stroke-width": Math.max(1, 0.03 * cell),
     });
-    if (point.settled && point.settled !== point.stone && view !== "owners") {
+    if (point.settled && point.settled !== point.stone && !isOfOwners(view)) {
       this.square(`mark ${point.settled}`, x, y, 0.24 * cell);
     }
     if (point.name === lastMove) {
@@ -126,8 +126,9 @@ export class Picture {
     const { cell } = this;
     const strength = view === "map" ? strengthOf(point.chance, highest) : 0;
     if (strength) this.heat(point, x, y, strength, isLabelled);
-    if (!point.isLegal && view !== "owners") this.cross(x, y);
-    else if (point.settled && !strength && view !== "owners") this.square(`mark ${point.settled}`, x, y, 0.24 * cell);
+    if (isOfOwners(view)) return;
+    if (!point.isLegal) this.cross(x, y);
+    else if (point.settled && !strength) this.square(`mark ${point.settled}`, x, y, 0.24 * cell);
   }
 
   heat(point, x, y, strength, isLabelled) {
@@ -147,7 +148,7 @@ export class Picture {
     this.add("path", { class: "illegal", d, "stroke-width": Math.max(1.5, 0.4 * arm) });
   }
 
-  /** A square that is as large as the playouts agree, in the owner's colour; not on its own stones. */
+  /** A square that is as large as its owner is sure, in his colour; not on his own stones. */
   owner(point, x, y) {
     const share = Math.abs(point.owner ?? 0);
     const isOwn = point.stone && point.stone === (point.owner > 0 ? "black" : "white");
@@ -163,6 +164,9 @@ export class Picture {
     return new Set(order.filter((point, rank) => point.chance >= least(rank)).map((point) => point.name));
   }
 }
+
+/** Whether a view shows whose the points are, by the model or by playouts. */
+export const isOfOwners = (view) => view === "owners" || view === "played";
 
 function strengthOf(chance, highest) {
   const strength = Math.min(1, chance / highest) ** 0.5;

@@ -193,18 +193,31 @@ function show() {
 
 function draw() {
   const { answer, playedOut } = tree.at;
-  const owners = document.querySelector("[name=view][value=owners]");
-  owners.disabled = !playedOut;
-  if (!playedOut && owners.checked) document.querySelector("[name=view][value=map]").checked = true;
-  const view = document.querySelector("[name=view]:checked").value;
-  const points = pointsOf(answer, playedOut, vertex);
+  const view = showViews(answer, playedOut);
+  const ofPlayouts = playedOut && { ownership: playedOut.ownership, saidBy: answer.is_over ? "ending" : "playouts" };
+  const ofModel = view === "owners" && answer.ownership && { ownership: answer.ownership, saidBy: "model" };
+  const owners = ofModel || ofPlayouts;
+  const points = pointsOf(answer, owners, vertex);
   const lastMove = answer.last_move;
   const width = find("board").clientWidth;
   const highest = likeliest(answer)[0][1];
   picture.draw(points, { size: answer.board_size, width, view, lastMove, highest, vertex });
   grid.show(points, lastMove, answer.to_play);
-  showLegend(find("legend"), view, answer, heat);
+  showLegend(find("legend"), view, answer, heat, owners?.saidBy);
   look(points.find((point) => point.name === lookedAt) ?? null);
+}
+
+/** Offer what can be shown of a position; the view that is. Playouts have their own where the model says owners too. */
+function showViews(answer, playedOut) {
+  const button = (value) => document.querySelector(`[name=view][value=${value}]`);
+  const [owners, played] = [button("owners"), button("played")];
+  owners.disabled = !answer.ownership && !playedOut;
+  owners.parentElement.title = answer.ownership ? "Whose each point will be, says the model" : "Once games were played out from here";
+  played.disabled = !answer.ownership || !playedOut;
+  played.parentElement.hidden = played.disabled;
+  if (played.checked && played.disabled) owners.checked = true;
+  if (owners.checked && owners.disabled) button("map").checked = true;
+  return document.querySelector("[name=view]:checked").value;
 }
 
 /** Say in a line what is known of a point, now and after the next moves. */

@@ -125,8 +125,14 @@ export function showMoves(box, tree, goTo) {
   }
 }
 
-/** What the signs on the board mean. */
-export function showLegend(list, view, answer, heat) {
+const OWNERS = {
+  model: "whose the point will be, says the model, larger where it is surer",
+  playouts: "whose the point is after the playouts, larger where more of them agree",
+  ending: "whose the point is, dead stones taken off",
+};
+
+/** What the signs on the board mean; `saidBy` is who says whose the points are. */
+export function showLegend(list, view, answer, heat, saidBy) {
   const drawn = (strength) => {
     const { fill, radius } = heat(strength);
     return `<circle cx="12" cy="12" r="${24 * radius}" fill="${fill}"/>`;
@@ -147,9 +153,10 @@ export function showLegend(list, view, answer, heat) {
       ...(answer.settled ? [[sign('<rect class="settled" x="2" y="2" width="20" height="20"/>'), "settled"]] : []),
       [sign('<circle class="ring black" cx="12" cy="12" r="6" stroke-width="2.5"/>'), "last move"],
     ],
-    owners: [[sign(`${marks}<rect class="mark white" x="30" y="6" width="12" height="12"/>`, 48), "whose the point is after the playouts, larger where more of them agree"]],
+    owners: [[sign(`${marks}<rect class="mark white" x="30" y="6" width="12" height="12"/>`, 48), OWNERS[saidBy]]],
   };
   signs.stones = signs.map.slice(1);
+  signs.played = signs.owners;
   list.replaceChildren(...signs[view].map(([picture, text]) => element("li", {}, picture, text)));
 }
 

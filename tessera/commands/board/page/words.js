@@ -36,8 +36,9 @@ export function pointSays(name, point, lastMove) {
   if (point.isLegal) words.push(percent(point.chance));
   if (point.settled) words.push(`settled for ${point.settled}`);
   if (point.owner !== null && Math.abs(point.owner) >= 0.05) {
-    const share = point.isOver ? "" : ` in ${percent((1 + Math.abs(point.owner)) / 2)} of the playouts`;
-    words.push(`${point.owner > 0 ? "black" : "white"}’s${share}`);
+    const share = percent((1 + Math.abs(point.owner)) / 2);
+    const how = { model: ` with ${share}, says the model`, playouts: ` in ${share} of the playouts`, ending: "" };
+    words.push(`${point.owner > 0 ? "black" : "white"}’s${how[point.saidBy]}`);
   }
   if (name === lastMove) words.push("last move");
   return words.join(", ");
