@@ -13,6 +13,8 @@ from tessera.training.checkpointing import TrainingCheckpoint, on_host
 from tessera.training.export import exported
 from tessera.training.module import TesseraModule
 
+VERSIONS = "step_*.safetensors"
+
 
 class VersionExport(Callback):
     """Writes ``step_N.safetensors`` beside ``last.ckpt``, what ``tessera export`` makes of step N.

@@ -23,7 +23,7 @@ def small(folder: Path) -> None:
 
 
 def test_every_version_stays_and_is_what_export_makes_of_its_checkpoint(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     written = list[str]()
 
@@ -36,8 +36,10 @@ def test_every_version_stays_and_is_what_export_makes_of_its_checkpoint(
     assert fit("--export_every_n_steps", 3, *options) == 0
     # Once each, also if a batch comes by that is no step yet.
     assert written == ["step_0000003.safetensors", "step_0000006.safetensors"]
+    assert f"\nversions:   {RUN}/step_*.safetensors\n" in capsys.readouterr().out
     # The same run, if it ends with the second of them.
     assert fit("--run_name", "shorter", *options, "--trainer.max_steps", 6) == 0
+    assert "versions:" not in capsys.readouterr().out
     names = ["last.ckpt", "step_0000003.safetensors", "step_0000006.safetensors"]
     assert sorted(path.name for path in RUN.iterdir()) == names
     last = "checkpoints/shorter/version_0/last.ckpt"

@@ -13,6 +13,7 @@ from tessera.commands.fit.durations import duration_text
 from tessera.training.checkpointing import TrainingCheckpoint
 from tessera.training.run_folder import RunFolder
 from tessera.training.tensorboard import GroupedLogger
+from tessera.training.version_export import VERSIONS
 
 
 def closing_lines(trainer: Trainer, run: RunFolder | None, argv: Sequence[str]) -> list[str]:
@@ -28,6 +29,8 @@ def closing_lines(trainer: Trainer, run: RunFolder | None, argv: Sequence[str]) 
     checkpoints = [x for x in trainer.callbacks if isinstance(x, TrainingCheckpoint)]  # type: ignore[attr-defined]
     saved = [x.path for x in checkpoints if x.last_saved_step is not None]
     lines = [f"checkpoint: {path}" for path in saved]
+    versions = [path.with_name(VERSIONS) for path in saved]
+    lines += [f"versions:   {each}" for each in versions if any(each.parent.glob(VERSIONS))]
     if any(isinstance(logger, GroupedLogger) and not logger.is_lost for logger in trainer.loggers):
         lines.append(f"curves:     tensorboard --logdir {run.logs.parent.parent}")
     lines += [f"resume:     {resume_command(argv, path, *_longer(trainer))}" for path in saved]
