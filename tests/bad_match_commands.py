@@ -30,6 +30,11 @@ MATCHES: tuple[tuple[str, str], ...] = (
     (f"arena rules {_FILE}@sims=2", "@sims=2"),
     (f"arena rules {_FILE} --board_size 9", "board_size"),
     *(
+        (f"arena rules {_FILE} --games 2 {option} {_FILE}", f"{option} must be no model's file")
+        for option in ("--json", "--log")
+    ),
+    ("arena rules small.yaml --json small.yaml", "--json must be another file than a player"),
+    *(
         (f"arena rules uniform {option}", says)
         for option, says in (
             ("--games 7", "--games must be even"),

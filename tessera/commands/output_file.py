@@ -6,9 +6,17 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+_MODELS = (".ckpt", ".safetensors")  # how the names of checkpoints and exported models end
 
-def file_problems(name: str | None, option: str = "--json") -> list[str]:
-    """Why the option's file cannot be written, if it was given and cannot."""
+
+def file_problems(name: str | None, option: str = "--json", is_model: bool = False) -> list[str]:
+    """Why the option's file cannot be written, if it was given and cannot.
+
+    Args:
+        name: of the file, None if it was not given.
+        option: that names it.
+        is_model: whether a model is written. Nothing else takes a model's place.
+    """
     if name is None:
         return []
     if not name:
@@ -20,6 +28,8 @@ def file_problems(name: str | None, option: str = "--json") -> list[str]:
             return [f"{option}: there is no folder {file.parent}."]
     except OSError as error:  # a name that is too long, a folder that cannot be looked into
         return [f"{option}: {file}: {error.strerror}."]
+    if not is_model and _target(file).suffix in _MODELS:
+        return [f"{option} must be no model's file, got {name}."]
     places = [file] if is_there else []
     places += [_target(file).parent] if _is_replaced(file) else []
     if file.is_dir() or not all(os.access(place, os.W_OK) for place in places):

@@ -124,7 +124,7 @@ class ExpertGames:
         self.next_number = self.numbers.new_full((), slots + rank * _RANKS_APART)
         self._player = get_player(_OPENING_PLAYER)
         self.rival: Rival | None = None
-        if opponent is not None and settings.against:
+        if opponent is not None:
             self.rival = Rival(opponent, self.engine, settings.against)
         self._answer: _Answer | None = None
         self._graphs: dict[str, torch.cuda.CUDAGraph] = {}

@@ -84,9 +84,10 @@ class Gtp:
             "printsgf": self._printsgf,
             "heatmap": lambda words: "\n" + self._map(map_text.heat_map),
             "kata-raw-nn": self._raw_network,
-            "gogui-analyze_commands": lambda words: "\n".join(map_text.GOGUI_COMMANDS.values()),
+            "gogui-analyze_commands": self._gogui_commands,
             "tessera-map": lambda words: self._map(map_text.gogui_board),
             "tessera-map_percent": lambda words: self._map(map_text.gogui_graphics),
+            "tessera-ownership": self._owners,
         }
         # Whether they write as KataGo does, and whether a move is played.
         self._analyses = {
@@ -258,6 +259,17 @@ class Gtp:
 
     def _map(self, lines_of: Callable[[Outlook, Vocabulary], list[str]]) -> str:
         return "\n".join(lines_of(self.game.told().outlook, self.session.vocabulary))
+
+    def _gogui_commands(self, words: list[str]) -> str:
+        offered = map_text.GOGUI_COMMANDS
+        is_told = {"tessera-ownership": self.game.tells_ownership}
+        return "\n".join(offered[name] for name in offered if is_told.get(name, True))
+
+    def _owners(self, words: list[str]) -> str:
+        ownership, is_white = self.game.told().ownership, self.session.turn == WHITE
+        if ownership is None:
+            raise GtpError("the model does not say whose the points will be: --playouts does")
+        return "\n".join(map_text.gogui_owners(ownership, is_white, self.session.vocabulary))
 
     def _raw_network(self, words: list[str]) -> str:
         told, is_white = self.game.told(), self.session.turn == WHITE

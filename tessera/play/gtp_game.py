@@ -148,6 +148,11 @@ class GtpGame:
         self.session.go_back(before)
         return outlook
 
+    @property
+    def tells_ownership(self) -> bool:
+        """Whether ``told`` has an ownership, of the model or of playouts."""
+        return bool(self._num_told) or self.session.says_ownership
+
     def told(self, colour: int | None = None) -> Told:
         """What is told of a colour, whoever's turn it is, None for his who is to move."""
         before = self.session.mark()

@@ -117,6 +117,7 @@ def heat_map(outlook: Outlook, vocabulary: Vocabulary) -> list[str]:
 GOGUI_COMMANDS = {
     "tessera-map": "dboard/Map of possibilities/tessera-map",
     "tessera-map_percent": "gfx/Map in percent/tessera-map_percent",
+    "tessera-ownership": "dboard/Whose each point will be/tessera-ownership",
 }
 
 
@@ -124,6 +125,20 @@ def gogui_board(outlook: Outlook, vocabulary: Vocabulary) -> list[str]:
     """Probabilities over the highest one's, a line for each row; 0 where nothing may be played."""
     parts = [f"{strength:.4f}" for strength in _strengths(outlook, vocabulary)]
     return [" ".join(row) for row in _rows(parts, vocabulary)]
+
+
+def gogui_owners(ownership: Tensor, is_white: bool, vocabulary: Vocabulary) -> list[str]:
+    """Whose each point will be, a line for each row of the board: 1 black's, -1 white's.
+
+    Source: GoGui's documentation, chapter "Analyze Commands", ``dboard``.
+
+    Args:
+        ownership: (n, n), 1 a point of the player to move.
+        is_white: whether white is to move.
+        vocabulary: of the board.
+    """
+    owners = (-ownership if is_white else ownership).flatten().tolist()
+    return [" ".join(row) for row in _rows(list(map(_owner, owners)), vocabulary)]
 
 
 def gogui_graphics(outlook: Outlook, vocabulary: Vocabulary) -> list[str]:

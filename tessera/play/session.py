@@ -156,6 +156,12 @@ class Session:
         return features is not None and features.table in ("board", "position")
 
     @property
+    def says_ownership(self) -> bool:
+        """Whether the model says whose the points will be."""
+        outcome = self.model.outcome
+        return outcome is not None and outcome.ownership_weight > 0
+
+    @property
     def is_over(self) -> bool:
         """Whether the last two moves were passes."""
         return bool(self.engine.passes >= 2)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+TOO_MANY = 2**63  # of anything that is counted: no tensor holds it
+
 # Another precision than the run's is rounded when it is loaded.
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -62,7 +64,7 @@ def check_counts(name: str, value: Any, expected: Any) -> None:
     Args:
         name: what to call it.
         value: a whole number, a bool, or a dict of such values.
-        expected: the same; of a number it is the least that is allowed.
+        expected: the same; of a number it is the least that is allowed, and 2^63 is too many.
     """
     if isinstance(expected, dict):
         if not isinstance(value, dict):
@@ -78,6 +80,8 @@ def check_counts(name: str, value: Any, expected: Any) -> None:
         raise ContentError(
             f"{name} must be a whole number of at least {expected}, got {shown(value)}"
         )
+    elif value >= TOO_MANY:
+        raise ContentError(f"{name} must be less than 2^63, got {shown(value)}")
 
 
 def shown(value: Any) -> str:

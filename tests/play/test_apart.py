@@ -12,6 +12,7 @@ from torch import Tensor
 from tessera.go import Choice, GPUGoEngine, Player, get_player
 from tessera.go.features import board_rows
 from tessera.model import GameModel
+from tessera.play.apart import steady
 from tessera.play.contestants import Contestant, ModelContestant, Seated
 from tessera.play.match import fixtures_of, match_rules
 from tessera.play.match_table import MatchTable
@@ -85,6 +86,27 @@ def test_rounding_that_depends_on_the_batch_changes_no_game(
     finally:
         torch.set_num_threads(threads)
     assert len(played[0]) == 6 and played[0] == played[1] == played[2]
+
+
+def test_on_a_gpu_all_games_are_asked_in_one_shape() -> None:
+    sizes = set[int]()
+
+    class Sized(Rounding):
+        def choose(self, engine: GPUGoEngine, words: Tensor) -> Choice:
+            sizes.add(engine.batch_size)
+            return super().choose(engine, words)
+
+    player, gpu = Sized(), torch.device("cuda")
+    given = Seated(player, is_rounded=True)
+    side, engine = steady(given, gpu), GPUGoEngine(5, "cpu", 4, RULES)
+    for asked in (side, given):
+        sizes.clear()
+        asked.begin(engine)
+        for mine in range(1, 6):
+            asked.moves(engine, torch.arange(5) < mine, torch.arange(5))
+        assert (sizes == {5}) == (asked is side)
+    for exact in (Seated(player), ModelContestant(new_model("moves", 4))):
+        assert steady(exact, gpu) is exact
 
 
 def test_what_is_whole_numbers_is_asked_together() -> None:

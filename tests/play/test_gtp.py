@@ -202,6 +202,9 @@ def test_the_models_ownership_is_told_with_the_sign_that_each_command_has(
             sign * owner for owner in ownership_of(table.ask("kata-analyze ownership true"))
         ] == blacks
         assert [-owner for owner in white_ownership_of(table.ask("kata-raw-nn 0"))] == blacks
+        rows = table.ask("tessera-ownership").split("\n")  # GoGui's: of black
+        assert [len(row.split()) for row in rows] == [5] * 5
+        assert [float(owner) for row in rows for owner in row.split()] == blacks
         colour = "bw"[table.session.turn]
         told = table.ask(f"kata-genmove_analyze {colour} 50 ownership true").split("\n")[0]
         assert [sign * owner for owner in ownership_of(told)] == blacks
@@ -256,6 +259,11 @@ def test_without_playouts_nothing_is_told_of_ownership(new_gtp: NewGtp) -> None:
         table = new_gtp(board_size=5, **options)
         assert "ownership" not in table.ask("kata-analyze b 10 ownership true")
         assert "whiteOwnership" not in table.ask("kata-raw-nn 0")
+        assert "--playouts" in table.refuse("tessera-ownership")
+        assert "ownership" not in table.ask("gogui-analyze_commands")
+    for kind, options in ((OWNERS, {}), ("moves", {"num_playouts": 4})):
+        table = new_gtp(kind, board_size=5, **options)
+        assert "dboard/Whose each point will be/tessera-" in table.ask("gogui-analyze_commands")
 
 
 # Lines.

@@ -252,6 +252,13 @@ def test_every_fault_of_the_disk_is_one_line(
     assert (file.read_bytes() == before) == (name != "fsync of the folder")
 
 
+def test_a_killed_process_s_files_are_known_by_their_names(tmp_path: Path) -> None:
+    theirs = {".last.ckpt.12", ".step_0000003.safetensors.7"}
+    for name in (*theirs, "last.ckpt", "last.ckpt.12", ".writer", ".last.ckpt", ".notes.txt.7"):
+        (tmp_path / name).touch()
+    assert {file.name for file in half_written(tmp_path)} == theirs
+
+
 def test_one_write_that_failed_is_enough(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, failures = file.read_bytes(), [OSError(28, "No space left on device")]
 

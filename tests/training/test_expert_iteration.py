@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +14,14 @@ import torch
 from torch import Tensor
 
 from tessera.data import GameDataModule
-from tessera.model import GameModel, ModelSettings
-from tessera.play.position_ring import Positions
+from tessera.play.match_table import Fixture, PlayedGame
 from tessera.training.checkpoint_content import read_checked
-from tessera.training.checkpoint_file import CheckpointError
-from tessera.training.objectives.expert_iteration import (
-    ExpertBatch,
-    ExpertIteration,
-)
+from tessera.training.checkpoint_file import CheckpointError, read_checkpoint
+from tessera.training.objectives.expert_iteration import ExpertIteration
 from tessera.training.objectives.expert_settings import ExpertIterationSettings
-from tessera.training.objectives.policy_gradient import PolicyGradientSettings, gradient_loss
+from tessera.training.objectives.version_pool import RULES
 from tests.runs import fit
+from tests.training.test_expert_losses import objective
 from tests.training.test_resume import STOPPER, stop_at
 
 SMALL = """
@@ -111,10 +107,12 @@ def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(
 
 
 def test_a_checkpoint_gives_the_average_and_keeps_what_is_learned(folder: Path) -> None:
-    assert fit("--trainer.max_steps", 5) == 0
+    assert fit("--trainer.max_steps", 5, "--export_every_n_steps", 5) == 0
     checkpoint = state()
     own = checkpoint["objective"]
+    version = read_checkpoint("checkpoints/small/version_0/step_0000005.safetensors")
     for name, weight in own["player"].items():
+        assert torch.equal(version["state_dict"][f"model.{name}"], weight), name
         assert torch.equal(checkpoint["state_dict"][f"model.{name}"], weight), name
     assert any((own["learner"][name] != weight).any() for name, weight in own["player"].items())
     assert fit("--run_name", "newest", "--model.expert_iteration.ema_decay", 0) == 0
@@ -136,6 +134,9 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
     for name, value, told in (
         ("games", with_games("plies", -1), "games plies cannot be used, got -1."),
         ("games", with_games("plies", "7"), "games plies cannot be used, got '7'."),
+        ("games", with_games("plies", 2**63), "games plies cannot be used, got 92233720368547758"),
+        ("games", with_games("written", 10**30), "games written cannot be used, got 1000000000"),
+        ("games", with_games("written", 10**9), f"must be {games['written']}, got 1000000000."),
         ("games", with_games("more", ring), "games more cannot be used, got tensor("),
         ("games", with_games("ring_rows", ring[:5]), "have the shape (20, 6, 5, 3), got (5, 6, 5"),
         ("games", with_games("ring_rows", ring.long()), "the dtype torch.int16, got torch.int64."),
@@ -143,6 +144,8 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
         ("games", {"plies": 1, "written": 1}, "objective games lack numbers."),
         ("pool", {**pool, "numbers": [3, 3]}, "objective pool numbers must rise, got [3, 3]."),
         ("pool", {**pool, "numbers": [0]}, "numbers must be a whole number of at least 1, got 0."),
+        ("pool", {**pool, "numbers": [10**30]}, "objective pool numbers must be less than 2^63, "),
+        ("pool", {**pool, "results": [[3, 0, 10**400, 1.0]]}, "and black's points, got [3, 0, 10"),
         ("pool", {**pool, "weights": []}, "weights must be those of 1 versions, got 0."),
         ("pool", {**pool, "weights": [{}]}, "objective pool weights 3 lacks "),
         ("pool", {**pool, "results": [[3, 0, 2, 3.0]]}, "black's points, got [3, 0, 2, 3.0]."),
@@ -204,91 +207,6 @@ def test_what_cannot_be_learned_is_said_in_a_line(
     found = capsys.readouterr().err
     assert told in found and found.count("\n") == 1
     assert not (folder / "checkpoints").exists()
-
-
-def objective(**settings: Any) -> tuple[ExpertIteration, GameModel]:
-    torch.manual_seed(0)
-    model = GameModel(
-        ModelSettings(
-            **{"vocab_size": 12, "d_model": 8, "features": "board", "mixer": "identity"},
-            **{"head": "points", "outcome": "win_and_score"},
-            board={"channels": 4, "depth": 1, "colour": True},
-            win_and_score={"ownership_weight": 2.0, "win_weight": 3.0, "score_weight": 5.0},
-        )
-    )
-    return ExpertIterationSettings(**settings).build(model), model
-
-
-def positions(**changes: Tensor) -> Positions:
-    weights = torch.rand(4, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
-    known = {
-        "tokens": torch.tensor([0, 3, 9, 11]),
-        "rows": torch.zeros(4, 6, 3, dtype=torch.int32),
-        "weights": weights,
-        "actions": torch.arange(4),
-        "values": torch.tensor([1.0, -1.0, 0.0, 0.5]),
-        "wins": torch.tensor([1.0, 0.0, float("nan"), 0.5]),
-        "scores": torch.tensor([3.0, -3.0, float("nan"), 0.0]),
-        "owners": torch.ones(4, 3, 3),
-    }
-    return Positions(**(known | changes))
-
-
-def test_what_is_unknown_of_a_position_s_end_is_not_learned() -> None:
-    own, model = objective()
-    found = []
-    for owner in (1.0, -1.0):
-        owners = torch.ones(4, 3, 3)
-        owners[2] = owner  # of the game that goes on
-        own.loss(model, ExpertBatch(0, positions(owners=owners)))
-        found.append(own.figures("test"))
-    assert found[0] == found[1] and all(value.isfinite() for value in found[0].values())
-    total = found[0]["loss"].item()
-    parts = [found[0][f"{name}_loss"].item() for name in ("policy", "win", "score", "ownership")]
-    weighted = sum(w * part for w, part in zip((1, 3, 5, 2), parts, strict=True))
-    assert total == pytest.approx(weighted, rel=1e-5)
-
-
-def test_the_chance_to_win_is_mixed_with_what_the_search_thought() -> None:
-    losses = []
-    for share in (0.0, 1.0):
-        own, model = objective(value_share=share)
-        changed = positions(values=torch.tensor([-1.0, 1.0, 0.0, 0.0]))
-        with torch.no_grad():
-            model.outcome.down.bias[0] = 2.0  # it is sure to win
-            own.loss(model, ExpertBatch(0, changed._replace(wins=torch.tensor([1.0, 1, 1, 0.5]))))
-        losses.append(own.figures("test")["win_loss"].item())
-    assert losses[0] < losses[1]
-
-
-def losses_of(own: ExpertIteration, model: GameModel, **changes: Tensor) -> dict[str, float]:
-    own.loss(model, ExpertBatch(0, positions(**changes)))
-    return {name: value.item() for name, value in own.figures("test").items()}
-
-
-def test_each_loss_is_of_what_the_player_to_move_has() -> None:
-    own, model = objective(value_share=0.0)
-    known = positions()
-    with torch.no_grad():
-        model.outcome.down.weight.zero_()
-        model.outcome.down.bias.copy_(torch.tensor([1.0, 2.0]))  # it wins, by six points on 3×3
-        model.outcome.owners.weight.zero_()
-        model.outcome.owners.bias.fill_(3.0)  # and has every point
-    logits = model(known.tokens[:, None], None, (known.rows[:, None],))[:, 0]
-    found = losses_of(own, model)
-    crossed = -(known.weights * logits.log_softmax(1)[:, :10]).sum(1).mean()
-    assert found["policy_loss"] == pytest.approx(crossed.item(), rel=1e-5)
-    # Won, lost and drawn; by 3, -3 and 0 points, in threes; the Huber loss beyond 1 is a line.
-    won = [math.log1p(math.exp(-1)), math.log1p(math.exp(1))]
-    assert found["win_loss"] == pytest.approx((sum(won) + sum(won) / 2) / 3, rel=1e-5)
-    assert found["score_loss"] == pytest.approx((0.5 + 2.5 + 1.5) / 3, rel=1e-5)
-    assert found["ownership_loss"] == pytest.approx(math.log1p(math.exp(-3)), rel=1e-4)
-    theirs = losses_of(own, model, owners=-torch.ones(4, 3, 3))["ownership_loss"]
-    assert theirs == pytest.approx(math.log1p(math.exp(3)), rel=1e-4)
-    own.settings = ExpertIterationSettings(value_share=1.0)
-    sure, wins = torch.ones(4), torch.full((4,), 0.5)
-    assert losses_of(own, model, values=sure, wins=wins)["win_loss"] == pytest.approx(won[0])
-    assert losses_of(own, model, values=-sure, wins=wins)["win_loss"] == pytest.approx(won[1])
 
 
 class Counted:
@@ -363,18 +281,57 @@ def test_of_several_processes_only_the_first_goes_on_with_the_games_that_were_ke
     assert max(numbers[0]) < 2**30
 
 
-def test_of_another_s_plies_no_policy_is_learned_and_the_others_weigh_as_before() -> None:
-    rows = [0, 1, 3]
-    weights = positions().weights.clone()
-    weights[2] = 0
-    own, model = objective(pool_share=0.5)
-    found = losses_of(own, model, weights=weights)
-    alone = {name: part[rows] for name, part in positions()._asdict().items()}
-    plain, _ = objective()
-    plain.loss(model, ExpertBatch(0, Positions(**alone)))
-    assert found["policy_loss"] == pytest.approx(plain.figures("test")["policy_loss"].item())
-    known = losses_of(own, model)
-    assert all(found[name] == known[name] for name in ("win_loss", "score_loss", "ownership_loss"))
+def test_a_version_enters_the_pool_once_and_one_of_them_is_whom_games_are_against() -> None:
+    few = {"slots": 4, "rows": 8, "first_rows": 2, "full_share": 1.0, "simulations": 2}
+    few |= {"fast_simulations": 0, "considered": 2, "match_pairs": 1, "pool_share": 0.5}
+    stream = GameDataModule(board_size=3, batch_size=4, games_per_chunk=4, windows_per_game=1)
+    asked: Any = SimpleNamespace(settings=stream.settings, rank=0, device=torch.device("cpu"))
+    asked.backend = stream.settings.backend
+    compared = []
+
+    def compare(games: object, player: object, number: int) -> None:
+        compared.append(number)
+        own.pool.record(number, RULES, [PlayedGame(Fixture(0, True, ()), (), 1.0, 1.0, "")])
+
+    def found(objective: ExpertIteration) -> tuple[bool, float, float]:
+        """Whether somebody is there, its weights, and those of the player, which are all alike."""
+        assert objective.games is not None and objective.games.rival is not None
+        models = (*objective._opponents, *objective._players)
+        weights = (float(next(model.parameters()).flatten()[0]) for model in models)
+        return bool(objective.games.rival.is_there), *weights
+
+    own, model = objective(**few)
+    own._pool_every, own._watches = 2, [SimpleNamespace(compare=compare)]  # type: ignore[list-item]
+    for index in range(5):
+        with torch.no_grad():
+            next(model.parameters()).fill_(index)
+        own.positions(index, asked)
+        assert found(own)[0] == (index >= 2)
+        if index == 1:
+            own.after_validation(None)  # type: ignore[arg-type]
+    # Of the run that stopped between the third batch and its validation the latter comes later.
+    assert compared == [2, 4] and own.pool.numbers == [2, 4]
+    assert found(own) == (True, own.pool.drawn(stream.settings.seed) - 1, 4)
+    other, _ = objective(**few)
+    other.restore(copy.deepcopy(own.saved()))
+    other.positions(4, asked)
+    assert found(other)[:2] == found(own)[:2]
+
+
+def test_a_share_of_the_slots_is_at_least_one_of_them() -> None:
+    shares = {0.0: 0, 0.01: 1, 0.3: 2, 0.5: 4}
+    for share, slots in shares.items():
+        assert ExpertIterationSettings(slots=8, pool_share=share).num_against == slots
+
+
+def test_memory_is_set_aside_for_every_model_that_is_kept() -> None:
+    asked: Any = SimpleNamespace(settings=SimpleNamespace(board_size=3))
+    needs = []
+    for more in ({"pool": 1}, {"pool": 3}, {"pool": 3, "pool_share": 0.5}):
+        own, model = objective(**more)
+        needs.append(own.bytes_to_come(model, asked))
+    one = sum(weight.nbytes for weight in model.parameters())
+    assert [need - needs[0] for need in needs] == [0, 2 * one, 3 * one]
 
 
 def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
@@ -384,26 +341,6 @@ def test_plies_are_played_at_a_rate_and_never_fewer() -> None:
     assert due[:5] == [4, 4, 5, 5, 6] and due[5:] == [8, 10, 12, 14, 16, 18, 20]
     own, _ = objective(first_rows=4, full_share=0.5)
     assert [own.plies_due(step, 1.0) for step in range(3)] == [10, 12, 14]
-
-
-def test_a_policy_gradient_makes_moves_likelier_that_won_more_than_expected() -> None:
-    _, model = objective()
-    own = PolicyGradientSettings(entropy_weight=0.0).build(model)
-    before = torch.full((4, 10), 1 / 9)
-    before[:, 0] = 0  # is not looked at
-    known = positions(actions=torch.full((4,), 4), weights=before)._replace(
-        wins=torch.tensor([1.0, 0.0, float("nan"), 0.5])
-    )
-    won = torch.tensor([0.0, 0.0, 3.0, 2.0])  # what the model expects
-    for likelier, signs in ((0.0, [1, -1, 0, -1]), (1.0, [0, -1, 0, -1]), (-1.0, [1, 0, 0, 0])):
-        logs = torch.zeros(4, 10)
-        logs[:, 4] = likelier  # than it was when it was played
-        logs.requires_grad_()
-        gradient_loss(known, logs, won, entropy_weight=0.0).sum().backward()
-        assert logs.grad is not None and not logs.grad[:, 0].any()
-        assert [(-row[4]).sign().item() for row in logs.grad] == signs
-    own.loss(model, ExpertBatch(0, known)).backward()
-    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
 
 
 def test_a_policy_gradient_is_trained_and_gone_on_with(folder: Path) -> None:

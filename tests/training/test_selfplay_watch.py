@@ -115,7 +115,7 @@ class Told:
 
 
 def new_watch(module: Told, pool: VersionPool | None = None) -> SelfPlayWatch:
-    return SelfPlayWatch(module, pool or VersionPool(8), 3, 2, 0, 0.0, torch.float32)  # type: ignore[arg-type]
+    return SelfPlayWatch(module, pool or VersionPool(8), 3, 2, 0, 0.25, torch.float32)  # type: ignore[arg-type]
 
 
 def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
@@ -127,10 +127,13 @@ def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
         torch.manual_seed(seed)
         models.append(GameModel(MODEL))
     met: list[tuple[torch.Tensor | None, int]] = []
+    seeds = list[int]()
 
-    def match(own: SearchPlayer, other: Any, pairs: int, **_: Any) -> MatchResult:
+    def match(own: SearchPlayer, other: Any, pairs: int, *, seed: int, **_: Any) -> MatchResult:
         """The later version wins three of four, and the first one half against the rules."""
         weights = None
+        seeds.append(seed)
+        assert own.search.evaluator.score_weight == 0.25
         if isinstance(other, SearchPlayer):
             assert isinstance(other.search.evaluator, ModelEvaluator)
             weights = first_weight(other.search.evaluator.model).clone()
@@ -147,6 +150,8 @@ def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
         told.append(dict(module.notes))
     # Of all openings the past versions have as many together as the rules.
     assert [pairs for _, pairs in met] == [3, 3, 3, 3, 1, 2, 3, 1, 2]
+    # No two versions play the same openings.
+    assert seeds == [10, 20, 20, 30, 30, 30, 40, 40, 40]
     # The newest one first, then one of the others.
     others = [weights for weights, _ in met if weights is not None]
     newest = [first_weight(models[nth]) for nth in (0, 1, 2)]

@@ -235,7 +235,8 @@ def _read(
     problems += picture_problems(arguments.picture, "--picture")
     files = ("log", "sgf", "json", "picture")
     options = [(f"--{name}", getattr(arguments, name)) for name in files]
-    problems += same_file_problems(options)
+    models = [("a player", name.target) for name in names if name.kind == "model"]
+    problems += same_file_problems([*models, *options])
     return names, (least, most), problems
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from tessera.commands.compare.comparison import Comparison
 from tessera.commands.compare.plan import Plan, PlannedRow
 from tessera.commands.compare.store import DONE
-from tessera.commands.json_file import json_text, write_json
+from tessera.commands.json_file import tell
 from tessera.commands.table import Cell, table
 
 _COLUMNS = {
@@ -60,16 +60,15 @@ def print_plan(
         "workers": num_workers,
         "expected_s": total,
     }
-    if options.json == "-":
-        print(json_text(content), end="")
-        return
-    print("\n".join(table([_cells(row) for row in rows], _COLUMNS)))
     to_come = f", and up to {options.lr_extensions} more of each row while its best learning rate "
     to_come += "lies at the edge" if options.lr_extensions else ""
     many = f"{content['runs']} runs on {num_workers} worker{'s' if num_workers > 1 else ''}"
-    print(f"\n{many}{to_come if options.lr_extensions else ''}")
-    print(f"expected time: {'unknown' if total is None else tqdm.format_interval(total)}")
-    write_json(options.json, content)
+    lines = [
+        *table([_cells(row) for row in rows], _COLUMNS),
+        *("", f"{many}{to_come if options.lr_extensions else ''}"),
+        f"expected time: {'unknown' if total is None else tqdm.format_interval(total)}",
+    ]
+    tell(lines, options.json, content)
 
 
 def _row(

@@ -134,7 +134,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if Path(arguments.output).suffix != _ENDING:
         problems.append(f"--output must end in {_ENDING}, got {arguments.output or 'none'}.")
     else:
-        problems += file_problems(arguments.output, "--output")
+        problems += file_problems(arguments.output, "--output", is_model=True)
     if not 1 <= arguments.games <= _MOST_GAMES:
         problems.append(f"--games must be 1 to {_MOST_GAMES:,}, got {arguments.games}.")
     json_file = arguments.json

@@ -80,8 +80,10 @@ def run_problems(settings: Namespace, defaults: Namespace, command: str) -> Line
 
 
 def _of_the_objective(settings: Namespace) -> list[Problem]:
-    """What an objective whose steps are batches of one process does not allow."""
+    """What the objective does not allow that is no setting of the model."""
     objective = settings.model.objective
+    if objective == "expert_iteration":
+        return _of_the_pool(settings)
     if objective not in OBJECTIVES or not OBJECTIVES[objective].is_alone:
         return []
     trainer, share = settings.trainer, settings.data.selfplay_share
@@ -96,6 +98,17 @@ def _of_the_objective(settings: Namespace) -> list[Problem]:
         for name, value, must, is_wrong in found
         if is_wrong
     ]
+
+
+def _of_the_pool(settings: Namespace) -> list[Problem]:
+    """Games against past versions, of which one comes with each validation behind so many steps."""
+    trainer, share = settings.trainer, settings.model.expert_iteration.pool_share
+    is_counted = isinstance(trainer.val_check_interval, int) and trainer.limit_val_batches != 0
+    if not share or is_counted or trainer.fast_dev_run:
+        return []
+    told = "trainer.val_check_interval a number of steps and trainer.limit_val_batches not 0"
+    must = f"be 0 unless past versions come with validations, {told}"
+    return [Problem("model.expert_iteration.pool_share", share, must)]
 
 
 def _unusable(settings: Namespace) -> Lines:

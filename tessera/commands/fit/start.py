@@ -48,8 +48,6 @@ def find_start(settings: Namespace, typed: Sequence[str], run_name: str, root: P
         return None
     if given == "":
         raise SettingError(f"{_OPTION} must name a model, or be last; got none.")
-    if not given.isprintable():
-        raise SettingError(one_line(f"{_OPTION} must be a file, got {given}."))
     target, run = run_or_file(given, run_name, str(root))
     return find_checkpoint(target, run, root, _OPTION)
 

@@ -16,7 +16,7 @@ from tessera.commands.arguments import (
 )
 from tessera.commands.console import waiting_for
 from tessera.commands.ending import say, say_which
-from tessera.commands.json_file import json_text
+from tessera.commands.json_file import tell
 from tessera.commands.light_metrics import load_metrics_lightly
 from tessera.commands.map.request import Request
 from tessera.commands.one_line import one_line
@@ -62,13 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         position = position_map(session, arguments.playouts, komi)
     except ValueError as error:
         return say(f"{path}: {error}", 1)
-    if arguments.json == "-":
-        print(json_text(position.as_json()), end="")
-    else:
-        width = shutil.get_terminal_size().columns
-        print("\n".join(lines_of(position, Ink.of(sys.stdout), width)))
-    if arguments.json not in (None, "-"):
-        write_file(arguments.json, json_text(position.as_json()).encode())
+    width = shutil.get_terminal_size().columns
+    tell(lines_of(position, Ink.of(sys.stdout), width), arguments.json, position.as_json())
     if arguments.output is not None:
         write_file(arguments.output, picture_file(map_drawing(position), arguments.output))
     if arguments.sgf is not None:
@@ -139,5 +134,6 @@ def _file_problems(arguments: argparse.Namespace) -> list[str]:
     problems = picture_problems(arguments.output, "--output")
     problems += file_problems(arguments.sgf, "--sgf")
     options = [(f"--{name}", getattr(arguments, name)) for name in ("json", "output", "sgf")]
-    problems += same_file_problems([("FILE", arguments.file), *options])
+    read = [("FILE", arguments.file), ("--ckpt_path", arguments.ckpt_path)]
+    problems += same_file_problems([*read, *options])
     return problems

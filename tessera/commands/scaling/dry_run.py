@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from tessera.commands.compare.training import measure
 from tessera.commands.console import waiting_for
-from tessera.commands.json_file import json_text, write_json
+from tessera.commands.json_file import tell
 from tessera.commands.scaling.climb import Climb
 from tessera.commands.scaling.ladder import Ladder
 from tessera.commands.table import Cell, table
@@ -52,14 +52,11 @@ def print_plan(climb: Climb, json: str | None) -> None:
                 step_s[key] = measure(ladder.rungs[-1].run.settings, _MEASURED_S)
     waiting_for("")
     found = [_planned(climb, each, step_s.get((each.row, each.size))) for each in climb.ladders]
-    if json == "-":
-        print(json_text({"ladders": found}), end="")
-        return
-    print("\n".join(table([_cells(each) for each in found], _COLUMNS)))
     seconds = [each["expected_s"] for each in found]
     whole = "unknown" if None in seconds else tqdm.format_interval(sum(seconds))
-    print(f"\nexpected time, without starts and tests: {whole}")
-    write_json(json, {"ladders": found})
+    lines = table([_cells(each) for each in found], _COLUMNS)
+    lines += ["", f"expected time, without starts and tests: {whole}"]
+    tell(lines, json, {"ladders": found})
 
 
 def _planned(climb: Climb, ladder: Ladder, step_s: float | None) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
+from tessera.commands import json_file
 from tessera.commands.arguments import OneLineParser
 from tessera.commands.ending import say
-from tessera.commands.json_file import json_problems, json_text, write_json
+from tessera.commands.json_file import json_problems
 from tessera.commands.output_file import same_file_problems, write_file
 from tessera.commands.picture_file import picture_file, picture_problems
 from tessera.commands.scaling.chart import scaling_chart
@@ -106,12 +106,8 @@ def tell(all_fits: Sequence[Fits], arguments: argparse.Namespace) -> None:
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    content: dict[str, Any] = {"rows": [as_json(fits) for fits in all_fits]}
-    if arguments.json == "-":
-        print(json_text(content), end="")
-    else:
-        print(report(all_fits), end="")
-        write_json(arguments.json, content)
+    content = {"rows": [as_json(fits) for fits in all_fits]}
+    json_file.tell(report(all_fits).splitlines(), arguments.json, content)
     if arguments.picture:
         drawing = scaling_chart(all_fits)
         for name in arguments.picture:

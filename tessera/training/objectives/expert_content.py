@@ -8,7 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from tessera.play.expert_games import ExpertGames
-from tessera.training.checkpoint_parts import ContentError, check_like, check_weights, shown
+from tessera.training.checkpoint_parts import (
+    TOO_MANY,
+    ContentError,
+    check_like,
+    check_weights,
+    shown,
+)
 from tessera.training.objectives.version_pool import check_pool
 
 _WEIGHTS = ("player", "learner")
@@ -44,5 +50,8 @@ def _check_games(state: Any, games: ExpertGames) -> None:
     for name, value in state.items():
         if name in expected:
             check_like(f"objective games {name}", value, expected[name])
-        elif name not in _COUNTS or type(value) is not int or value < 0:
+        elif name not in _COUNTS or type(value) is not int or not 0 <= value < TOO_MANY:
             raise ContentError(f"objective games {name} cannot be used, got {shown(value)}")
+    written, in_ring = state["written"], int(state["ring_written"])
+    if written != in_ring:
+        raise ContentError(f"objective games written must be {in_ring}, got {written}")

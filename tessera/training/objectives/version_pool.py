@@ -15,7 +15,13 @@ from tessera.go.randomness import VERSION, below, random_words
 from tessera.model import GameModel
 from tessera.play.match_table import PlayedGame
 from tessera.play.ratings import rate_counts
-from tessera.training.checkpoint_parts import ContentError, check_counts, check_weights, shown
+from tessera.training.checkpoint_parts import (
+    TOO_MANY,
+    ContentError,
+    check_counts,
+    check_weights,
+    shown,
+)
 
 RULES = 0  # what the rule-based player is called; no version has learned from so few batches
 _KEPT = {"numbers", "weights", "results"}
@@ -195,4 +201,5 @@ def _is_result(value: Any) -> bool:
     if not isinstance(value, list) or [type(part) for part in value] != [int, int, int, float]:
         return False
     black, white, played, points = value
-    return min(black, white) >= RULES and black != white and played > 0 and 0 <= points <= played
+    is_known = min(black, white) >= RULES and black != white
+    return is_known and 0 < played < TOO_MANY and 0 <= points <= played

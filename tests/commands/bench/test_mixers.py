@@ -56,6 +56,7 @@ class Processes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[str] = []
+        self.timeouts: list[float] = []  # of those that were waited for
         self.faults: dict[tuple[str, str], Callable[[], Any]] = {}
         self.steps: dict[str, str] = {}  # how the first one of a mixer runs
         monkeypatch.setattr(mixers_command, "MixerProcess", lambda: Process(self))
@@ -78,6 +79,7 @@ class Process:
         self._noted("begin")
 
     def ready(self, timeout_s: float) -> Ready:
+        self.all_of_them.timeouts.append(timeout_s)
         self._noted("ready")
         return Ready(10, 1.0, 5.0, self.all_of_them.steps.pop(self.mixer, "CUDA graph"))
 
@@ -113,6 +115,12 @@ def test_some_are_compiled_at_once_and_each_is_timed_alone(processes: Processes)
     assert [speed.step_s for speed in found] == [0.002] * 3
     first = ["begin a", "begin b", "ready a", "ready b", "time a", "end a", "time b", "end b"]
     assert processes.told == [*first, "begin c", "ready c", "time c", "end c"]
+    # As many at once as it takes for no more turns than need be.
+    processes.told.clear()
+    list(speeds_of(list("abcde"), ASKED, 4, 60.0))
+    assert [told for told in processes.told if told[-1] in "cd"][:2] == ["begin c", "ready c"]
+    # What one took of the time the others have no more.
+    assert processes.timeouts[0] > processes.timeouts[1] > 59
 
 
 def test_what_is_too_much_memory_at_once_is_tried_alone(processes: Processes) -> None:
@@ -183,6 +191,37 @@ def test_a_signal_leaves_what_was_timed(
     assert printed.splitlines()[-1].startswith("mamba") and "2.00" in printed
     assert said.splitlines()[-1] == "tessera: stopped by SIGTERM."
     assert [speed["mixer"] for speed in json.loads(file.read_text())["speeds"]] == ["mamba"]
+
+
+def test_a_file_has_every_row_as_soon_as_it_is_there(
+    processes: Processes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    held, file = list[Any](), Path("mixers.json")
+    options = ["mixers", "--mixers", "attention", "--device", "cpu", "--json"]
+    processes.faults = {("time", "attention"): lambda: held.append(json.loads(file.read_text()))}
+    assert command.main([*options, str(file)]) == 0
+    assert [speed["mixer"] for speed in held[0]["speeds"]] == ["mamba"]
+    capsys.readouterr()
+    processes.faults = {}
+    assert command.main([*options, "-"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["speeds"]) == 2
+    assert os.listdir() == ["mixers.json"]
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "cores", "at_once"), [(100, 16, 6), (100, 5, 2), (8, 16, 1), (100, 1, 1)]
+)
+def test_as_many_are_compiled_at_once_as_memory_and_cores_allow(
+    free_gib: int, cores: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_gib * 2**30, 141 * 2**30))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert mixers_command._beside(torch.device("cuda")) == at_once
+    assert mixers_command._beside(torch.device("cpu")) == 1
 
 
 def test_all_mixers_are_timed_unless_some_are_named(processes: Processes) -> None:

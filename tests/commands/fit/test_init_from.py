@@ -108,6 +108,16 @@ def test_self_play_begins_with_a_model_of_the_players_games(runs: Path) -> None:
     assert are_same(held("board", 1)["state_dict"], held("own")["state_dict"])
 
 
+def test_a_run_s_name_is_looked_for_where_the_runs_are(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs.parent)
+    root = ("--trainer.default_root_dir", runs.name)
+    assert tessera("fit", "--config", "runs/large.yaml", "--init_from", "own", *root, *STILL) == 0
+    monkeypatch.chdir(runs)
+    assert saved("large")["init_from"] == "runs/checkpoints/own/version_0/last.ckpt"
+
+
 def test_what_is_resumed_knows_its_start_and_does_not_read_it(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +142,7 @@ def test_what_is_resumed_knows_its_start_and_does_not_read_it(
     ("given", "says"),
     [
         ("--init_from=", "init_from must name a model, or be last; got none."),
+        ("--init_from=a\x07b", "init_from must be letters that can be printed, got"),
         ("--init_from none.ckpt", "none.ckpt is no checkpoint: there is no such file."),
         ("--init_from large.yaml", "large.yaml is torn or no checkpoint."),
         ("--init_from lightning_logs", "lightning_logs is no checkpoint: it is a folder."),

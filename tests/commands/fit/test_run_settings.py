@@ -324,6 +324,11 @@ def test_a_setting_of_a_part_that_is_not_chosen_is_said_to_do_nothing(
     (said,) = (line for line in capsys.readouterr().err.splitlines() if "nothing" in line)
     beginning = "tessera: --model.attention.num_heads does nothing: it is of no part of the model"
     assert said == f"{beginning}, which has table, mamba, linear."
+    typed_twice = ["--model.policy_gradient.pool", 3] * 2
+    assert fit("--trainer.max_steps", 1, *typed_twice, "--run_name", "a") == 0
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "nothing" in line)
+    beginning = "tessera: --model.policy_gradient.pool does nothing"
+    assert said == f"{beginning}: the objective is next_move."
     Path("heads.yaml").write_text("model: {attention: {num_heads: 2}}")
     assert fit("--trainer.max_steps", 1, "--config", "heads.yaml", "--run_name", "b") == 0
     assert "does nothing" not in capsys.readouterr().err

@@ -150,7 +150,7 @@ def test_the_models_ownership_is_a_board_of_letters_before_that_of_playouts() ->
     assert lines[at + 3 : at + 6] == [" 3  X x . 3", " 2  o O X 2", " 1 (O). . 1"]
     assert lines[-2].startswith("X black's with three chances of four or more   x likelier black's")
     both = lines_of(replace(position, played_out=played_out(3)), PLAIN, 80)
-    assert both[at : at + 10] == lines[at:]
+    assert both[at + 1 : at + 11] == lines[at:], "the same, below a line of the playouts"
     assert both.index("Whose each point is at the end of 1,000 playouts:") > at + 1
 
 
