@@ -59,14 +59,6 @@ COMMANDS: tuple[tuple[str, str], ...] = (
         f"{_FIT} --init_from checkpoints/small/version_0/last.ckpt --model.d_model 16",
         "last.ckpt is no start for this model: model",
     ),
-    *(
-        (
-            f"{_FIT} --model.objective expert_iteration "
-            f"--model.expert_iteration.pool_share 0.2 --trainer.{never}",
-            "model.expert_iteration.pool_share must be 0 unless past versions come with",
-        )
-        for never in ("limit_val_batches 0", "val_check_interval 00:00:01:00")
-    ),
     (f"{_FIT} {_LAST}", "trainer.max_steps must be more than the 20"),
     (f"{_FIT} {_LAST} --trainer.max_steps 20", "trainer.max_steps must be more than the 20"),
     (f"{_FIT} {_LAST} --trainer.max_steps 30 --model.d_model 16", "model.d_model must be 8"),

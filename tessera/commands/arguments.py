@@ -105,7 +105,20 @@ def finite_number(text: str) -> float | None:
 
 
 def run_or_file(target: str, run_name: str, root: str = "") -> tuple[str, str]:
-    """``ckpt_path`` and ``run_name`` of a model that is named by a file, ``last`` or its run."""
-    folder = os.path.join(root, "checkpoints", target)
-    is_run = not os.path.exists(target) and os.path.isdir(folder)
-    return ("last", target) if is_run else (target, run_name)
+    """``ckpt_path`` and ``run_name`` of a model that is named by a file, ``last`` or its run.
+
+    Raises:
+        CheckpointError: if a name that looks like a run's is neither.
+    """
+    from tessera.training.checkpoint_file import CheckpointError
+    from tessera.training.run_folder import given_names
+
+    folder = os.path.normpath(os.path.join(root, "checkpoints", target))
+    if os.path.exists(target) or target in ("last", *given_names()):
+        return target, run_name
+    if os.path.isdir(folder):
+        return "last", target
+    if re.fullmatch(r"[\w-]+", target):
+        told = f"there is no such file, and no folder {folder} of a run"
+        raise CheckpointError(f"{target} is no checkpoint: {told}.")
+    return target, run_name

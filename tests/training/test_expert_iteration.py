@@ -169,6 +169,20 @@ def test_damaged_memory_is_refused(folder: Path, capsys: pytest.CaptureFixture) 
     assert set(state()["objective"]) == {"player", "learner", "games"}
 
 
+@pytest.mark.parametrize("never", ["limit_val_batches=0", "val_check_interval=00:00:01:00"])
+def test_a_share_against_versions_that_never_come_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture, never: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    share = ("--model.expert_iteration.pool_share", 0.5)
+    assert fit(f"--trainer.{never}", *share) == 2
+    must = "pool_share must be 0 unless past versions come with validations, trainer.val_check_inte"
+    line = capsys.readouterr().err
+    assert f"tessera: model.expert_iteration.{must}" in line and line.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+    assert fit(f"--trainer.{never}", "--trainer.max_steps", 1) == 0
+
+
 def test_kept_games_are_gone_on_with_on_their_own_board_and_in_their_own_slots(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:

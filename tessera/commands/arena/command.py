@@ -10,7 +10,7 @@ import argparse
 import itertools
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tessera.commands.arena.players import PlayerName, player_named
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from tessera.commands.arena.report import Report
+    from tessera.companion import Companion
     from tessera.go import Rules
     from tessera.play.sprt import SequentialTest
 
@@ -90,6 +91,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _say_komi(names: Sequence[PlayerName], loaded: Mapping[int, Companion], komi: float) -> None:
+    """Say who learned with a komi that is a point off or more: it knows other games as won."""
+    others: dict[float, list[str]] = {}
+    for nth, companion in loaded.items():
+        if abs(companion.rules.komi - komi) >= 1:
+            others.setdefault(companion.rules.komi, []).append(names[nth].text)
+    if others:
+        waiting_for("")
+    for learned, players in others.items():
+        who = ", ".join(dict.fromkeys(players))
+        say(one_line(f"{who} learned with komi {learned:g}, and plays with {komi:g} (--komi)."), 0)
+
+
 def _draw(name: str, report: Report) -> None:
     from tessera.commands.arena.picture import ratings_drawing
 
@@ -130,6 +144,7 @@ def _play(
         limit = f"fewer plies than the move limit {rules.move_limit(size)}"
         raise SettingError(f"--openings must be {limit}, got {arguments.openings}.")
     test = _test(arguments)
+    _say_komi(names, loaded, rules.komi)
     waiting_for("starting the players")
     with Sides(
         names,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpoint_parts import ContentError, check_weights, shown
 from tessera.training.exported_file import MODEL
 from tessera.training.run_folder import find_checkpoint
+from tessera.vocabulary import board_size_of, num_tokens
 
 _OPTION = "init_from"
 
@@ -69,13 +72,31 @@ def read_start(path: Path, settings: Namespace, named: Collection[str]) -> dict[
         for name, weight in checkpoint["state_dict"].items()
         if name.startswith(MODEL)
     }
-    with torch.device("meta"):
-        model = GameModel(ModelSettings.of(settings.model.as_dict()))
+    model, board_size = ModelSettings.of(settings.model.as_dict()), _board_size(checkpoint)
     try:
-        check_weights("model", weights, model.state_dict())
+        _check_fit(weights, model)
     except ContentError as error:
-        raise CheckpointError(f"{path} is no start for this model: {error}.") from error
+        told = f"{path} is no start for this model: {error}"
+        with suppress(ContentError):
+            _check_fit(weights, replace(model, vocab_size=num_tokens(board_size)))
+            told += f"; such weights depend on the board, which was {board_size}×{board_size}"
+            told += "; a model like that of the configuration any_board has none"
+        raise CheckpointError(f"{told}.") from error
     return weights
+
+
+def _check_fit(weights: Mapping[str, Tensor], settings: ModelSettings) -> None:
+    """Raise ContentError unless these are the weights of such a model, by name and shape."""
+    with torch.device("meta"):
+        model = GameModel(settings)
+    check_weights("model", dict(weights), model.state_dict())
+
+
+def _board_size(checkpoint: Mapping[str, Any]) -> int:
+    """That of the games that a model learned from, n."""
+    games = checkpoint.get("datamodule_hyper_parameters", {})
+    own = ModelSettings.of(checkpoint["hyper_parameters"]).vocab_size
+    return int(games.get("board_size", board_size_of(own)))
 
 
 def begun_from(path: Path, checkpoint: Mapping[str, Any]) -> Path | None:

@@ -212,6 +212,18 @@ def test_forfeits_and_games_that_are_the_same_are_counted_apart(
     assert arena(*asked)["matches"] == found["matches"]
 
 
+def test_who_learned_with_another_komi_is_said(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("board", "board@temperature=1", "rules", "--games", 2, "--openings", 2)
+    arena(*asked)
+    assert "learned with komi" not in capsys.readouterr().err
+    arena(*asked, "--komi", 0.5)
+    players = "board, board@temperature=1"
+    told = f"tessera: {players} learned with komi 7.5, and plays with 0.5 (--komi).\n"
+    assert told in capsys.readouterr().err
+
+
 def test_ratings_are_drawn_as_they_are_told(place: Path) -> None:
     given = ("uniform", "rules", "--board_size", 5, "--games", 6)
     assert tessera("arena", *given, "--picture", "elo.svg", "--json", "elo.json") == 0

@@ -13,6 +13,7 @@ from tessera.play.evaluator import ModelEvaluator
 from tessera.play.search import PASSES
 from tessera.play.search_player import SearchPlayer
 from tessera.setting_errors import SettingError
+from tessera.training.checkpoint_file import CheckpointError
 
 
 def test_every_kind_of_player_is_known_by_its_name() -> None:
@@ -82,6 +83,10 @@ def test_a_run_is_meant_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("checkpoints/mine").mkdir(parents=True)
     assert run_or_file("mine", "quickstart") == ("last", "mine")
     assert run_or_file("last", "quickstart") == ("last", "quickstart")
+    assert run_or_file("player_9x9", "quickstart") == ("player_9x9", "quickstart")
+    assert run_or_file("mine.ckpt", "quickstart") == ("mine.ckpt", "quickstart")
+    with pytest.raises(CheckpointError, match="no such file, and no folder checkpoints/your of a"):
+        run_or_file("your", "quickstart")
     Path("mine").write_text("a file goes first")
     assert run_or_file("mine", "quickstart") == ("mine", "quickstart")
 

@@ -168,6 +168,7 @@ def test_what_is_resumed_knows_its_start_and_does_not_read_it(
             "--init_from own --model.board.summary points",
             "features.up.weight must have the shape (8, 32), got (8, 4).",
         ),
+        ("--init_from large", "large is no checkpoint: there is no such file, and no folder check"),
     ],
 )
 def test_what_is_no_start_is_one_line_and_the_disk_stays_as_it_was(
@@ -179,6 +180,19 @@ def test_what_is_no_start_is_one_line_and_the_disk_stays_as_it_was(
     line = capsys.readouterr().err
     assert says in line and line.count("\n") == 1
     assert sorted(runs.rglob("*")) == before
+
+
+def test_a_start_of_another_board_alone_is_said_to_be_that(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_points = ("--model.board.summary", "points", "--run_name", "points")
+    assert tessera("fit", "--config", "own.yaml", *of_points) == 0
+    capsys.readouterr()
+    assert tessera("fit", "--config", "large.yaml", *of_points, "--init_from", "points") == 2
+    told = "(8, 32), got (8, 18); such weights depend on the board, which was 3×3; a model like "
+    line = capsys.readouterr().err
+    assert f"{told}that of the configuration any_board has none." in line
+    assert line.count("\n") == 1
 
 
 def test_the_start_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
