@@ -114,8 +114,8 @@ class Told:
         self.notes[name.removeprefix("selfplay/")] = float(value)
 
 
-def new_watch(module: Told, pool: VersionPool | None = None) -> SelfPlayWatch:
-    return SelfPlayWatch(module, pool or VersionPool(8), 3, 2, 0, 0.25, torch.float32)  # type: ignore[arg-type]
+def new_watch(module: Told, pool: VersionPool | None = None, pairs: int = 3) -> SelfPlayWatch:
+    return SelfPlayWatch(module, pool or VersionPool(8), pairs, 2, 0, 0.25, torch.float32)  # type: ignore[arg-type]
 
 
 def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
@@ -162,6 +162,10 @@ def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
     assert told[0]["elo"] == pytest.approx(0) and "win_rate_last" not in told[3]
     # By the matches with each other every version is better, by those with the rules none is.
     assert 20 < told[1]["elo"] < told[2]["elo"] < 191
+    # With one opening the newest version is all that is met.
+    met.clear()
+    new_watch(module, pool, 1).compare(games, models[0], 50)
+    assert [pairs for _, pairs in met] == [1, 1]
 
 
 def won(points: tuple[float, float], pairs: int) -> MatchResult:
