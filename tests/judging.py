@@ -35,7 +35,7 @@ _MOST_AT_ONCE = 8
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _LAST = "checkpoints/small/version_0/last.ckpt"
 # What a training writes while it goes well.
-_PROGRESS = ("step ", "validation at step ")
+_PROGRESS = ("step ", "validation at step ", "matches of version ")
 # From inside the program and its libraries: nothing that a person knows.
 _INNER_NAMES = (
     "ScalarNode(",

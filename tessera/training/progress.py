@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -57,11 +58,16 @@ class RunProgress(ProgressBar):
             return
         shown = pl_module.objective.shown_held_out if isinstance(pl_module, TesseraModule) else ()
         values = {name: trainer.callback_metrics.get(f"val/{name}") for name in shown}
-        text = "  ".join(
-            f"{name} {value:.3f}" for name, value in values.items() if value is not None
+        self.tell(
+            f"validation at step {trainer.global_step}",
+            {name: f"{value:.3f}" for name, value in values.items() if value is not None},
         )
-        if text:
-            tqdm.write(f"validation at step {trainer.global_step}: {text}", file=sys.stderr)
+
+    def tell(self, what: str, values: Mapping[str, str]) -> None:
+        """Say in a line how something went that the run did beside its steps."""
+        if self._bar is not None and values:
+            text = "  ".join(f"{name} {value}" for name, value in values.items())
+            tqdm.write(f"{what}: {text}", file=sys.stderr)
 
     def say(self, text: str) -> None:
         """Say what takes long between two steps."""

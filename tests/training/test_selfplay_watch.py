@@ -81,6 +81,8 @@ def test_games_matches_and_collapse_are_in_the_log(
     err = capsys.readouterr().err
     assert "selfplay_value_spread" in err
     assert re.search(r"step 14/14 .* positions/s", err) and "tokens/s" not in err
+    told = r"matches of version 12: win_rate_rules \d\.\d+  win_rate_playouts_2 \S+  "
+    assert re.search(told + r"win_rate_pool \d\.\d+  elo [-+]\d+\n", err)
     assert re.search(r"validation at step 12: win_brier \S+  win_brier_base \S+  score_rmse", err)
     # Nothing of the next move was measured, so the table has no row of it.
     capsys.readouterr()

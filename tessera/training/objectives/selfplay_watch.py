@@ -141,6 +141,11 @@ class SelfPlayWatch:
                 values |= self._matches(games, player, number)
         for name, value in values.items():
             self._module.note(f"selfplay/{name}", torch.tensor(value))
+        tell = getattr(self._module.trainer.progress_bar_callback, "tell", None)
+        if tell is not None:
+            rates = [(name, f"{values[name]:.3f}") for name in values if name.startswith("win_")]
+            elo = [("elo", f"{values['elo']:+.0f}")] if rates else []
+            tell(f"matches of version {number}", dict([*rates, *elo]))
         self._show(games, player)
 
     def _version(self, number: int, player: GameModel) -> GameModel:
