@@ -109,7 +109,7 @@ class Told:
 
     def __init__(self) -> None:
         self.notes: dict[str, float] = {}
-        self.trainer = SimpleNamespace(callbacks=[], global_step=3)
+        self.trainer = SimpleNamespace(callbacks=[], global_step=3, progress_bar_callback=None)
         self.logger = None
 
     def note(self, name: str, value: torch.Tensor) -> None:
