@@ -42,7 +42,7 @@ RUNS: tuple[tuple[str, str], ...] = (
             ("--from 1e3 --to 1e4 --config none.yaml", "config must be a file"),
             ("--from 1e3 --to 1e4 --floor low", "--floor must be known, free or a number"),
             ("--from 1e3 --to 1e4 --json .", "--json: . cannot be written."),
-            ("--from 1e3 --to 1e4 --cpu_threads=0", "cpu_threads must be"),
+            ("--from 1e3 --to 1e4 --data.context null --cpu_threads=0", "cpu_threads must be"),
         )
     ),
     ("scaling fit", "RUNS.CSV"),

@@ -20,8 +20,13 @@ def say(message: str, code: int) -> int:
 
 
 def say_which(asked_for: str, path: os.PathLike[str]) -> None:
-    """Say on standard error which file ``last`` was: a later run of that name changes it."""
+    """Say on standard error which file ``last`` was: a later run of that name changes it.
+
+    Raises:
+        OutputLost: if what was printed before is written nowhere; then that alone is said.
+    """
     if asked_for == "last":
+        sys.stdout.flush()
         print(f"tessera: last is {path}", file=sys.stderr)
 
 

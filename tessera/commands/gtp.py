@@ -9,6 +9,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera.commands.arguments import (
@@ -60,11 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tessera.training.checkpoint_file import CheckpointError
 
     try:
-        companion = _load(arguments, device)
+        path, companion = _load(arguments, device)
     except (CheckpointError, SettingError) as error:
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
     if arguments.resign_below is not None and companion.model.outcome is None:
         parser.error("--resign_below needs a model with an outcome, and this one has none.")
+    say_which(arguments.ckpt_path, path)
     torch.set_num_threads(arguments.threads)
     waiting_for("")
     # Looking through all that was loaded for garbage would hold up a move for 0.2 s now and then.
@@ -76,14 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(arguments: argparse.Namespace, device: object) -> Companion:
+def _load(arguments: argparse.Namespace, device: object) -> tuple[Path, Companion]:
     from tessera.companion import load
     from tessera.training.run_folder import find_checkpoint
 
     path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
-    companion = load(path, str(device), arguments.board_size, arguments.own)
-    say_which(arguments.ckpt_path, path)
-    return companion
+    return path, load(path, str(device), arguments.board_size, arguments.own)
 
 
 def _engine(arguments: argparse.Namespace, companion: Companion) -> Gtp:
