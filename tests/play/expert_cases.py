@@ -34,15 +34,16 @@ def played(backend: str, device: str, plies: int, size: int = 3, **settings: Any
     own |= {"playouts": 4, "rows": 16, "seed": 1}
     torch.manual_seed(1)
     opponent = ModelEvaluator(GameModel(model.settings).to(device).eval())
+    asked = GamesSettings(**(own | settings))
     games = ExpertGames(
         full,
         fast,
-        GamesSettings(**(own | settings)),
+        asked,
         board_size=size,
         rules=RULES,
         device=torch.device(device),
         backend=backend,
-        opponent=opponent,
+        opponent=opponent if asked.against else None,
     )
     if games.rival is not None:
         games.rival.is_there.fill_(True)
