@@ -1,4 +1,4 @@
-"""Self-play in two processes, here on the CPU: each plays its own games, and both learn the same."""
+"""Self-play in two processes, on the CPU: each plays its own games, and both learn the same."""
 
 from __future__ import annotations
 

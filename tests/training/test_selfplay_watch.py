@@ -110,6 +110,7 @@ class Told:
     def __init__(self) -> None:
         self.notes: dict[str, float] = {}
         self.trainer = SimpleNamespace(callbacks=[], global_step=3, progress_bar_callback=None)
+        self.trainer.log_every_n_steps = 2
         self.logger = None
 
     def note(self, name: str, value: torch.Tensor) -> None:

@@ -28,7 +28,6 @@ from tessera.transfers import owned, to_host
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
-_FEW_GAMES = 100  # of which nothing is concluded
 _POSITIONS = 1024  # on which two policies are compared
 
 SELFPLAY_THRESHOLDS = (
@@ -100,8 +99,14 @@ class SelfPlayWatch:
         self._read_at, self._plies = time.monotonic(), 0
 
     def resume(self, games: ExpertGames) -> None:
-        """Go on with games that were played before."""
+        """Go on with games that were played before.
+
+        A checkpoint of a step whose figures are logged is written just before they are read.
+        """
         self._read_at, self._plies = time.monotonic(), games.plies
+        trainer = self._module.trainer
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            games.tally.forget()
 
     def tell(self, games: ExpertGames) -> None:
         """Note the figures since the last time for the log, and judge them."""
