@@ -144,8 +144,9 @@ class SelfPlayWatch:
                 values["kl_to_last"] = self._distance(games, player, other)
             if self._pairs:
                 values |= self._matches(games, player, number)
-        for name, value in values.items():
-            self._module.note(f"selfplay/{name}", torch.tensor(value))
+        # At once, because no step comes after the last validation.
+        told = {f"selfplay/{name}": torch.tensor(value) for name, value in values.items()}
+        self._module.write(told, self._module.trainer.global_step)
         tell = getattr(self._module.trainer.progress_bar_callback, "tell", None)
         if tell is not None:
             rates = [(name, f"{values[name]:.3f}") for name in values if name.startswith("win_")]
