@@ -72,7 +72,8 @@ def test_games_matches_and_collapse_are_in_the_log(
     tags = set(events.Tags()["scalars"])
     of_games = {"entropy", "gain", "pass_rate", "game_length", "black_wins", "score", "at_limit"}
     of_games |= {"repeated", "value_brier", "value_base", "value_ece", "value_spread"}
-    of_matches = {"win_rate_rules", "win_rate_playouts_2", "win_rate_pool", "elo", "kl_to_last"}
+    of_matches = {"win_rate_rules", "win_rate_playouts_2", "win_rate_last", "win_rate_pool"}
+    of_matches |= {"elo", "kl_to_last"}
     assert {f"selfplay/{name}" for name in of_games | of_matches | {"moves_per_s"}} <= tags
     assert all(event.value == 0 for event in events.Scalars("selfplay/black_wins"))
     assert all(0 <= event.value <= 1 for event in events.Scalars("selfplay/win_rate_pool"))
@@ -84,6 +85,7 @@ def test_games_matches_and_collapse_are_in_the_log(
     assert "selfplay_value_spread" in err
     assert re.search(r"step 12/12 .* positions/s", err) and "tokens/s" not in err
     told = r"matches of version 12: win_rate_rules \d\.\d+  win_rate_playouts_2 \S+  "
+    told += r"win_rate_last \S+  "
     assert re.search(told + r"win_rate_pool \d\.\d+  elo [-+]\d+\n", err)
     assert re.search(r"validation at step 12: win_brier \S+  win_brier_base \S+  score_rmse", err)
     # Nothing of the next move was measured, so the table has no row of it.
@@ -148,7 +150,9 @@ def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
             assert isinstance(other.search.evaluator, ModelEvaluator)
             weights = first_weight(other.search.evaluator.model).clone()
         met.append((weights, pairs))
-        return won((0.5, 0.5) if weights is None else (1.0, 0.5), 100)
+        # The newest one, whom fewer openings are played with, is met first.
+        against = (1.0, 0.75) if pairs == 1 else (1.0, 0.5)
+        return won((0.5, 0.5) if weights is None else against, 100)
 
     monkeypatch.setattr(selfplay_watch, "play_match", match)
     monkeypatch.setattr(SelfPlayWatch, "_distance", lambda *_: 0.0)
@@ -168,8 +172,9 @@ def test_a_version_meets_the_rules_and_past_versions_and_is_rated_by_all(
     assert all(torch.equal(others[at], own) for at, own in zip((0, 1, 3), newest, strict=True))
     assert torch.equal(others[2], newest[0])
     assert "win_rate_pool" not in told[0] and "kl_to_last" not in told[0]
-    assert told[0]["win_rate_rules"] == 0.5 and told[3]["win_rate_pool"] == 0.75
-    assert told[0]["elo"] == pytest.approx(0) and "win_rate_last" not in told[3]
+    assert told[0]["win_rate_rules"] == 0.5 and told[3]["win_rate_pool"] == 0.8125
+    assert told[0]["elo"] == pytest.approx(0) and "win_rate_last" not in told[0]
+    assert told[3]["win_rate_last"] == 0.875
     # By the matches with each other every version is better, by those with the rules none is.
     assert 20 < told[1]["elo"] < told[2]["elo"] < 191
     # With one opening the newest version is all that is met.

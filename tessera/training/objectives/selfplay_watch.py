@@ -187,6 +187,8 @@ class SelfPlayWatch:
             result = self._met(games, own, side, pairs, number)
             self._pool.record(number, other, result.games)
             met += result.games
+            if not nth:
+                values["win_rate_last"] = _rate(result.games)
         if met:
             values["win_rate_pool"] = _rate(met)
         values["elo"] = self._pool.rating(number)
