@@ -141,3 +141,36 @@ def test_a_position_takes_few_kernels(
             mixed.float().square().sum().backward()
         counts.append(kernels.count)
     assert counts[1] - counts[0] == most
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("is_autocast", "most"), [(False, 1e-4), (True, 0.05)])
+def test_a_graph_replays_gradients_of_other_games_and_pads(is_autocast: bool, most: float) -> None:
+    own = block(1, torch.float32).cuda()
+    is_pad = torch.zeros(GAMES, LENGTH, dtype=torch.bool, device="cuda")
+    start = torch.randn(GAMES, CONTEXT, device="cuda", requires_grad=True)
+    inputs = torch.randn(GAMES, LENGTH, INPUT, device="cuda", requires_grad=True)
+
+    def gradients(is_plain: bool) -> tuple[Tensor, ...]:
+        walk = own.plain_sequential if is_plain else own.sequential
+        with torch.autocast("cuda", torch.bfloat16, enabled=is_autocast):
+            outputs = walk(start, own.of_inputs(inputs), is_pad)
+        loss = torch.stack(outputs).pow(3).sum()
+        return torch.autograd.grad(loss, [start, inputs, *own.parameters()])
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        gradients(False)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = gradients(False)
+    for where in ("behind", "in front", "anywhere"):
+        pad = pads(where)
+        assert pad is not None
+        is_pad.copy_(pad)
+        with torch.no_grad():
+            inputs.normal_()
+        graph.replay()
+        assert max(distances(found, gradients(True))) < most
