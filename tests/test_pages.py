@@ -28,6 +28,12 @@ def missing(page: Path, text: str) -> list[str]:
     return wrong
 
 
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of the rows of tables that begin with a name."""
+    rows = re.findall(r"^\|( `.*)\|$", text, re.M)
+    return [[cell.strip() for cell in row.split("|")] for row in rows]
+
+
 def test_a_link_to_nothing_is_found() -> None:
     assert not missing(README, "[a](README.md) ![b](.github/map.png) [c](#commands) [d](configs)")
     for target in ("NONE.md", "#none", "README.md#none", "../..", "tessera/go/README.md#commands"):
@@ -53,6 +59,21 @@ def test_files_and_folders_that_are_named_exist(page: Path) -> None:
     named = re.findall(r"`([\w./-]+(?:\.(?:py|yaml|yml|md|toml)|/))`", text)
     places = (ROOT, ROOT / "tessera", page.parent)
     assert not [path for path in named if not any((place / path).exists() for place in places)]
+
+
+def test_the_models_page_has_the_figures_of_the_comparison_of_mixers() -> None:
+    heading = "## All mixers beside each other"
+    section = (ROOT / "tessera/model/README.md").read_text().partition(heading)[2]
+    compared = (ROOT / "tessera/model/mixers/comparison.md").read_text()
+    with_board, from_moves = (
+        {row[0]: row[1:] for row in table_rows(part)}
+        for part in compared.partition("## With the board")[2].split("## From moves alone")
+    )
+    rows = table_rows(section.partition("\n## ")[0])
+    assert [row[0] for row in rows] == list(from_moves) and set(from_moves) == set(with_board)
+    for mixer, board, moves, *others in rows:
+        assert board == with_board[mixer][0]
+        assert [moves, *others] == [from_moves[mixer][1], *from_moves[mixer][4:]]
 
 
 def test_the_front_door_leads_to_every_room_that_has_a_page() -> None:

@@ -103,6 +103,11 @@ class GameTally:
         self.tensors["hashes"][torch.where(over, places, _HASHES)] = hashes
         self.tensors["hashed"] += over.sum()
 
+    def forget(self) -> None:
+        """Begin all sums anew; which games are known stays."""
+        for name in ("sums", "bins"):
+            self.tensors[name].zero_()
+
     def read(self, owner: str) -> dict[str, float]:
         """The figures since the last time, by name; what could not be measured is absent.
 
@@ -133,8 +138,7 @@ class GameTally:
         host = to_host(torch.cat([flat, told]), owner)
         sums = dict(zip(_SUMS, host.tolist(), strict=False))
         _, chances, wins = host[len(_SUMS) : -2].view(3, _BINS)
-        tensors["sums"].zero_()
-        tensors["bins"].zero_()
+        self.forget()
         found: dict[str, float] = {}
         if plies := sums["plies"]:
             found |= {"entropy": sums["entropy"] / plies, "gain": sums["gain"] / plies}

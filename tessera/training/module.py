@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -286,10 +287,14 @@ class TesseraModule(LightningModule):
         values["train/lr"] = torch.tensor(self.objective.lr_at(self._step - 1, self.lr_at))
         values |= self._noted
         self._noted = {}
+        self.write(values, self._step)
+
+    def write(self, values: Mapping[str, Tensor], step: int) -> None:
+        """Write scalars on the host to the log at once, for this step; callbacks can read them."""
         numbers = {tag: float(value) for tag, value in values.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(numbers, self._step)
-        trainer.callback_metrics.update(values)
+        for logger in self.trainer.loggers:
+            logger.log_metrics(numbers, step)
+        self.trainer.callback_metrics.update(values)
 
     def validation_step(self, batch: GameBatch, batch_idx: int) -> None:
         """Add a batch to the validation's metrics."""

@@ -160,6 +160,11 @@ def given_model(name: str | Path) -> Path:
     return _GIVEN / f"{name}.safetensors" if is_name else path
 
 
+def name_of_model(path: Path) -> str:
+    """As it is shown: the path, or the name alone of a model that comes with the program."""
+    return path.stem if path.parent == _GIVEN else str(path)
+
+
 def find_checkpoint(
     ckpt_path: str, run_name: str, root: Path = Path(), option: str = "ckpt_path"
 ) -> Path:

@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 _SPEED = re.compile(r"([\d,]+) tokens/s")
+# What a console shows if something waits for the GPU, warns, or keeps steps from being replayed.
+_SIGNS = ("design violation", "Warning", "[W", "one kernel at a time")
 
 
 def tessera(folder: Path, *options: str) -> tuple[float, str]:
@@ -51,9 +53,9 @@ def test_a_training_begins_within_seconds(tmp_path: Path) -> None:
 
 
 def test_the_check_takes_less_than_three_quarters_of_a_minute(tmp_path: Path) -> None:
-    tessera(tmp_path, "check", "--device", "cuda")  # compiles
-    seconds, _ = tessera(tmp_path, "check", "--device", "cuda")
-    assert seconds <= 45
+    cold, _ = tessera(tmp_path, "check", "--device", "cuda")
+    warm, _ = tessera(tmp_path, "check", "--device", "cuda")
+    assert cold <= 90 and warm <= 45, (cold, warm)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
@@ -65,6 +67,7 @@ def test_two_gpus_train_nearly_twice_as_fast_as_one(
     for devices in ("1", "2"):
         options = ("--trainer.max_steps", steps, "--trainer.devices", devices)
         _, printed = tessera(tmp_path, "fit", "--config", config, *options)
+        assert not [sign for sign in _SIGNS if sign in printed], printed[-2000:]
         rates.append(float(_SPEED.findall(printed)[-1].replace(",", "")))
     print(f"{config}: {rates[1] / rates[0]:.2f} times as fast")
     assert rates[1] >= 1.9 * rates[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from tessera.data import GameDataModule
@@ -59,6 +60,17 @@ def state(name: str = "small") -> dict[str, Any]:
     return torch.load(f"checkpoints/{name}/version_0/last.ckpt", weights_only=True)
 
 
+def curves(name: str = "small") -> dict[str, dict[int, float]]:
+    """What the log shows of the losses and games, by tag and step; not how long that took."""
+    events = EventAccumulator(f"lightning_logs/{name}/version_0").Reload()
+    shown = (tag for tag in events.Tags()["scalars"] if tag.startswith(("train/", "selfplay/")))
+    return {
+        tag: {event.step: event.value for event in events.Scalars(tag)}
+        for tag in shown
+        if not tag.endswith("_per_s")
+    }
+
+
 def tensors(part: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     if isinstance(part, Tensor):
         yield name, part
@@ -79,7 +91,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.chdir(tmp_path_factory.mktemp("whole"))
         Path("small.yaml").write_text(SMALL)
         assert fit(*POOLED) == 0
-        return state()
+        return {**state(), "curves": curves()}
 
 
 # The version that begins batch 6 is in the pool from then on; a checkpoint of step 6 is written
@@ -104,6 +116,15 @@ def test_a_run_that_is_stopped_and_resumed_plays_the_same_games(
         for name, tensor in expected.items():
             assert torch.equal(found[name].nan_to_num(7), tensor.nan_to_num(7)), name
     assert whole["objective"]["games"]["ring_wins"].isfinite().any()
+    assert curves() == whole["curves"]
+
+
+def test_a_run_that_goes_on_after_its_end_tells_of_no_game_twice(
+    folder: Path, whole: dict[str, Any]
+) -> None:
+    assert fit(*POOLED, "--trainer.max_steps", 5) == 0
+    assert fit(*POOLED, "--ckpt_path", "last") == 0
+    assert curves() == whole["curves"]
 
 
 def test_a_checkpoint_gives_the_average_and_keeps_what_is_learned(folder: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from tests.runs import SMALL
 from tests.runs import fit as fit_here
-from tests.training.two_processes import LOOK, TORCHRUN, fit, weights
+from tests.training.two_processes import LOOK, SRUN, TORCHRUN, fit, weights
 
 HARD = ["--trainer.accumulate_grad_batches", "2", "--trainer.gradient_clip_val", "0.02"]
 
@@ -69,9 +69,12 @@ def test_gradients_are_averaged_once_a_step_before_anybody_looks(watched: Path) 
         assert set(log["copied"]) <= {"2"}
 
 
-def test_a_run_that_torchrun_began_is_resumed_bit_for_bit(watched: Path, folder: Path) -> None:
+def test_a_run_that_torchrun_began_is_resumed_by_slurm_bit_for_bit(
+    watched: Path, folder: Path
+) -> None:
     weights("halves", 2, "3", *HARD, launcher=TORCHRUN, strategy="ddp")
-    halves = weights("halves", 2, "6", *HARD, "--ckpt_path", "last")
+    on_two_nodes = ["--trainer.num_nodes", "2", "--ckpt_path", "last"]
+    halves = weights("halves", 1, "6", *HARD, *on_two_nodes, launcher=SRUN)
     for name, weight in seen(watched, 0)[0]["weights"].items():
         assert torch.equal(weight, halves[name]), name
 

@@ -175,6 +175,20 @@ def test_what_is_not_said_is_as_in_the_checkpoint(capsys: pytest.CaptureFixture)
     assert state()["hyper_parameters"]["lr"] == 0.125
 
 
+def test_with_another_name_it_branches_off_and_leaves_the_run_as_it_is(
+    whole: dict[bool, Path],
+) -> None:
+    assert fit("--trainer.max_steps", 10) == 0
+    before = last().read_bytes()
+    assert fit("--ckpt_path", last(), "--run_name", "branch") == 0
+    assert last().read_bytes() == before
+    branch = torch.load("checkpoints/branch/version_0/last.ckpt", weights_only=True)
+    assert_same_weights(state(whole[False]), branch)
+    assert fit("--ckpt_path", last(), "--run_name", "small") == 0  # its own name
+    assert last().read_bytes() != before
+    assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["branch", "small"]
+
+
 def test_resuming_something_else_is_refused_with_all_reasons(capsys: pytest.CaptureFixture) -> None:
     assert fit("--trainer.max_steps", 5) == 0
     before = last().read_bytes()

@@ -20,9 +20,10 @@ from tests.training.test_copies import Watch
 
 ROOT = Path(__file__).parents[2]
 LOOK = ["--trainer.callbacks", '[{"class_path": "tests.training.two_processes.Look"}]']
-# Started by Lightning, and by torch's own launcher.
+# Started by Lightning, by torch's own launcher, and as SLURM does it.
 PYTHON: tuple[str, ...] = (sys.executable, "-m")
 TORCHRUN = (*PYTHON, "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+SRUN = (*PYTHON, "tests.training.srun")  # two nodes; takes --trainer.num_nodes 2
 
 
 def fit(

@@ -21,7 +21,7 @@ from tessera.companion import load
 from tessera.go import Rules
 from tessera.play.evaluator import check_evaluator
 from tessera.setting_errors import Problem, noted, or_none, problems_of, whole, whole_number
-from tessera.training.run_folder import find_checkpoint
+from tessera.training.run_folder import find_checkpoint, name_of_model
 from tessera.vocabulary import check_board_size
 
 _LONGEST_S = 3_600
@@ -109,7 +109,7 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> search_speed
             path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
             companion = load(path, device, size)
             check_evaluator(companion.model)
-            name, model, rules = str(path), companion.model, companion.rules
+            name, model, rules = name_of_model(path), companion.model, companion.rules
             size = companion.board_size
         for simulations in arguments.simulations:
             row = partial(search_speed.time_search, name, model, rules, simulations)

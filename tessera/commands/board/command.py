@@ -59,7 +59,7 @@ def _serve(arguments: argparse.Namespace, device: str, bound: socket.socket) -> 
     from tessera.companion import load
     from tessera.setting_errors import SettingError
     from tessera.training.checkpoint_file import CheckpointError
-    from tessera.training.run_folder import find_checkpoint
+    from tessera.training.run_folder import find_checkpoint, name_of_model
 
     try:
         path = find_checkpoint(arguments.ckpt_path, arguments.run_name)
@@ -68,7 +68,7 @@ def _serve(arguments: argparse.Namespace, device: str, bound: socket.socket) -> 
         return say("\n".join(map(one_line, str(error).splitlines())), 2)
     say_which(arguments.ckpt_path, path)
     torch.set_num_threads(arguments.threads)
-    server = Server(Answers(companion, str(path)), bound)
+    server = Server(Answers(companion, name_of_model(path)), bound)
     try:
         print(f"board: {server.address}", flush=True)
         print("ends:  with Ctrl-C", flush=True)

@@ -91,6 +91,7 @@ def _measured(
         written_precision,
     )
     from tessera.training.exported_file import read_exported
+    from tessera.training.run_folder import name_of_model
 
     before, written = precision_of(checkpoint), written_precision(checkpoint, precision)
     errors = weight_errors(weights_of(checkpoint), precision, before)
@@ -104,7 +105,7 @@ def _measured(
     sizes = (path.stat().st_size, arguments.output, len(content))
     step = checkpoint.get("global_step")
     precisions = (precision, before, written)
-    return Report(str(path), step, *sizes, *precisions, errors, effect, machine)
+    return Report(name_of_model(path), step, *sizes, *precisions, errors, effect, machine)
 
 
 def _parser() -> argparse.ArgumentParser:

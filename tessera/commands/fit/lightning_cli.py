@@ -91,6 +91,7 @@ class TesseraCLI(LightningCLI):
         self.argv = list(args)  # as it was typed
         self._options = upgraded_options(self.argv)
         self.run_folder: RunFolder | None = None
+        self._name: str | None = None  # of the run, where one was given
         self._step: int | None = None  # of the checkpoint, if it says so
         self._start: Mapping[str, torch.Tensor] = {}  # the weights of a new run, if they are given
         self._lock = RunLock()
@@ -143,7 +144,7 @@ class TesseraCLI(LightningCLI):
         """Parse, take what is not said from the checkpoint, and compare what is."""
         config = parser.parse_args(self._options)
         command, settings = config.subcommand, config[config.subcommand]
-        run_name = run_name_of(settings)
+        run_name, self._name = run_name_of(settings), settings.run_name
         RunFolder(run_name, 0)  # refuses a name that is none
         if settings.ckpt_path == "" or (settings.ckpt_path is None and command != "fit"):
             raise SettingError("ckpt_path must name the model, or be last; got none.")
@@ -282,6 +283,8 @@ class TesseraCLI(LightningCLI):
         ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")
         root = root_of(self.config[self.subcommand])
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
+        if run is not None and self._name not in (None, run.name):
+            run = None  # of another name, that one stays as it is
         # The first process's folder is the one that is written to.
         # Known before there is a trainer; of a node's first process its node's.
         if rank := getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", 0)):

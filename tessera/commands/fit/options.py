@@ -18,7 +18,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Runs of one name lie side by side in checkpoints/NAME and lightning_logs/NAME. "
-        "Without it the name of the first configuration.",
+        "Without it the name of the first configuration. With --ckpt_path another run's name "
+        "branches off from that checkpoint.",
     )
     parser.add_argument(
         "--init_from",

@@ -28,7 +28,6 @@ from tessera.transfers import owned, to_host
 if TYPE_CHECKING:
     from tessera.training.module import TesseraModule
 
-_FEW_GAMES = 100  # of which nothing is concluded
 _POSITIONS = 1024  # on which two policies are compared
 
 SELFPLAY_THRESHOLDS = (
@@ -100,8 +99,14 @@ class SelfPlayWatch:
         self._read_at, self._plies = time.monotonic(), 0
 
     def resume(self, games: ExpertGames) -> None:
-        """Go on with games that were played before."""
+        """Go on with games that were played before.
+
+        A checkpoint of a step whose figures are logged is written just before they are read.
+        """
         self._read_at, self._plies = time.monotonic(), games.plies
+        trainer = self._module.trainer
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            games.tally.forget()
 
     def tell(self, games: ExpertGames) -> None:
         """Note the figures since the last time for the log, and judge them."""
@@ -139,8 +144,9 @@ class SelfPlayWatch:
                 values["kl_to_last"] = self._distance(games, player, other)
             if self._pairs:
                 values |= self._matches(games, player, number)
-        for name, value in values.items():
-            self._module.note(f"selfplay/{name}", torch.tensor(value))
+        # At once, because no step comes after the last validation.
+        told = {f"selfplay/{name}": torch.tensor(value) for name, value in values.items()}
+        self._module.write(told, self._module.trainer.global_step)
         tell = getattr(self._module.trainer.progress_bar_callback, "tell", None)
         if tell is not None:
             rates = [(name, f"{values[name]:.3f}") for name in values if name.startswith("win_")]

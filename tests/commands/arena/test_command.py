@@ -31,13 +31,14 @@ BOARD = (*BOARD, "--model.board.depth", 1, "--data.board_size", 5, "--data.max_m
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working folder with two models: one of 3×3 that reads moves, one of 5×5 boards."""
+    """A working folder with three models: one of 3×3 that reads moves, two of 5×5 boards."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "small.yaml").write_text(SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert fit("--trainer.max_steps", 1) == 0
         assert fit("--trainer.max_steps", 1, "--run_name", "board", *BOARD) == 0
+        assert fit("--trainer.max_steps", 2, "--run_name", "later", *BOARD) == 0
     yield folder
 
 
@@ -243,8 +244,10 @@ def test_ratings_are_drawn_as_they_are_told(place: Path) -> None:
 def test_two_models_and_gnu_go_play_in_seconds(place: Path) -> None:
     flags = "--mode gtp --chinese-rules --positional-superko --forbid-suicide --capture-all-dead"
     gnugo = f"gtp:{GNUGO} {flags} --level 1"
-    asked = ("board", "board@sims=2", gnugo, "--games", 2, "--processes", 2, "--sgf", "sgf")
+    asked = ("board", "later@sims=2", gnugo, "--games", 2, "--processes", 2, "--sgf", "sgf")
     found = arena(*asked)
+    contents = [player.get("sha256") for player in found["conditions"]["players"]]
+    assert contents[0] != contents[1] and contents[2] is None
     assert [match["forfeits"] for match in found["matches"]] == [[0, 0]] * 3
     assert found["matches"][1]["players"] == ["board", "GNU Go 3.8"]
     assert found["matches"][1]["losses"] + found["matches"][2]["losses"] >= 3

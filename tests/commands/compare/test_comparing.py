@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tessera.commands.compare import comparing
+from tessera.commands.compare.pool import places
 from tests.commands.compare.small_runs import write_three
 from tests.runs import python_path, tessera
 
@@ -246,6 +247,19 @@ def test_a_worker_that_dies_costs_its_run_alone(
     assert err[-2:] == [f"tessera: mortal.Mortal, seed {seed}: {why}." for seed in (0, 1)]
     found = [(line["status"], line["reason"]) for line in lines(folder)]
     assert found == [("failed", why)] * 2 + [("done", "")] * 2
+
+
+def test_every_gpu_has_a_process_of_its_own_before_one_has_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def named(num_gpus: int, per_gpu: int) -> list[str]:
+        return [each["CUDA_VISIBLE_DEVICES"] for each in places(num_gpus, per_gpu, 3, 1)]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert named(2, 1) == ["0", "1"] and named(2, 2) == ["0", "1", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")  # of which two are seen
+    assert named(2, 1) == ["5", "GPU-7"]
+    assert named(0, 1) == [""] * 3  # as many as a CPU is to have
 
 
 @pytest.mark.gpu

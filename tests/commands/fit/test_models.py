@@ -12,10 +12,12 @@ import pytest
 import torch
 import yaml
 
+from tessera.commands.bench import memory_command
 from tessera.commands.compare.counting import claims_in_lines
 from tessera.commands.compare.published import MODELS, published
 from tessera.commands.named_configs import model_names
 from tessera.model import GameModel, ModelSettings
+from tests.commands.bench.small_rows import small
 from tests.pages import ROOT, blocks
 from tests.runs import tessera
 
@@ -48,20 +50,28 @@ def shortened(arguments: list[str], steps: Iterator[int]) -> list[str]:
     """The arguments of a command and, behind them, those that make it short."""
     if arguments[0] == "compare":
         return [*arguments, *SMALL_MODEL.split(), "--count", "3"]
+    if arguments[0] == "bench":
+        sizes = "--seconds 0.01 --d_model 8" if arguments[1] == "mixers" else ""
+        return [*arguments, "--device", "cpu", *sizes.split()]
     if arguments[0] == "fit":
         short = ["--trainer.max_steps", str(next(steps)), "--trainer.accumulate_grad_batches", "1"]
         return [*arguments, *SMALL_RUN.split(), *short]
     return arguments
 
 
-def test_every_published_command_s_counterpart_runs(folder: Path) -> None:
+def test_every_published_command_s_counterpart_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_command, "rows_of", lambda group: [small()])
     ours = commands()
-    assert len(ours) >= 15 and {arguments[0] for arguments in ours} == {"fit", "compare", "doctor"}
+    kinds = {arguments[0] for arguments in ours}
+    assert len(ours) >= 19 and kinds == {"fit", "compare", "bench", "doctor"}
     steps = iter(range(1, 99))  # a run that goes on needs one more than it has made
     for arguments in ours:
         assert tessera(*shortened(arguments, steps)) == 0, arguments
     for name in ("phase7_standard", "phase8_standard", "phase8_max_ssm"):
         assert Path(f"checkpoints/{name}/version_0/last.ckpt").exists()
+    assert Path("sizes.json").exists() and Path("step.json").exists()
 
 
 @pytest.mark.parametrize("name", model_names())
