@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tessera.model.context_walk import EPS, WalkedLayer, walk
+
 _WEIGHT_STD, _BIAS_STD = 0.1, 0.01
 
 
@@ -37,7 +39,7 @@ class UpdateLayer(nn.Module):
         self.first = nn.Linear(both, inner)
         self.second = nn.Linear(inner, out) if expand else None
         self.residual = nn.Linear(width, out) if width != out else None
-        self.norm = nn.LayerNorm(out)
+        self.norm = nn.LayerNorm(out, EPS)
         for layer in (self.first, self.second, self.residual):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=_WEIGHT_STD)
@@ -46,6 +48,15 @@ class UpdateLayer(nn.Module):
     def of_beside(self, beside: Tensor) -> Tensor:
         """What y alone makes of the first matrix, for ``forward``."""
         return F.linear(beside, self.first.weight[:, self.width :], self.first.bias)
+
+    def walked(self, of_beside: Tensor) -> WalkedLayer:
+        """The layer in ``walk``, if it has one matrix and keeps the width; its weight is cast once.
+
+        Args:
+            of_beside: (L, B, O), of y.
+        """
+        weight_CC = self.first.weight[:, : self.width].to(of_beside.dtype)
+        return WalkedLayer(of_beside, weight_CC, self.norm.weight, self.norm.bias)
 
     def forward(self, x: Tensor, of_beside: Tensor) -> Tensor:
         """The updated x (…, O).
@@ -116,9 +127,28 @@ class ContextBlock(nn.Module):
             of_inputs: of e (B, L, W).
             is_pad_BL: True at PAD.
         """
+        if any(layer.second is not None for layer in self.layers):
+            return self.plain_sequential(start_BC, of_inputs, is_pad_BL)
+        besides, place_LB = [each.transpose(0, 1) for each in of_inputs], None
+        if is_pad_BL is not None:
+            # The moves first: what is computed behind them is nobody's, and has no gradient.
+            game_B = torch.arange(len(start_BC), device=start_BC.device)
+            order_LB = is_pad_BL.mT.long().argsort(stable=True, dim=0)
+            besides = [each[order_LB, game_B] for each in besides]
+            place_LB = (~is_pad_BL.mT).cumsum(0)  # moves so far
+        pairs = zip(self.layers, besides, strict=True)
+        found = walk(start_BC, [layer.walked(each) for layer, each in pairs])  # type: ignore[operator]
+        if place_LB is None:
+            return tuple(each[1:].transpose(0, 1) for each in found)
+        return tuple(each[place_LB, game_B].transpose(0, 1) for each in found)
+
+    def plain_sequential(
+        self, start_BC: Tensor, of_inputs: Sequence[Tensor], is_pad_BL: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """The same as ``sequential``, as it is written: its specification."""
         before, found = (start_BC,) * len(self.layers), []
-        for at in range(of_inputs[0].shape[1]):
-            after = self(before[-1], [each[:, at] for each in of_inputs])
+        for at, besides in enumerate(zip(*(each.unbind(1) for each in of_inputs), strict=True)):
+            after = self(before[-1], besides)
             if is_pad_BL is not None:
                 is_pad = is_pad_BL[:, at, None]
                 pairs = zip(before, after, strict=True)

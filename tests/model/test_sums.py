@@ -52,6 +52,7 @@ class NoFloatCumsum(TorchDispatchMode):
         {"mixer": "rotating_mamba"},
         {"mixer": "adaptive_rank"},
         {"mixer": "tangent_attention"},
+        {"mixer": "context_token"},
         {"features": "landmarks"},
     ],
     ids=str,
