@@ -189,6 +189,39 @@ def test_with_another_name_it_branches_off_and_leaves_the_run_as_it_is(
     assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["branch", "small"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, 0], ids=["Ctrl-C", "crash"])
+def test_a_branch_that_makes_no_step_leaves_nothing(
+    number: int, capsys: pytest.CaptureFixture
+) -> None:
+    assert fit("--trainer.max_steps", 10) == 0
+    before = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
+    branch = ("--ckpt_path", last(), "--run_name", "branch", *stop_at(10, number))
+    capsys.readouterr()
+    if number:
+        assert fit(*branch) == 130
+        told = [x for x in capsys.readouterr().err.splitlines() if x.startswith("tessera:")]
+        assert len(told) == 1 and "before the first step; resume: tessera fit" in told[0]
+        assert "--run_name branch " in told[0] and told[0].endswith(f" --ckpt_path {last()}")
+    else:
+        with pytest.raises(ZeroDivisionError):
+            fit(*branch)
+    after = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
+    assert {path: own for path, own in after.items() if "__pycache__" not in path.parts} == before
+
+
+def test_what_is_written_down_of_a_run_that_goes_on_names_it() -> None:
+    assert fit("--trainer.max_steps", 10, "--run_name", "other") == 0
+    path = Path("checkpoints/other/version_0/last.ckpt")
+    assert fit("--trainer.max_steps", 12, "--ckpt_path", path) == 0
+    written = Path("lightning_logs/other/version_0/config.yaml")
+    assert "\nrun_name: other\n" in written.read_text()
+    for nth, ckpt_path in enumerate((["--ckpt_path", "last"], ["--ckpt_path", path], [])):
+        longer = ("--trainer.max_steps", 14 + 2 * nth)
+        assert tessera("fit", "--config", written, *ckpt_path, *longer) == 0
+        assert torch.load(path, weights_only=True)["global_step"] == 14 + 2 * nth
+    assert [run.name for run in Path("checkpoints").glob("*/*")] == ["version_0"]
+
+
 def test_resuming_something_else_is_refused_with_all_reasons(capsys: pytest.CaptureFixture) -> None:
     assert fit("--trainer.max_steps", 5) == 0
     before = last().read_bytes()

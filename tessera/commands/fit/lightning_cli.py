@@ -91,7 +91,6 @@ class TesseraCLI(LightningCLI):
         self.argv = list(args)  # as it was typed
         self._options = upgraded_options(self.argv)
         self.run_folder: RunFolder | None = None
-        self._name: str | None = None  # of the run, where one was given
         self._step: int | None = None  # of the checkpoint, if it says so
         self._start: Mapping[str, torch.Tensor] = {}  # the weights of a new run, if they are given
         self._lock = RunLock()
@@ -144,7 +143,7 @@ class TesseraCLI(LightningCLI):
         """Parse, take what is not said from the checkpoint, and compare what is."""
         config = parser.parse_args(self._options)
         command, settings = config.subcommand, config[config.subcommand]
-        run_name, self._name = run_name_of(settings), settings.run_name
+        run_name, is_named = run_name_of(settings), settings.run_name is not None
         RunFolder(run_name, 0)  # refuses a name that is none
         if settings.ckpt_path == "" or (settings.ckpt_path is None and command != "fit"):
             raise SettingError("ckpt_path must name the model, or be last; got none.")
@@ -163,6 +162,9 @@ class TesseraCLI(LightningCLI):
             self._check_checkpoint(command, path, checkpoint, settings)
             self._step = checkpoint.get("global_step")
             start = begun_from(path, checkpoint) if command == "fit" else None
+            own = run_of(path, root_of(settings))
+            if own is not None and not is_named:
+                run_name = own.name  # for who begins with the settings that are written down
         settings.init_from = None if start is None else str(start)
         settings.run_name = run_name
         defaults = self._subcommand_parsers[command].get_defaults()
@@ -267,6 +269,12 @@ class TesseraCLI(LightningCLI):
             discard(self.run_folder)
             self.run_folder = None
 
+    def _discard_unbegun(self) -> None:
+        """Discard a new run that made no step but those of the checkpoint that it began with."""
+        run = self.run_folder
+        if run is not None and run.made and self.trainer.global_step <= (self._step or 0):
+            self._discard_run()
+
     def _monitor(self) -> list[Callback]:
         """The monitor, and after it, so that it sees what there was to do, the defragmentation."""
         data = self.datamodule.settings
@@ -283,7 +291,7 @@ class TesseraCLI(LightningCLI):
         ckpt_path, name = self._setting("ckpt_path"), self._setting("run_name")
         root = root_of(self.config[self.subcommand])
         run = run_of(Path(ckpt_path), root) if ckpt_path is not None else None
-        if run is not None and self._name not in (None, run.name):
+        if run is not None and run.name != name:
             run = None  # of another name, that one stays as it is
         # The first process's folder is the one that is written to.
         # Known before there is a trainer; of a node's first process its node's.
@@ -334,16 +342,14 @@ class TesseraCLI(LightningCLI):
         try:
             self.trainer.fit(**kwargs)
         except BaseException as error:
-            if not self.trainer.global_step:
-                self._discard_run()
+            self._discard_unbegun()
             if not isinstance(error, Stopped):
                 raise
             if self.trainer.is_global_zero:
                 where = stopped_where(self.trainer, self.argv, self._setting("ckpt_path"))
                 print(f"tessera: {error} {where}", file=sys.stderr)
             raise SystemExit(128 + error.number) from None
-        if not self.trainer.global_step:
-            self._discard_run()
+        self._discard_unbegun()
         if self.trainer.is_global_zero:
             print("\n".join(closing_lines(self.trainer, self.run_folder, self.argv)))
 
