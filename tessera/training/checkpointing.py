@@ -70,6 +70,9 @@ class TrainingCheckpoint(Checkpoint):
 
     There is no "best" checkpoint: every game is new, so the last weights are the best.
 
+    Who saved behind a step that a validation followed saves once more when the run ends there: what
+    the validation added is not made again by who goes on.
+
     A checkpoint is only written after a whole optimizer step, never between the batches whose
     gradients one step accumulates, and never with weights or moments that are not finite.
 
@@ -90,6 +93,7 @@ class TrainingCheckpoint(Checkpoint):
         self._interruption = Interruption()
         self._last_step = 0
         self._is_stopping = False
+        self._is_before_validation = False  # what was saved last
         # Of the batches since the last look at them, each with its step.
         self._losses: list[tuple[int, Tensor]] = []
 
@@ -139,9 +143,15 @@ class TrainingCheckpoint(Checkpoint):
         """Whether to save behind this step."""
         return self._is_stopping or step % self.every_n_steps == 0
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if a signal was received; if the run ends otherwise, that is told at its end."""
+        self._is_before_validation = self.last_saved_step == trainer.global_step
+        if self._is_stopping and self._is_before_validation:
+            self.save(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the finished run."""
-        if self.last_saved_step != trainer.global_step:
+        if self.last_saved_step != trainer.global_step or self._is_before_validation:
             self.save(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -158,7 +168,7 @@ class TrainingCheckpoint(Checkpoint):
         """Write ``last.ckpt``, unless training has diverged."""
         self.check(trainer, pl_module)
         self.write(trainer, lambda: trainer.save_checkpoint(self.path))
-        self.last_saved_step = trainer.global_step
+        self.last_saved_step, self._is_before_validation = trainer.global_step, False
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that no loss, weight or moment has become infinite or no number.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from tessera.transfers import owned
 from tests.play.test_expert_games import MODEL, new_games
 from tests.runs import fit, tessera
 from tests.training.test_expert_iteration import SMALL
+from tests.training.test_resume import STOPPER, stop_at
 
 HEALTHY = {
     "selfplay_entropy": 1.5,
@@ -222,3 +224,20 @@ def test_the_distance_is_that_of_the_new_policy_from_the_old(
     expected = 0.9 * math.log(1.8) + 0.1 * math.log(0.2)
     with owned("validation"):
         assert watch._distance(games, new, old) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("ended", ["stopped before a validation", "at its last step"])
+def test_a_run_that_goes_on_behind_a_validation_plays_no_match_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    (folder / "small.yaml").write_text(SMALL)
+    (folder / "stopper.py").write_text(STOPPER)
+    monkeypatch.syspath_prepend(folder)
+    options = ("--model.expert_iteration.match_pairs", 1, "--checkpoint_every_n_steps", 3)
+    options += ("--model.expert_iteration.match_simulations", 0)
+    shorter = stop_at(5, signal.SIGTERM) if ended.startswith("stop") else ["--trainer.max_steps", 6]
+    assert fit(*options, *shorter) == (143 if ended.startswith("stop") else 0)
+    assert fit(*options, "--ckpt_path", "last") == 0
+    for tag in ("selfplay/win_rate_rules", "selfplay/elo", "val/win_brier"):
+        assert [event.step for event in logged().Scalars(tag)] == [6, 12], tag
+    assert [event.step for event in logged().Scalars("selfplay/win_rate_last")] == [12]
