@@ -50,6 +50,8 @@ def test_its_name_is_what_is_shown(folder: Path, capsys: pytest.CaptureFixture[s
     assert name_of_model(Path("a/b.ckpt")) == "a/b.ckpt"
     assert tessera("export", "--ckpt_path", NAME, "--output", "again.safetensors") == 0
     assert f"({NAME}: " in capsys.readouterr().out
+    assert tessera("fit", "--config", "small.yaml", "--init_from", NAME) == 2
+    assert capsys.readouterr().err.startswith(f"tessera: {NAME} is no start for this model: ")
 
 
 def test_a_file_of_that_name_is_that_file(folder: Path) -> None:

@@ -124,6 +124,23 @@ def test_a_run_goes_on_exactly_from_within_either_stage_and_between_them(
     assert_same_run("whole", "between")
 
 
+def test_a_branch_that_is_stopped_while_it_makes_contexts_keeps_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert fit(*OPTIONS, *stop_at(14, signal.SIGTERM)) == 143
+    branch = (*WHOLE_GAMES, "--run_name", "branch")
+    with monkeypatch.context() as patch:
+        interrupted_in_the_cache(patch, 2)
+        capsys.readouterr()
+        assert fit(*branch, "--ckpt_path", last()) == 143
+    assert capsys.readouterr().err.endswith(f" --ckpt_path {last('branch')}\n")
+    assert (last("branch").parent / "contexts/contexts.f32").is_file()
+    assert fit(*branch, "--ckpt_path", last("branch")) == 0
+    assert fit(*WHOLE_GAMES, "--ckpt_path", "last") == 0
+    for name, weight in state()["state_dict"].items():
+        assert torch.equal(state("branch")["state_dict"][name], weight), name
+
+
 def test_what_is_not_said_follows_from_the_run(folder: Path) -> None:
     names = ("context_steps", "token_batch")
     unsaid = [part for name in names for part in (f"--model.fixed_point.{name}", "null")]

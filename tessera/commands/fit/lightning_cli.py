@@ -49,7 +49,7 @@ from tessera.signals import Stopped
 from tessera.training.calibration_picture import CalibrationPicture
 from tessera.training.checkpoint_content import read_checked
 from tessera.training.checkpoint_file import CheckpointError, SaveError
-from tessera.training.checkpointing import AtomicCheckpointIO, TrainingCheckpoint
+from tessera.training.checkpointing import LAST, AtomicCheckpointIO, TrainingCheckpoint
 from tessera.training.interruption import keep_signals
 from tessera.training.kernels import KernelsTogether
 from tessera.training.module import TesseraModule
@@ -270,9 +270,10 @@ class TesseraCLI(LightningCLI):
             self.run_folder = None
 
     def _discard_unbegun(self) -> None:
-        """Discard a new run that made no step but those of the checkpoint that it began with."""
-        run = self.run_folder
-        if run is not None and run.made and self.trainer.global_step <= (self._step or 0):
+        """Discard a new run that made no step; a branch may have saved contexts that it made."""
+        run, step = self.run_folder, self.trainer.global_step
+        is_kept = run is None or not run.made or (step and (run.checkpoints / LAST).exists())
+        if not is_kept and step <= (self._step or 0):
             self._discard_run()
 
     def _monitor(self) -> list[Callback]:

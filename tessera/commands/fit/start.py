@@ -20,7 +20,7 @@ from tessera.training.checkpoint_content import read_checked
 from tessera.training.checkpoint_file import CheckpointError
 from tessera.training.checkpoint_parts import ContentError, check_weights, shown
 from tessera.training.exported_file import MODEL
-from tessera.training.run_folder import find_checkpoint
+from tessera.training.run_folder import find_checkpoint, name_of_model
 from tessera.vocabulary import board_size_of, num_tokens
 
 _OPTION = "init_from"
@@ -76,7 +76,7 @@ def read_start(path: Path, settings: Namespace, named: Collection[str]) -> dict[
     try:
         _check_fit(weights, model)
     except ContentError as error:
-        told = f"{path} is no start for this model: {error}"
+        told = f"{name_of_model(path)} is no start for this model: {error}"
         with suppress(ContentError):
             _check_fit(weights, replace(model, vocab_size=num_tokens(board_size)))
             told += f"; such weights depend on the board, which was {board_size}×{board_size}"
