@@ -65,7 +65,8 @@ def test_a_run_that_is_written_to_is_refused_and_one_of_a_killed_process_is_not(
         assert fit("--ckpt_path", "last", "--trainer.max_steps", 4) == 2
         assert capfd.readouterr().err == (
             f"tessera: {RUN} is being written to by process {process.pid} on elsewhere; "
-            "wait until it ends, or leave ckpt_path out for a new run.\n"
+            "wait until it ends, branch off from its file with another run_name, or leave "
+            "ckpt_path out for a new run.\n"
         )
         assert names(RUN) == held and (RUN / "last.ckpt").read_bytes() == before
         # It can be read, and a new run of the name is none of its business.
