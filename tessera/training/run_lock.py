@@ -46,8 +46,8 @@ class RunLock:
             descriptor = _wait_for(path)
             if descriptor is None:
                 raise CheckpointError(
-                    f"{folder} is being written to by {_writer(path)}; wait until it ends, branch off "
-                    "from its file with another run_name, or leave ckpt_path out for a new run."
+                    f"{folder} is being written to by {_writer(path)}; wait until it ends, branch "
+                    "off from its file with another run_name, or leave ckpt_path out for a new run."
                 )
             self._path, self._descriptor = path, descriptor
             os.ftruncate(descriptor, 0)
