@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from tessera.model.context_blocks import ContextBlock
+from tessera.model.context_walk import WalkedLayer, walk
 from tessera.model.mixers.context_token import ContextTokenMixer
 
 GAMES, LENGTH, CONTEXT, INPUT = 5, 23, 16, 12
@@ -91,6 +92,47 @@ def test_gradients_of_small_walks_are_those_of_differences() -> None:
         return own.sequential(start, own.of_inputs(inputs), is_pad)
 
     assert torch.autograd.gradcheck(walked, (start, inputs, *own.parameters()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_walk_is_of_its_tensors_dtype_whatever_autocast_is(dtype: torch.dtype) -> None:
+    found = []
+    for is_autocast in (False, True):
+        start, layers = small_walk(dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+            outputs = walk(start, layers)
+            gradients = torch.autograd.grad(outputs[-1].sum(), [start, *layers[0]])
+        found.append([*outputs, *gradients])
+    assert {each.dtype for each in found[1]} == {dtype}
+    assert all(map(torch.equal, *found))
+
+
+def test_a_walk_writes_into_nothing_that_it_is_given() -> None:
+    start, layers = small_walk(torch.float32)
+    weights = [torch.randn(4, 2, CONTEXT) for _ in layers]
+    given = [start, *layers[0], *layers[1], *weights]
+    before = [each.detach().clone() for each in given]
+    torch.autograd.grad(walk(start, layers), [start], weights)
+    assert all(map(torch.equal, given, before))
+
+
+def test_a_gradient_of_a_walk_s_gradient_is_refused() -> None:
+    start, layers = small_walk(torch.float32)
+    (gradient,) = torch.autograd.grad(
+        walk(start, layers)[-1].pow(2).sum(), start, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+def small_walk(dtype: torch.dtype) -> tuple[Tensor, list[WalkedLayer]]:
+    """A start, and two layers with what stands beside two games of three positions."""
+    own = block(2, dtype)
+    generator = torch.Generator().manual_seed(2)
+    start = torch.randn(2, CONTEXT, generator=generator).to(dtype).requires_grad_()
+    inputs = torch.randn(3, 2, INPUT, generator=generator).to(dtype)
+    pairs = zip(own.layers, own.of_inputs(inputs), strict=True)
+    return start, [layer.walked(beside) for layer, beside in pairs]  # type: ignore[operator]
 
 
 def test_gradients_are_the_same_where_activations_are_made_again() -> None:

@@ -34,3 +34,9 @@ def test_what_is_known_of_ended_games_is_counted_and_nothing_else() -> None:
             **{"value_ece": (0.75 + 0.5) / 3, "value_spread": (1 / 18) ** 0.5},
         }
     )
+    # The sums are of what is new; which games were played before is known.
+    tally.end(engine, over, torch.tensor([3.0, 0.0, -9.0]), ended)  # type: ignore[arg-type]
+    assert tally.read("selfplay") == pytest.approx({**told, "repeated": 0.75})
+    tally.end(engine, over, torch.tensor([3.0, 0.0, -9.0]), ended)  # type: ignore[arg-type]
+    tally.forget()
+    assert tally.read("selfplay") == pytest.approx({"repeated": 5 / 6})

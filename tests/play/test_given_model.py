@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 
 import tessera as program
+from tessera.companion import Companion
 from tessera.training.run_folder import given_model, given_names, name_of_model
 from tests.runs import tessera
 
@@ -52,6 +54,22 @@ def test_its_name_is_what_is_shown(folder: Path, capsys: pytest.CaptureFixture[s
     assert f"({NAME}: " in capsys.readouterr().out
     assert tessera("fit", "--config", "small.yaml", "--init_from", NAME) == 2
     assert capsys.readouterr().err.startswith(f"tessera: {NAME} is no start for this model: ")
+    timed = ("bench", "search", "--simulations", "0", "--batch_size", "1", "--seconds", "0.01")
+    assert tessera(*timed, "--device", "cpu", "--ckpt_path", NAME) == 0
+    assert f"\n{NAME}  9×9 " in capsys.readouterr().out
+
+
+def test_its_name_is_what_the_board_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+
+    def begin(_: Companion, name: str) -> NoReturn:
+        shown.append(name)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("tessera.commands.board.answers.Answers", begin)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # tests that follow have theirs
+    assert tessera("board", "--ckpt_path", NAME) == 0
+    assert shown == [NAME]
 
 
 def test_a_file_of_that_name_is_that_file(folder: Path) -> None:

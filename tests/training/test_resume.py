@@ -184,8 +184,11 @@ def test_with_another_name_it_branches_off_and_leaves_the_run_as_it_is(
     assert last().read_bytes() == before
     branch = torch.load("checkpoints/branch/version_0/last.ckpt", weights_only=True)
     assert_same_weights(state(whole[False]), branch)
-    assert fit("--ckpt_path", last(), "--run_name", "small") == 0  # its own name
-    assert last().read_bytes() != before
+    # Its own name, or none but that of a configuration.
+    assert fit("--ckpt_path", last(), "--run_name", "small", "--trainer.max_steps", 11) == 0
+    Path("small.yaml").rename("other.yaml")
+    assert tessera("fit", "--config", "other.yaml", "--ckpt_path", str(last())) == 0
+    assert_same_weights(state(whole[False]), state())
     assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["branch", "small"]
 
 

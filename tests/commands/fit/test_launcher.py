@@ -65,14 +65,27 @@ def test_other_numbers_than_the_launchers_are_refused(
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("started", "num_lines"),
+    [
+        ({**TWO, "RANK": "1", "LOCAL_RANK": "1"}, 0),
+        ({**SLURM, "SLURM_PROCID": "4", "SLURM_LOCALID": "1"}, 0),
+        ({**SLURM, "SLURM_PROCID": "3"}, 2),  # the first one on the second node
+    ],
+)
 def test_only_the_first_process_on_a_machine_says_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    started: dict[str, str],
+    num_lines: int,
 ) -> None:
     monkeypatch.setattr(command, "_PATIENCE_S", 0)
-    for name, value in {**TWO, "RANK": "1", "LOCAL_RANK": "1"}.items():
+    for name, value in started.items():
         monkeypatch.setenv(name, value)
     assert fit("--trainer.accelerator", "cpu") == 2
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert not out and len(err.splitlines()) == num_lines
 
 
 def test_predict_is_for_one_process_whoever_starts_it(
