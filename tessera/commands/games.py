@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return say(f"{arguments.player}: {error}", 1)
     last = arguments.first + arguments.number - 1
-    print(f"wrote games {arguments.first} to {last} into {arguments.sgf}")
+    which = f"games {arguments.first} to {last}" if arguments.number > 1 else f"game {last}"
+    print(f"wrote {which} into {arguments.sgf}")
     return 0
 
 
