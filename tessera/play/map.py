@@ -212,7 +212,7 @@ class PositionMap:
                 f"(± {played.score_error:.1f})"
             )
         elif self.is_over:
-            facts.append("the game is over after two passes; a model that expects so gives no move")
+            facts.append("the game is over after two passes, so a model may expect no more moves")
         facts.append(f"given to what is no legal move: {100 * (1 - self.legal_mass):.1f} %")
         return facts
 

@@ -54,7 +54,7 @@ def test_two_passes_are_said_to_end_the_game(
 ) -> None:
     position = some_map(new_session, moves)
     told = [fact for fact in position.facts() if "over" in fact]
-    assert told == ["the game is over after two passes; a model that expects so gives no move"] * (
+    assert told == ["the game is over after two passes, so a model may expect no more moves"] * (
         is_over
     )
     assert position.is_over is is_over
