@@ -91,7 +91,7 @@ class Companion:
         """
         session, vocabulary = self.session(), Vocabulary(self.board_size)
         for move in moves.split() if isinstance(moves, str) else moves:
-            session.play(vocabulary.token(move) if isinstance(move, str) else int(move))
+            session.play(move if isinstance(move, str) else int(move))
         outlook = session.outlook()
         chances = outlook.probabilities.tolist()
         legal = outlook.legal[: vocabulary.num_points].nonzero().flatten().tolist()

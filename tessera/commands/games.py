@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return say(f"{arguments.player}: {error}", 1)
     last = arguments.first + arguments.number - 1
-    print(f"wrote games {arguments.first} to {last} into {arguments.sgf}")
+    which = f"games {arguments.first} to {last}" if arguments.number > 1 else f"game {last}"
+    print(f"wrote {which} into {arguments.sgf}")
     return 0
 
 
@@ -185,7 +186,8 @@ def _problems(arguments: argparse.Namespace, is_built_in: bool) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera games", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    what = "who plays both colours: rules, uniform, a model's file, or last for the newest run's"
+    what = "who plays both colours: rules, uniform, a model's file, player_9x9, or last for the "
+    what += "newest run's"
     add("--player", metavar="WHO", default="rules", help=f"{what} (default: rules)")
     add("--run_name", default="quickstart", help="whose newest run last is (default: quickstart)")
     add("--sgf", metavar="FOLDER", required=True, help="where the files are written, one a game")

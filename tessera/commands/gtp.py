@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     say_which(arguments.ckpt_path, path)
     torch.set_num_threads(arguments.threads)
     waiting_for("")
+    if sys.stdin is not None and sys.stdin.isatty():
+        say("type commands of the Go Text Protocol; list_commands names them, quit ends.", 0)
     # Looking through all that was loaded for garbage would hold up a move for 0.2 s now and then.
     gc.freeze()
     try:

@@ -158,8 +158,9 @@ class Gtp:
 
     def _boardsize(self, words: list[str]) -> str:
         size = self.session.board_size
-        if self._whole(words, "boardsize") != size:
-            raise GtpError(f"unacceptable size: the model plays on {size}×{size} only")
+        if (wanted := self._whole(words, "boardsize")) != size:
+            hint = f"; start it with --board_size {wanted}" if self.session.can_be(wanted) else ""
+            raise GtpError(f"unacceptable size: the model plays on {size}×{size} only{hint}")
         return self._clear_board([])
 
     def _clear_board(self, words: list[str]) -> str:

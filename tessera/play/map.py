@@ -150,6 +150,12 @@ class PositionMap:
         return moves[-1] if moves and self.num_moves else None
 
     @property
+    def is_over(self) -> bool:
+        """Whether the last two moves were passes."""
+        passed = self.vocabulary.pass_token
+        return (self.moves or self.moves_since or [])[-2:] == [passed, passed]
+
+    @property
     def pass_chance(self) -> float:
         """The probability of a pass."""
         return float(self.probabilities[-1])
@@ -205,6 +211,8 @@ class PositionMap:
                 f"({low:.1f} to {high:.1f}), score {self._result(played.score)} "
                 f"(± {played.score_error:.1f})"
             )
+        elif self.is_over:
+            facts.append("the game is over after two passes, so a model may expect no more moves")
         facts.append(f"given to what is no legal move: {100 * (1 - self.legal_mass):.1f} %")
         return facts
 

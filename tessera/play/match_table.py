@@ -198,8 +198,18 @@ class MatchTable:
         for at, place in enumerate(self._places):
             tokens[at] = self._pad if place is None else tokens[at]
         seen = self._tensor(tokens)
-        for side in self._sides:
+        reading = [
+            place
+            for place, token in zip(self._places, tokens, strict=True)
+            if place is not None and token != self._pad and place.side_to_move() is not None
+        ]
+        for number, side in enumerate(self._sides):
+            began = time.perf_counter()
             side.see(self._engine, seen)
+            if not isinstance(side, Remote):  # which says how long it took
+                share = (time.perf_counter() - began) / max(1, len(reading))
+                for place in reading:
+                    place.seconds[number] += share
 
     def _opening_moves(self) -> list[int]:
         """The next move of every game that still plays its opening, PAD for the others."""

@@ -21,7 +21,7 @@ from tessera.play.reading import reader_of
 from tessera.play.referee import why_illegal
 from tessera.play.replays import Replays
 from tessera.transfers import to_host
-from tessera.vocabulary import Vocabulary
+from tessera.vocabulary import MAX_BOARD_SIZE, MIN_BOARD_SIZE, Vocabulary
 
 # People go on after a model's longest game; so many plies more than n² there is room for.
 _LEAST_ROOM, _ROOM_PER_POINT = 400, 4
@@ -127,6 +127,11 @@ class Session:
         """The game as it stands, a batch of one; to be read, not to be played on."""
         return self._positions[-1].engine
 
+    def can_be(self, board_size: int) -> bool:
+        """Whether the model can play on boards of that size, in another session."""
+        sizes = range(MIN_BOARD_SIZE, MAX_BOARD_SIZE + 1)
+        return board_size in sizes and self.model.settings.is_of_any_board()
+
     @property
     def start(self) -> GPUGoEngine:
         """The game as it began: the empty board, or the position that was set; to be read."""
@@ -213,12 +218,17 @@ class Session:
             self.play(token)
         self._handicap = tuple(moves)
 
-    def play(self, token: int) -> None:
+    def play(self, move: int | str) -> None:
         """Play a point or a pass.
 
+        Args:
+            move: its token, or its name, such as ``Q16`` or ``pass``.
+
         Raises:
+            ValueError: if there is no point of that name.
             IllegalMoveError: saying the vertex and the reason; the game is unchanged then.
         """
+        token = self.vocabulary.token(move) if isinstance(move, str) else move
         if not 0 <= token <= self.vocabulary.pass_token:
             raise IllegalMoveError(f"token {token} is no point and no pass.")
         before = self.engine

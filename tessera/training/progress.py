@@ -30,6 +30,7 @@ class RunProgress(ProgressBar):
         self._enabled = True
         self._bar: Any = None
         self._last_shown = 0.0
+        self._last_line: int | None = None
 
     def disable(self) -> None:
         """Show nothing: this is not the first process."""
@@ -68,6 +69,7 @@ class RunProgress(ProgressBar):
         if self._bar is not None and values:
             text = "  ".join(f"{name} {value}" for name, value in values.items())
             tqdm.write(f"{what}: {text}", file=sys.stderr)
+            self._last_line = None
 
     def say(self, text: str) -> None:
         """Say what takes long between two steps."""
@@ -115,7 +117,7 @@ class RunProgress(ProgressBar):
             )
             # A disabled bar counts nothing, and its clock would be needed too.
             self._bar.n, self._start, self._done_before = done, time.monotonic(), done
-            self._total, self._last_shown = total, time.monotonic()
+            self._total, self._last_shown, self._last_line = total, time.monotonic(), None
 
     def _move(self, done: int, trainer: Trainer | None = None, at_once: bool = False) -> None:
         if self._bar is None:
@@ -133,7 +135,9 @@ class RunProgress(ProgressBar):
     def _show(self, text: str, now: float, has_line: bool = True) -> None:
         bar, self._last_shown = self._bar, now
         if bar.disable:
-            if has_line:
+            # The end of a run is not told twice where its last step was due.
+            if has_line and bar.n != self._last_line:
+                self._last_line = bar.n
                 print(self._line(bar.n, text, now), file=sys.stderr, flush=True)
         else:
             bar.set_postfix_str(text, refresh=False)

@@ -20,6 +20,7 @@ _GIVEN = Path(tessera.__file__).parent / "weights"
 _CHECKPOINTS, _LOGS = "checkpoints", "lightning_logs"
 _VERSION = re.compile(r"version_(\d+)")
 _NAME = re.compile(r"\w[\w.-]*")
+_MOST_NAMED = 5  # runs in a message
 _LONGEST = 255  # bytes of a folder's name
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
@@ -185,8 +186,17 @@ def find_checkpoint(
         return given_model(ckpt_path)
     found = sorted(folder.glob(f"version_*/{LAST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
+        runs = _newest_runs(folder.parent)
+        which = f" ({', '.join(runs)})" if runs else ""
         raise CheckpointError(
             f"{option} is last, but there is no {folder}/version_*/{LAST}; "
-            f"give run_name, or the file; a new run of tessera fit needs no {option}."
+            f"give run_name{which}, or the file; a new run of tessera fit needs no {option}."
         )
     return found[-1]
+
+
+def _newest_runs(checkpoints: Path) -> list[str]:
+    """The runs in whose folders there is a ``last``, the newest first; not too many."""
+    files = checkpoints.glob(f"*/version_*/{LAST}")
+    newest = sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return list(dict.fromkeys(file.parents[1].name for file in newest))[:_MOST_NAMED]

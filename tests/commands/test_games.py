@@ -49,6 +49,8 @@ def test_built_in_games_are_the_engines_and_the_same_each_time(
     assert tessera(*asked, "--player", "uniform", "--sgf", "one/two") == 0
     assert capsys.readouterr().out == "wrote games 3 to 72 into one/two\n"
     assert tessera(*asked, "--player", "uniform", "--sgf", "other") == 0
+    assert tessera("games", "--first", 7, "--board_size", 5, "--sgf", "single") == 0
+    assert capsys.readouterr().out.endswith("\nwrote game 7 into single\n")
     files = contents("one/two")
     assert files == contents("other") and len(files) == 70
     assert next(iter(files)) == "uniform_4_10.sgf" and "uniform_4_72.sgf" in files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -95,6 +96,21 @@ def test_the_end_of_the_file_ends_it_in_the_middle_of_an_analysis_too(
     assert process.returncode == 0 and errors == b""
     version, analysis, end = output.split(b"\n\n")
     assert version.startswith(b"= ") and b"info move" in analysis and end == b""
+
+
+def test_who_types_is_told_what(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ours, its = pty.openpty()
+    os.write(ours, b"name\nquit\n")
+    command = [sys.executable, "-W", "ignore", "-m", "tessera", "gtp", "--ckpt_path", "player_9x9"]
+    environment = {**os.environ, "PYTHONPATH": python_path(repository)}
+    assert subprocess.run(command, stdin=its, env=environment, check=False).returncode == 0
+    os.close(ours)
+    os.close(its)
+    said = capfd.readouterr()
+    assert said.out == "= Tessera\n\n=\n\n"
+    assert said.err == (
+        "tessera: type commands of the Go Text Protocol; list_commands names them, quit ends.\n"
+    )
 
 
 def test_a_signal_ends_it_with_a_line(folder: Path, repository: Path) -> None:

@@ -12,6 +12,8 @@ import torch
 
 import tessera as program
 from tessera.companion import Companion
+from tessera.play.gtp import Gtp
+from tessera.play.gtp_game import GtpGame
 from tessera.training.run_folder import given_model, given_names, name_of_model
 from tests.runs import tessera
 
@@ -45,6 +47,30 @@ def test_it_reads_every_size_of_board() -> None:
     found = program.load(NAME, board_size=13).map("G7 D4")
     assert len(found.points) == 13**2 - 2
     assert found.win is not None and 0 < found.win < 1
+
+
+def test_who_asks_on_another_board_is_told_how(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "large.sgf").write_text("(;GM[1]SZ[13];B[dd])")
+    cases = (
+        (
+            ["--moves", "Q16"],
+            "got 'Q16'; the model can be asked on a larger board with --board_size",
+        ),
+        (["--moves", "I5"], "got 'I5'"),
+        (["--moves", "Q16", "--board_size", 19], None),
+        (["large.sgf"], "got 13; the model can be asked on it with --board_size 13"),
+    )
+    for asked, told in cases:
+        assert tessera("map", "--ckpt_path", NAME, *asked) == (0 if told is None else 2)
+        said = capsys.readouterr().err
+        assert said == "" if told is None else said.endswith(f"{told}.\n"), said
+    gtp = Gtp(GtpGame(program.load(NAME).session()), "0")
+    for size, more in ((13, "; start it with --board_size 13"), (20, "")):
+        answer = gtp.answer(f"boardsize {size}")
+        assert answer is not None
+        assert answer.text.rstrip() == (f"? unacceptable size: the model plays on 9×9 only{more}")
 
 
 def test_its_name_is_what_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,20 @@ def test_a_score_is_of_who_is_ahead(new_session: NewSession) -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("moves", "is_over"), [("C3 pass", False), ("pass C3 pass", False), ("C3 pass pass", True)]
+)
+def test_two_passes_are_said_to_end_the_game(
+    new_session: NewSession, moves: str, is_over: bool
+) -> None:
+    position = some_map(new_session, moves)
+    told = [fact for fact in position.facts() if "over" in fact]
+    assert told == ["the game is over after two passes, so a model may expect no more moves"] * (
+        is_over
+    )
+    assert position.is_over is is_over
+
+
 @pytest.mark.parametrize("turn", [0, 1])
 def test_playouts_are_told_as_the_player_to_move_sees_them(
     new_session: NewSession, turn: int

@@ -114,6 +114,21 @@ def test_sides_are_asked_only_where_they_are_to_move() -> None:
     assert {game.ended for game in result.games} == {"passes"}
 
 
+def test_reading_a_game_is_part_of_what_moves_take() -> None:
+    class Reader(Scripted):
+        def see(self, engine: GPUGoEngine, tokens: Tensor) -> None:
+            time.sleep(0.05)
+
+    passes = 9
+    for lengths in ((0, 0), (3, 3)):
+        sides = Reader("reader", {}, passes), Scripted("other", {}, passes)
+        result = play_match(*sides, 1, board_size=3, lengths=lengths)
+        reader, other = result.seconds_per_move
+        assert reader is not None and other is not None
+        # Of two games at once each has half, and of its own move and the other's.
+        assert reader > 0.02 and other < reader
+
+
 def test_the_move_limit_ends_a_game_and_it_counts_as_it_stands() -> None:
     rules = match_rules(komi=0.5, max_moves=3)
     one, other = Scripted("one", {}, 9), Scripted("other", {0: 4, 1: 0, 2: 8}, 9)

@@ -184,6 +184,18 @@ def test_what_is_no_move_is_refused(new_session: NewSession, token: int) -> None
         new_session().play(token)
 
 
+def test_a_move_has_a_name_or_a_token(new_session: NewSession) -> None:
+    session = new_session()
+    for move in ("c3", "PASS", 0):
+        session.play(move)
+    assert session.moves == [12, 25, 0]
+    with pytest.raises(ValueError, match="vertex must be A1 to E5 or pass, got 'Q16'"):
+        session.play("Q16")
+    with pytest.raises(IllegalMoveError, match="C3 is occupied"):
+        session.play("C3")
+    assert session.moves == [12, 25, 0]
+
+
 def test_a_model_of_games_without_settled_points_gives_them_nothing(
     new_session: NewSession,
 ) -> None:

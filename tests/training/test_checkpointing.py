@@ -98,6 +98,8 @@ def test_last_is_the_newest_of_its_name(tmp_path: Path, monkeypatch: pytest.Monk
     for run in (new_run("a"), new_run("a"), new_run("b")):
         AtomicCheckpointIO().save_checkpoint(CONTENT, run.checkpoints / "last.ckpt")
     assert find_checkpoint("last", "a") == Path("checkpoints/a/version_1/last.ckpt")
+    with pytest.raises(CheckpointError, match=r"; give run_name \(b, a\), or the file; "):
+        find_checkpoint("last", "c")
     AtomicCheckpointIO().save_checkpoint(CONTENT, "checkpoints/a/version_0/last.ckpt")
     assert find_checkpoint("last", "a") == Path("checkpoints/a/version_0/last.ckpt")
     assert run_of(find_checkpoint("last", "a")) == RunFolder("a", 0)

@@ -258,9 +258,10 @@ def _read(
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tessera arena", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    what = "uniform, rules, playouts:N, uct:N, gtp:COMMAND, or a checkpoint: FILE, a run's name or "
-    what += "last, which plays the likeliest move; FILE@temperature=1 draws, FILE@sims=64 searches "
-    what += "(also considered, value_scale, max_visit, passes, first_pass, score_weight, dtype)"
+    what = "uniform, rules, playouts:N, uct:N, gtp:COMMAND, or a checkpoint: FILE, a run's name, "
+    what += "last or player_9x9, which plays the likeliest move; FILE@temperature=1 draws, "
+    what += "FILE@sims=64 searches (also considered, value_scale, max_visit, passes, first_pass, "
+    what += "score_weight, dtype)"
     add("players", nargs="+", metavar="PLAYER", help=what)
     add("--games", type=int, default=100, metavar="N", help="of each two players (default: 100)")
     add("--run_name", default="quickstart", help="whose newest run last is (default: quickstart)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from tessera.commands.map.request import Request
@@ -14,6 +16,9 @@ from tessera.play.session import Session
 from tessera.play.sgf import SgfGame, read_sgf
 from tessera.play.sgf_trees import is_sgf
 from tessera.setting_errors import SettingError
+from tessera.vocabulary import MAX_BOARD_SIZE, Vocabulary
+
+_OPTION = "--board_size"
 
 
 def lead_to(session: Session, request: Request) -> float | None:
@@ -45,10 +50,15 @@ def lead_to(session: Session, request: Request) -> float | None:
 
 
 def _given(session: Session, moves: str) -> list[int]:
+    names = moves.replace(",", " ").split()
     try:
-        return moves_of(moves.replace(",", " ").split(), session.vocabulary)
+        return moves_of(names, session.vocabulary)
     except ValueError as error:
-        raise SettingError(f"--moves: {error}") from error
+        told = f"--moves: {error}"
+        with contextlib.suppress(ValueError):  # no point of any board
+            if session.can_be(MAX_BOARD_SIZE) and moves_of(names, Vocabulary(MAX_BOARD_SIZE)):
+                told = f"{told[:-1]}; the model can be asked on a larger board with {_OPTION}."
+        raise SettingError(told) from error
 
 
 def _play(session: Session, name: str, moves: list[int]) -> None:
@@ -109,4 +119,9 @@ def _set_up(session: Session, request: Request, text: str) -> None:
 def _check_size(session: Session, name: str, size: int) -> None:
     wanted = session.board_size
     if size != wanted:
-        raise SettingError(f"{name}: the board must be {wanted}×{wanted}, the model's, got {size}.")
+        hint = (
+            f"; the model can be asked on it with {_OPTION} {size}" if session.can_be(size) else ""
+        )
+        raise SettingError(
+            f"{name}: the board must be {wanted}×{wanted}, the model's, got {size}{hint}."
+        )
