@@ -190,6 +190,8 @@ def test_a_game_ends_with_two_passes_and_can_go_on(tab: Tab) -> None:
         tab.click("#pass")
         tab.wait(lambda before=before: len(tab.line) > before)  # type: ignore[misc]
     assert tab.text("#title") == "The game is over: B+17.5 with dead stones taken off"
+    assert tab.text("#model-says") == "Nobody is asked: the game is over."
+    assert not tab.one("#by-model .share").is_displayed()
     tab.click("#play-out")
     said = tab.wait(lambda: tab.text("#playouts-say"))
     assert said == "Without dead stones Black wins 100.0 %, score B+17.5"

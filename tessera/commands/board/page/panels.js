@@ -52,9 +52,10 @@ function says(found, black, interval) {
 export function showOutcome(answer, hasOutcome) {
   const share = document.getElementById("model-share");
   const text = document.getElementById("model-says");
-  share.parentElement.hidden = !hasOutcome;
-  if (!hasOutcome) {
-    text.textContent = "This model does not say who wins; playouts do.";
+  share.parentElement.hidden = !hasOutcome || answer.is_over;
+  if (share.parentElement.hidden) {
+    const none = "This model does not say who wins; playouts do.";
+    text.textContent = answer.is_over ? "Nobody is asked: the game is over." : none;
     return;
   }
   const black = ofBlack(answer, answer.to_play);
