@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -36,10 +33,9 @@ from tests.go.kernel_cases import (
     settle,
     tell,
 )
-from tests.runs import python_path
+from tests.interpreted import begun
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-ROOT = Path(__file__).parents[2]
 
 Plies = dict[str, list[Tensor]]
 Records = dict[str, dict[str, Tensor]]
@@ -50,10 +46,9 @@ Interpreted = tuple[Records, Plies, int, Plies, Plies, Plies, Records, Plies, Pl
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Interpreted:
     """Everything in ``kernel_cases``, played by the kernels in Triton's interpreter."""
     path = tmp_path_factory.mktemp("kernels") / "interpreted.pt"
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
-    command = [sys.executable, "-m", "tests.go.kernel_cases", str(path)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
+    process = begun("tests.go.kernel_cases", path)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said[-4000:]
     return torch.load(path)
 
 

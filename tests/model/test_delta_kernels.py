@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from tessera.model.scans.delta import chunked_delta_rule, delta_rule, triton_delta_rule
+from tests.interpreted import found_by
 from tests.model.delta_cases import CASES, arguments, results
 from tests.model.dual_cases import relative_errors
-from tests.runs import python_path
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-ROOT = Path(__file__).parents[2]
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What Triton's interpreter, which needs a process of its own, makes of the kernels."""
-    file = tmp_path_factory.mktemp("kernels") / "delta.pt"
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
-    command = [sys.executable, "-m", "tests.model.kernel_results", str(file)]
-    command += ["deltas", "delta operator"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if "0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
-    assert done.returncode == 0, done.stderr[-4000:]
-    return torch.load(file)
+    file, parts = tmp_path_factory.mktemp("kernels") / "delta.pt", ("deltas", "delta operator")
+    found: dict[str, Any] = found_by("tests.model.kernel_results", file, *parts)
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,29 +11,19 @@ from torch import nn
 
 from tessera.model import norm as norm_module
 from tessera.model.norm import ResidualNorm, add_and_normalize, triton_add_and_normalize
+from tests.interpreted import found_by
 from tests.model.norm_cases import CASES, Case, kept_bytes, tolerance, trained
 from tests.model.scan_cases import Tensors, as_float64
-from tests.runs import python_path
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Everything in ``norm_cases``, computed by the kernels in Triton's interpreter."""
-    path = tmp_path_factory.mktemp("norm") / "found.pt"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.model.norm_cases", str(path)],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    if "0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
-    assert done.returncode == 0, done.stderr[-4000:]
-    return torch.load(path)
+    file = tmp_path_factory.mktemp("norm") / "found.pt"
+    found: dict[str, Any] = found_by("tests.model.norm_cases", file)
+    return found
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ from tessera.model.convolution import causal_convolution
 from tessera.model.scans import selective as scan_module
 from tessera.model.scans.mobius import plain_mobius_scan
 from tessera.model.selective_mixing import mix_channels, triton_mixing
+from tests.interpreted import begun, succeed
 from tests.model.kernel_results import NO_TOKENS, PARTS, mixer_outputs, model_losses
 from tests.model.mobius_cases import mobius_cases
 from tests.model.scan_cases import (
@@ -30,10 +28,8 @@ from tests.model.scan_cases import (
     as_float64,
     run,
 )
-from tests.runs import python_path
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-ROOT = Path(__file__).parents[2]
 
 # Of the largest element, by the dtype that goes in and comes out.
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -43,18 +39,10 @@ TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Everything in ``kernel_results``, computed by the kernels in Triton's interpreter."""
     folder = tmp_path_factory.mktemp("kernels")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
     # The scans take as long as all the rest, and the machine that runs the tests has two cores.
     shares = {"scans.pt": ["scans"], "rest.pt": [part for part in PARTS if part != "scans"]}
-    running = []
-    for name, parts in shares.items():
-        command = [sys.executable, "-m", "tests.model.kernel_results", str(folder / name), *parts]
-        options: Any = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen(command, **options))
-    said = "".join(process.communicate()[1] for process in running)
-    if "0-dimensional arrays can be converted" in said:
-        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
-    assert not any(process.returncode for process in running), said[-4000:]
+    module = "tests.model.kernel_results"
+    succeed(*[begun(module, folder / name, *parts) for name, parts in shares.items()])
     return {k: v for name in shares for k, v in torch.load(folder / name).items()}
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.interpreted import begun
 from tests.model.conftest import Lively
 from tests.model.step_cases import compare, compare_mamba2
-from tests.runs import python_path
 
 MIXERS = ("mamba", "mamba2")  # what a lively model has in the tests below
-ROOT = Path(__file__).parents[2]
 
 
 def follow(model: torch.nn.Module, device: str, tolerance: float) -> None:
@@ -49,11 +44,10 @@ def test_the_state_of_other_games_is_refused(lively: Lively) -> None:
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_interpreted_steps_are_those_of_the_plain_code() -> None:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
-    command = [sys.executable, "-m", "tests.model.step_cases"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    differences = [float(line) for line in done.stdout.split()]
+    process = begun("tests.model.step_cases")
+    printed, said = process.communicate()
+    assert process.returncode == 0, said[-4000:]
+    differences = [float(line) for line in printed.split()]
     assert len(differences) == 5 and max(differences) < 1e-5
 
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.interpreted import found_by
 from tests.play.descents import searched
-from tests.runs import python_path
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-ROOT = Path(__file__).parents[2]
 
 
 def test_interpreted_descents_are_those_of_the_plain_form(tmp_path: Path) -> None:
     file = tmp_path / "descents.pt"
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
-    command = [sys.executable, "-m", "tests.play.descents", str(file)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if "0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
-    assert done.returncode == 0, done.stderr[-4000:]
-    plain, kernel, searches = torch.load(file)
+    plain, kernel, searches = found_by("tests.play.descents", file)
     for expected, found in zip(plain, kernel, strict=True):
         assert torch.equal(expected, found)
     assert int(plain[2].sum(1).max()) > 5  # nodes on the longest path, the root among them

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.interpreted import found_by
 from tests.play.expert_cases import kept, played
-from tests.runs import python_path
 from tests.waiting import no_waiting
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_the_interpreted_kernels_play_the_games_of_plain_torch(tmp_path: Path) -> None:
-    path = tmp_path / "found.pt"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.play.expert_cases", str(path)],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    if "0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = torch.load(path)
+    found = found_by("tests.play.expert_cases", tmp_path / "found.pt")
     assert found["torch"].keys() == found["triton"].keys()
     for name, tensor in found["torch"].items():
         assert torch.equal(tensor, found["triton"][name]), name

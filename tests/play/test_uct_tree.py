@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,10 +9,8 @@ import pytest
 import torch
 
 from tessera.play.uct_tree import MOST_DEPTH, UctTree, Walks
+from tests.interpreted import found_by
 from tests.play.uct_cases import chosen, grown
-from tests.runs import python_path
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_what_one_player_wins_the_other_loses_on_the_way() -> None:
@@ -42,14 +37,7 @@ def test_every_move_is_tried_before_any_is_tried_again() -> None:
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_interpreted_walks_are_those_of_the_plain_form(tmp_path: Path) -> None:
-    file = tmp_path / "walks.pt"
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": python_path(ROOT)}
-    command = [sys.executable, "-m", "tests.play.uct_cases", str(file)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if "0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("this Triton's interpreter cannot loop under this NumPy")
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = torch.load(file)
+    found = found_by("tests.play.uct_cases", tmp_path / "walks.pt")
     for expected, table in zip(grown(False), found, strict=True):
         assert torch.equal(expected, table)
     lengths = torch.stack(found[:-5:3])
