@@ -238,7 +238,6 @@ class FixedPoint(NextMove):
 
     def end(self, module: TesseraModule) -> None:
         """Remove the contexts that were kept, unless they are to stay."""
-        self._save_again(module)
         if self._tokens is not None and not self.settings.keeps_contexts:
             self._tokens.discard()
 
